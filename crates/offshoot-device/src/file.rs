@@ -1,0 +1,168 @@
+//! Regular files and block devices.
+
+mod engine;
+mod job;
+mod open;
+mod options;
+mod probe;
+mod refused;
+mod threads;
+mod uring;
+mod wakeup;
+
+pub use open::OpenError;
+pub use options::{Direct, EngineChoice, EngineKind, OpenOptions};
+
+use crate::check::{check, completion};
+use crate::{HostDevice, StoreLock};
+use engine::{Engine, Finished};
+use job::{Job, Medium};
+use offshoot_block::{BlockDevice, Completion, DeviceGeometry, DeviceOp, OpId};
+use probe::Findings;
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+/// A regular file or a block device.
+///
+/// Goes past the page cache where it can, runs on io_uring or on threads, and holds the lock of the
+/// store while it lives. Dropping it waits for the system calls under way and forgets operations
+/// that had not started; their completions are lost.
+///
+/// The size is read once, at opening. An operation on a part of the file that has been truncated
+/// away since fails with EIO or, for a write, brings that part back.
+pub struct FileDevice {
+    // Before `lock`: what is in flight must end before somebody else may open the store.
+    engine: Box<dyn Engine>,
+    engine_kind: EngineKind,
+    engine_note: Option<String>,
+    /// Completions of operations that did not pass the check.
+    refusals: Vec<Completion>,
+    /// Kept for its allocation.
+    finished: Vec<Finished>,
+    outstanding: usize,
+    medium: Medium,
+    findings: Findings,
+    file: Arc<File>,
+    lock: Option<StoreLock>,
+}
+
+impl FileDevice {
+    /// How system calls are made.
+    #[must_use]
+    pub fn engine(&self) -> EngineKind {
+        self.engine_kind
+    }
+
+    /// Why threads are used although io_uring would have been preferred.
+    #[must_use]
+    pub fn engine_note(&self) -> Option<&str> {
+        self.engine_note.as_deref()
+    }
+
+    /// Whether I/O goes past the page cache.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.findings.is_direct
+    }
+
+    /// Why I/O goes through the page cache although that was not asked for.
+    #[must_use]
+    pub fn direct_note(&self) -> Option<&str> {
+        self.findings.direct_note.as_deref()
+    }
+
+    /// Whether this is a block device, as opposed to a regular file.
+    #[must_use]
+    pub fn is_block_device(&self) -> bool {
+        self.findings.is_block_device
+    }
+
+    /// The lock, if one was taken.
+    #[must_use]
+    pub fn lock(&self) -> Option<&StoreLock> {
+        self.lock.as_ref()
+    }
+
+    /// Makes a regular file at least `size_bytes` long, durably, and takes over the size that the file
+    /// or block device has then. A block device grows by other means; this only notices it.
+    ///
+    /// Blocks; operations may be in flight. The new space of a file reads as zeros.
+    ///
+    /// # Errors
+    /// Those of `ftruncate(2)` and `fsync(2)`, EBADF or EINVAL on a device opened read-only.
+    pub fn grow(&mut self, size_bytes: u64) -> io::Result<()> {
+        if !self.findings.is_block_device && size_bytes > self.file.metadata()?.len() {
+            self.file.set_len(size_bytes)?;
+            self.file.sync_all()?;
+        }
+        let geometry = &mut self.findings.geometry;
+        geometry.size_bytes = probe::size_bytes(&self.file, geometry.logical_block)?;
+        Ok(())
+    }
+
+    /// Hands out refusals and what the engine has put into `finished`.
+    fn hand_out(&mut self, completions: &mut Vec<Completion>) {
+        self.outstanding -= self.refusals.len() + self.finished.len();
+        completions.append(&mut self.refusals);
+        for (job, result) in self.finished.drain(..) {
+            self.medium.refused.extend(job.refused());
+            completions.push(job.complete(result));
+        }
+    }
+}
+
+impl BlockDevice for FileDevice {
+    fn geometry(&self) -> DeviceGeometry {
+        self.findings.geometry
+    }
+
+    fn submit(&mut self, id: OpId, op: DeviceOp) {
+        self.outstanding += 1;
+        match check(&self.findings.geometry, &op) {
+            Ok(()) => self.engine.submit(Job::new(id, op, self.medium)),
+            Err(error) => self.refusals.push(completion(id, op, Err(error))),
+        }
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) {
+        self.engine.poll(&mut self.finished);
+        self.hand_out(completions);
+    }
+
+    fn wait(&mut self, completions: &mut Vec<Completion>) {
+        if self.refusals.is_empty() {
+            self.engine.wait(&mut self.finished);
+        } else {
+            self.engine.poll(&mut self.finished);
+        }
+        self.hand_out(completions);
+    }
+
+    fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+}
+
+impl HostDevice for FileDevice {
+    fn completion_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.engine.completion_fd())
+    }
+
+    fn clear_wakeup(&self) {
+        self.engine.clear_wakeup();
+    }
+}
+
+impl fmt::Debug for FileDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileDevice")
+            .field("findings", &self.findings)
+            .field("engine", &self.engine_kind)
+            .field("outstanding", &self.outstanding)
+            .field("lock", &self.lock)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,26 @@
+//! Drivers for [`offshoot_block::BlockDevice`]: memory that tests run on, files and block devices
+//! that stores live on, and devices that wrap others to slow them down or make them fail.
+//!
+//! A driver checks every operation against its geometry before it touches anything, owns the buffers
+//! of what is in flight, and never blocks in `submit` or `poll`. It knows nothing about lvstores, it
+//! keeps no order between operations, and it never retries what the medium refused.
+#![deny(unsafe_code)]
+
+mod check;
+mod delay;
+mod fault;
+mod file;
+mod host;
+mod lock;
+mod mem;
+mod stats;
+mod zeroes;
+
+pub use delay::{Clock, Delay, DelayDevice, SystemClock};
+pub use fault::{ErrorDevice, Fault};
+pub use file::{Direct, EngineChoice, EngineKind, FileDevice, OpenError, OpenOptions};
+pub use host::HostDevice;
+pub use lock::{LockError, LockMode, StoreLock};
+pub use mem::MemDevice;
+pub use stats::{DeviceStats, LoggedOp, OpCount, OpKind};
+pub use zeroes::{NullDevice, ZeroesDevice};
