@@ -1,0 +1,29 @@
+//! NBD, the network block device: a protocol machine without I/O, and a server around it.
+//!
+//! The crate promises:
+//! - Byte streams may be cut anywhere, and nothing that a client sends makes it panic, allocate without a bound
+//!   ([`limits`]) or stall another client.
+//! - Each request is answered once, after the [`Backend`] has answered it. A client that leaves with requests under way
+//!   leaves nothing behind.
+//! - A payload is not copied between the backend's buffer and the socket on its way out, and not on its way in
+//!   either, but for what arrived in one piece with the request before it.
+//!
+//! It will never know what an export is made of, encrypt or authenticate (it serves Unix sockets that only their
+//! owner can open, and loopback addresses), or block anywhere but in one `epoll_wait`.
+//!
+//! [`Connection`] is the machine, fed with bytes and answers; [`Server`] drives it over sockets.
+//! The wire format is that of the NBD project's `doc/proto.md`: fixed newstyle negotiation, simple and
+//! structured replies, `base:allocation`.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod connection;
+pub mod limits;
+mod pool;
+mod proto;
+mod server;
+
+pub use backend::{Backend, Command, Errno, ExportId, ExportInfo, Extent, OpenError, Reply, RequestId};
+pub use connection::{Connection, Event, InputBuffer, ProtocolError};
+pub use pool::BufferPool;
+pub use server::{ListenError, Server, ServerError};
