@@ -1,0 +1,81 @@
+//! The project's own commands, run as `cargo xtask VERB`: the gate, the house rules and the packing of test
+//! data. Everything here is for those who work on the project; nothing is shipped.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command talks to its terminal"
+)]
+
+mod gate;
+mod golden;
+mod tidy;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+const USAGE: &str = "\
+usage: cargo xtask VERB
+
+  test                  run the whole gate: house rules, formatting, lints, tests, documentation
+  tidy                  check the house rules only
+  pack-golden [SHARED]  regenerate testdata/golden from SHARED/golden (../shared unless told)
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match dispatch(&args) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[&str]) -> Result<ExitCode> {
+    let root = workspace_root()?;
+    match args {
+        ["test"] => gate::run(&root),
+        ["tidy"] => tidy_alone(&root),
+        ["pack-golden"] => golden::pack(&root, &root.join("../shared/golden")).map(|()| ExitCode::SUCCESS),
+        ["pack-golden", shared] => {
+            golden::pack(&root, &Path::new(shared).join("golden")).map(|()| ExitCode::SUCCESS)
+        }
+        ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => {
+            eprint!("{USAGE}");
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+fn tidy_alone(root: &Path) -> Result<ExitCode> {
+    let findings = tidy::check(root)?;
+    for finding in &findings {
+        eprintln!("{finding}");
+    }
+    Ok(if findings.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The folder of the root manifest. Cargo names the package's folder at run time; the one known when this was
+/// compiled may have moved since.
+fn workspace_root() -> Result<PathBuf> {
+    let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let package = PathBuf::from(package);
+    package
+        .parent()
+        .map(Path::to_path_buf)
+        .context("the xtask package has no parent folder")
+}
