@@ -1,0 +1,53 @@
+//! Applying records: the only code that changes State, in life and in recovery.
+//!
+//! A record that was planned against the State in which it is applied always fits. One that does not (a blob
+//! that is gone, a page that is taken) is a bug of the planner and panics in debug builds.
+
+mod blobs;
+mod clusters;
+mod pages;
+
+pub(crate) use clusters::stacked;
+
+use crate::record::Record;
+use crate::state::State;
+
+impl State {
+    /// Makes a record true.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Create {
+                id,
+                flags,
+                xattrs,
+                len,
+                runs,
+                encoding,
+            } => {
+                self.apply_create(*id, *flags, xattrs, *len, *encoding);
+                self.map_runs(*id, runs);
+            }
+            Record::Snapshot { origin, id, xattrs } => self.apply_snapshot(*origin, *id, xattrs),
+            Record::Clone { parent, id, xattrs } => self.apply_clone(*parent, *id, xattrs),
+            Record::Map {
+                blob,
+                at,
+                cluster,
+                blocks,
+            } => self.apply_map(*blob, *at, *cluster, blocks.clone()),
+            Record::ZeroBlocks { blob, at, blocks } => self.apply_zero_blocks(*blob, *at, blocks.clone()),
+            Record::ZeroClusters { blob, range } => self.apply_zero_clusters(*blob, range.clone()),
+            Record::Resize { blob, len, runs } => {
+                self.apply_resize(*blob, *len);
+                self.map_runs(*blob, runs);
+            }
+            Record::SetXattr { blob, xattr } => self.apply_set_xattr(*blob, xattr),
+            Record::UseExtentTable { blobs } => self.apply_use_extent_table(blobs),
+            Record::MarkDying { blob } => self.apply_mark_dying(*blob),
+            Record::Release { blob, ordinals } => self.apply_release(*blob, ordinals),
+            Record::Destroy { blob } => self.apply_destroy(*blob),
+            Record::Adopt { snapshot, clone } => self.apply_adopt(*snapshot, *clone),
+            Record::Assign { blob, pages } => self.apply_assign(*blob, pages),
+        }
+    }
+}

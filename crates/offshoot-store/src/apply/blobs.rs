@@ -1,0 +1,318 @@
+//! Records about whole blobs: create, snapshot, clone, xattrs, death, adoption.
+
+use super::clusters::what_is_owned;
+use crate::blob::{Blob, BlobPages};
+use crate::map::{Tag, Tree};
+use crate::record::Encoding;
+use crate::state::State;
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+use offshoot_format::{
+    BlobId, ClusterIdx, DataRoFlags, ExtentOrdinal, Flags, InvalidFlags, MdPageIdx, Xattr,
+};
+
+impl State {
+    pub(super) fn apply_create(
+        &mut self,
+        id: BlobId,
+        flags: Flags,
+        xattrs: &[Xattr],
+        len: u64,
+        encoding: Encoding,
+    ) {
+        let mut blob = self.new_blob(id, flags, xattrs, len, encoding);
+        blob.inherit_len = 0;
+        self.insert_blob(blob);
+    }
+
+    pub(super) fn apply_snapshot(&mut self, origin_id: BlobId, id: BlobId, xattrs: &[Xattr]) {
+        let Some(origin) = self.blobs.get(&origin_id) else {
+            return;
+        };
+        let mut flags = origin.flags;
+        flags.data_ro.insert(DataRoFlags::READ_ONLY);
+        let (len, encoding, parent) = (origin.len, origin.encoding, origin.parent);
+        // The pages change hands before the debt is counted anew for both.
+        let root = origin.pages.chain.clone();
+        let pages = self.forget_pages(origin_id);
+        let mut snapshot = self.new_blob(id, flags, xattrs, len, encoding);
+        self.tags.retire(snapshot.write_tag());
+        let fresh = self.tags.assign(origin_id);
+        let Some(origin) = self.blobs.get_mut(&origin_id) else {
+            return;
+        };
+        snapshot.tags = core::mem::replace(&mut origin.tags, alloc::vec![fresh]);
+        for tag in &snapshot.tags {
+            self.tags.hand_over(*tag, id);
+        }
+        snapshot.tree = origin.tree.clone();
+        snapshot.parent = parent;
+        snapshot.inherit_len = origin.inherit_len;
+        snapshot.external.clone_from(&origin.external);
+        snapshot.external_is_parent = core::mem::take(&mut origin.external_is_parent);
+        snapshot.own_clusters = core::mem::take(&mut origin.own_clusters);
+        snapshot.clones = BTreeSet::from([origin_id]);
+        snapshot.pages.ordinals = pages.ordinals;
+        snapshot.pages.dirty = pages.dirty;
+        snapshot.pages.rle_runs = pages.rle_runs;
+        origin.parent = Some(id);
+        origin.inherit_len = len;
+        origin
+            .flags
+            .invalid
+            .insert(InvalidFlags::THIN_PROV | InvalidFlags::INTERNAL_XATTR);
+        origin.pages = BlobPages {
+            chain: root,
+            rle_runs: 1,
+            ..BlobPages::default()
+        };
+        if let Some(grandparent) = parent.and_then(|parent| self.blobs.get_mut(&parent)) {
+            grandparent.clones.remove(&origin_id);
+            grandparent.clones.insert(id);
+        }
+        self.dirty_ordinals += snapshot.pages.dirty.len();
+        self.insert_blob(snapshot);
+        self.recount(id);
+        self.recount(origin_id);
+    }
+
+    pub(super) fn apply_clone(&mut self, parent_id: BlobId, id: BlobId, xattrs: &[Xattr]) {
+        let Some(parent) = self.blobs.get(&parent_id) else {
+            return;
+        };
+        let (len, tree, encoding) = (parent.len, parent.tree.clone(), parent.encoding);
+        let external = Self::inherited_external(parent, len);
+        let mut flags = Flags::default();
+        flags
+            .invalid
+            .insert(InvalidFlags::THIN_PROV | InvalidFlags::INTERNAL_XATTR);
+        let mut clone = self.new_blob(id, flags, xattrs, len, encoding);
+        clone.parent = Some(parent_id);
+        clone.tree = tree;
+        clone.external = external;
+        self.insert_blob(clone);
+        if let Some(parent) = self.blobs.get_mut(&parent_id) {
+            parent.clones.insert(id);
+        }
+    }
+
+    pub(super) fn apply_set_xattr(&mut self, id: BlobId, xattr: &Xattr) {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return;
+        };
+        let old_name = blob.name().to_vec();
+        match blob.xattrs.iter_mut().find(|own| own.name == xattr.name) {
+            Some(own) => own.value.clone_from(&xattr.value),
+            None => blob.xattrs.push(xattr.clone()),
+        }
+        let new_name = blob.name().to_vec();
+        if Some(id) != self.super_blob && old_name != new_name {
+            self.names.remove(&old_name);
+            self.names.insert(new_name, id);
+        }
+        self.touch_chain(id);
+    }
+
+    pub(super) fn apply_use_extent_table(&mut self, blobs: &[BlobId]) {
+        for id in blobs {
+            let Some(blob) = self.blobs.get_mut(id) else {
+                continue;
+            };
+            blob.encoding = Encoding::Table;
+            blob.flags.invalid.insert(InvalidFlags::EXTENT_TABLE);
+            let ordinals: Vec<ExtentOrdinal> = blob.pages.ordinals.keys().copied().collect();
+            for ordinal in ordinals {
+                self.touch_ordinal(*id, ordinal, |_| {});
+            }
+            self.recount(*id);
+        }
+    }
+
+    pub(super) fn apply_mark_dying(&mut self, id: BlobId) {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return;
+        };
+        debug_assert!(blob.clones.is_empty());
+        self.names.remove(blob.name());
+        blob.dying = true;
+        blob.xattrs.clear();
+        blob.internal_xattrs.clear();
+        blob.external = None;
+        blob.external_is_parent = false;
+        blob.inherit_len = 0;
+        if let Some(parent) = blob.parent.take().and_then(|parent| self.blobs.get_mut(&parent)) {
+            parent.clones.remove(&id);
+        }
+        self.touch_chain(id);
+    }
+
+    pub(super) fn apply_destroy(&mut self, id: BlobId) {
+        let pages = self.forget_pages(id);
+        let Some(blob) = self.blobs.remove(&id) else {
+            return;
+        };
+        debug_assert_eq!(blob.own_clusters, 0);
+        self.names.remove(blob.name());
+        for tag in blob.tags {
+            self.tags.retire(tag);
+        }
+        let ordinals = pages.ordinals.into_values();
+        let mapped = ordinals.flat_map(|ordinal| ordinal.layers.into_iter().chain(ordinal.extent));
+        let all: Vec<MdPageIdx> = pages.chain.into_iter().chain(mapped).collect();
+        self.free_md(&all);
+    }
+
+    pub(super) fn apply_adopt(&mut self, snapshot_id: BlobId, clone_id: BlobId) {
+        let snapshot_pages = self.forget_pages(snapshot_id);
+        let clone_pages = self.forget_pages(clone_id);
+        let Some(snapshot) = self.blobs.remove(&snapshot_id) else {
+            return;
+        };
+        self.names.remove(snapshot.name());
+        let Some(clone) = self.blobs.get_mut(&clone_id) else {
+            return;
+        };
+
+        let differing = clone.tree.differing(&snapshot.tree);
+        let tags = &self.tags;
+        let freed = only_in(&snapshot.tree, &clone.tree, &differing, |tag| {
+            tags.owner(tag) == Some(snapshot_id)
+        });
+        for tag in &snapshot.tags {
+            self.tags.hand_over(*tag, clone_id);
+        }
+        clone.tags.splice(0..0, snapshot.tags);
+        clone.parent = snapshot.parent;
+        clone.inherit_len = clone.inherit_len.min(snapshot.inherit_len);
+        clone.external_is_parent = snapshot.external_is_parent;
+        clone.own_clusters = clone.own_clusters + snapshot.own_clusters - freed.len() as u64;
+        if let Some(parent) = snapshot.parent.and_then(|parent| self.blobs.get_mut(&parent)) {
+            parent.clones.remove(&snapshot_id);
+            parent.clones.insert(clone_id);
+        }
+        self.free_clusters(&freed);
+        let spare = self.merge_pages(clone_id, clone_pages, snapshot_pages, &differing);
+        self.free_md(&spare);
+        self.recount(clone_id);
+    }
+
+    /// Joins the pages of a snapshot and its clone: where only the snapshot owns something its pages move by
+    /// pointer; where both do, the clone's are written anew. Hands back the pages that nobody needs.
+    fn merge_pages(
+        &mut self,
+        id: BlobId,
+        mut own: BlobPages,
+        mut theirs: BlobPages,
+        differing: &[ExtentOrdinal],
+    ) -> Vec<MdPageIdx> {
+        let mut spare = core::mem::take(&mut theirs.chain);
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return spare;
+        };
+        let tags = &self.tags;
+        let owned = |tag: Tag| tags.owner(tag) == Some(id);
+        let mut changed: BTreeSet<ExtentOrdinal> = differing.iter().copied().collect();
+        for (ordinal, mut page) in core::mem::take(&mut theirs.ordinals) {
+            match own.ordinals.get_mut(&ordinal) {
+                None => {
+                    own.ordinals.insert(ordinal, page);
+                }
+                Some(mine) => {
+                    changed.insert(ordinal);
+                    spare.append(&mut page.layers);
+                    match mine.extent {
+                        None => mine.extent = page.extent,
+                        Some(_) => spare.extend(page.extent),
+                    }
+                }
+            }
+        }
+        for ordinal in &changed {
+            let (mut full, mut layers) = (0, 0);
+            for (_, entry) in blob
+                .tree
+                .leaf(*ordinal)
+                .into_iter()
+                .flat_map(crate::map::Leaf::entries)
+            {
+                let count = what_is_owned(&entry, owned);
+                full += count.full;
+                layers += count.layers;
+            }
+            let md = own.ordinals.entry(*ordinal).or_default();
+            (md.own_full, md.own_layers) = (full, layers);
+        }
+        own.dirty.append(&mut theirs.dirty);
+        own.dirty.append(&mut changed);
+        own.ordinals.retain(|_, md| {
+            md.own_full > 0 || md.own_layers > 0 || md.extent.is_some() || !md.layers.is_empty()
+        });
+        own.rle_runs += theirs.rle_runs;
+        own.debt = 0;
+        self.dirty_ordinals += own.dirty.len();
+        blob.pages = own;
+        spare
+    }
+
+    fn new_blob(&mut self, id: BlobId, flags: Flags, xattrs: &[Xattr], len: u64, encoding: Encoding) -> Blob {
+        let mut flags = flags;
+        flags
+            .invalid
+            .set(InvalidFlags::EXTENT_TABLE, encoding == Encoding::Table);
+        self.md.take(id.root().0);
+        Blob {
+            id,
+            flags,
+            xattrs: xattrs.to_vec(),
+            internal_xattrs: Vec::new(),
+            unknown: Vec::new(),
+            parent: None,
+            clones: BTreeSet::new(),
+            external: None,
+            external_is_parent: false,
+            len,
+            inherit_len: len,
+            tags: alloc::vec![self.tags.assign(id)],
+            tree: Tree::default(),
+            own_clusters: 0,
+            encoding,
+            dying: false,
+            damage: None,
+            pages: BlobPages {
+                chain: alloc::vec![id.root()],
+                ordinals: BTreeMap::new(),
+                rle_runs: 1,
+                ..BlobPages::default()
+            },
+        }
+    }
+
+    fn insert_blob(&mut self, blob: Blob) {
+        let id = blob.id;
+        if !blob.name().is_empty() && Some(id) != self.super_blob {
+            self.names.insert(blob.name().to_vec(), id);
+        }
+        self.blobs.insert(id, blob);
+        self.touch_chain(id);
+    }
+}
+
+/// Clusters that `owned` blobs have in `old` and that `new` does not read any more.
+fn only_in(
+    old: &Tree,
+    new: &Tree,
+    differing: &[ExtentOrdinal],
+    owned: impl Fn(Tag) -> bool + Copy,
+) -> Vec<ClusterIdx> {
+    let mut found = Vec::new();
+    for ordinal in differing {
+        for (slot, entry) in old.leaf(*ordinal).into_iter().flat_map(crate::map::Leaf::entries) {
+            let kept = new.leaf(*ordinal).map(|leaf| leaf.entry(slot));
+            let kept: Vec<ClusterIdx> = kept.iter().flat_map(|entry| entry.clusters_of(owned)).collect();
+            found.extend(entry.clusters_of(owned).filter(|cluster| !kept.contains(cluster)));
+        }
+    }
+    found
+}

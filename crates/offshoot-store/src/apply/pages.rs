@@ -1,0 +1,51 @@
+//! The record of a checkpoint: where a blob's metadata lies.
+
+use crate::record::Assignment;
+use crate::state::State;
+use alloc::{collections::BTreeSet, vec::Vec};
+use offshoot_format::{BlobId, MdPageIdx};
+
+impl State {
+    pub(super) fn apply_assign(&mut self, id: BlobId, pages: &Assignment) {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return;
+        };
+        let mut before: BTreeSet<MdPageIdx> = blob.pages.chain.iter().copied().collect();
+        let mut after: BTreeSet<MdPageIdx> = pages.chain.iter().copied().collect();
+        blob.pages.chain.clone_from(&pages.chain);
+        for (ordinal, extent) in &pages.extents {
+            let md = blob.pages.ordinals.entry(*ordinal).or_default();
+            before.extend(md.extent);
+            after.extend(extent);
+            md.extent = *extent;
+        }
+        for (ordinal, layers) in &pages.layers {
+            let md = blob.pages.ordinals.entry(*ordinal).or_default();
+            before.extend(&md.layers);
+            after.extend(layers);
+            md.layers.clone_from(layers);
+        }
+        blob.pages.ordinals.retain(|_, md| {
+            md.own_full > 0 || md.own_layers > 0 || md.extent.is_some() || !md.layers.is_empty()
+        });
+        self.dirty_ordinals -= blob.pages.dirty.len();
+        blob.pages.dirty.clear();
+        for page in after.difference(&before) {
+            self.md.take(page.0);
+        }
+        let freed: Vec<MdPageIdx> = before.difference(&after).copied().collect();
+        self.free_md(&freed);
+        self.recount(id);
+        if let Some(blob) = self.blobs.get_mut(&id) {
+            blob.pages.chain_dirty = false;
+            self.dirty.remove(&id);
+        }
+    }
+
+    pub(super) fn free_md(&mut self, freed: &[MdPageIdx]) {
+        for page in freed {
+            self.md.drop_use(page.0);
+            self.freed_md.push(*page);
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! One blob in memory: an lvol, a snapshot, a clone, the super blob, or one that is dying.
+
+use crate::map::{Tag, Tree};
+use crate::record::Encoding;
+use crate::state::Totals;
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
+use offshoot_format::{
+    BlobId, DataRoFlags, ExtentOrdinal, Flags, InvalidFlags, MdPageIdx, XATTR_NAME, XATTR_UUID, Xattr,
+    parse_name, parse_uuid,
+};
+use uuid::Uuid;
+
+/// Xattr with the time of creation, in seconds since 1970 as decimal text. SPDK keeps xattrs that it does not know.
+pub const XATTR_CREATED: &[u8] = b"offshoot.created";
+
+/// Where clusters come from that no blob of the chain holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct External {
+    /// The id that is stored on disk: for lvols the device's UUID as text and a NUL.
+    pub id: Vec<u8>,
+    /// Clusters up to which it shows through.
+    pub len: u64,
+}
+
+impl External {
+    /// The id as text, without the NUL.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let text = self.id.strip_suffix(&[0]).unwrap_or(&self.id);
+        escape(text)
+    }
+}
+
+/// What a blob owns in one extent page's worth of clusters, and the md pages that say so on disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OrdinalMd {
+    /// Own full clusters at the bottom of their entries: slots of the extent page.
+    pub own_full: u16,
+    /// Own layers: records of the layer pages.
+    pub own_layers: u32,
+    /// The extent page, once a checkpoint has assigned one.
+    pub extent: Option<MdPageIdx>,
+    /// The layer pages.
+    pub layers: Vec<MdPageIdx>,
+}
+
+/// The metadata of a blob as it lies on disk, and what of it is out of date.
+#[derive(Clone, Debug, Default)]
+pub struct BlobPages {
+    /// The chain, root first. Only the root until the first checkpoint.
+    pub chain: Vec<MdPageIdx>,
+    /// By ordinal, where the blob owns something or has pages.
+    pub ordinals: BTreeMap<ExtentOrdinal, OrdinalMd>,
+    /// Ordinals whose pages must be written.
+    pub dirty: BTreeSet<ExtentOrdinal>,
+    /// Whether the chain must be written.
+    pub chain_dirty: bool,
+    /// How many md pages the ordinals need.
+    pub totals: Totals,
+    /// Upper bound of the runs of an RLE map.
+    pub rle_runs: u64,
+    /// Md pages that the next checkpoint may have to add for this blob, at most.
+    pub debt: usize,
+}
+
+/// A blob.
+#[derive(Clone, Debug)]
+pub struct Blob {
+    /// Its id; the low half is its root page.
+    pub id: BlobId,
+    /// The three flag words, as on disk.
+    pub flags: Flags,
+    /// Xattrs in the order on disk.
+    pub xattrs: Vec<Xattr>,
+    /// Internal xattrs that the engine does not manage itself (all but `SNAP` and `EXTSNAP`).
+    pub internal_xattrs: Vec<Xattr>,
+    /// Descriptors of unknown type, kept as they are.
+    pub unknown: Vec<(u8, Vec<u8>)>,
+    /// The snapshot that this is a clone of.
+    pub parent: Option<BlobId>,
+    /// Blobs whose parent this is.
+    pub clones: BTreeSet<BlobId>,
+    /// What lies below the whole chain.
+    pub external: Option<External>,
+    /// Whether the external snapshot is this blob's own parent (`EXTSNAP`), not an ancestor's.
+    pub external_is_parent: bool,
+    /// Size in clusters.
+    pub len: u64,
+    /// Clusters up to which the parent shows through.
+    pub inherit_len: u64,
+    /// Tags that stand for this blob. The last one marks what it writes.
+    pub tags: Vec<Tag>,
+    /// How each cluster reads, ancestors included.
+    pub tree: Tree,
+    /// Clusters that it owns.
+    pub own_clusters: u64,
+    /// How its map is encoded.
+    pub encoding: Encoding,
+    /// Whether it is on its way out: hidden, its clusters being released.
+    pub dying: bool,
+    /// What is wrong with it, when its map or an ancestor's cannot be read.
+    pub damage: Option<String>,
+    /// Its metadata on disk.
+    pub pages: BlobPages,
+}
+
+impl Blob {
+    /// The lvol name as stored, without padding. Empty for the super blob and a dying blob.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.xattr(XATTR_NAME).and_then(parse_name).unwrap_or(&[])
+    }
+
+    /// The name for people: escaped where it is not plain text.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        match self.name() {
+            [] => alloc::format!("blob-{:#x}", self.id.0),
+            name => escape(name),
+        }
+    }
+
+    /// The UUID, where a valid one is stored.
+    #[must_use]
+    pub fn uuid(&self) -> Option<Uuid> {
+        self.xattr(XATTR_UUID).and_then(parse_uuid)
+    }
+
+    /// Seconds since 1970 at creation, where known.
+    #[must_use]
+    pub fn created(&self) -> Option<u64> {
+        core::str::from_utf8(self.xattr(XATTR_CREATED)?)
+            .ok()?
+            .parse()
+            .ok()
+    }
+
+    /// The value of an xattr.
+    #[must_use]
+    pub fn xattr(&self, name: &[u8]) -> Option<&[u8]> {
+        self.xattrs
+            .iter()
+            .find(|xattr| xattr.name == name)
+            .map(|xattr| xattr.value.as_slice())
+    }
+
+    /// Whether clusters may be unallocated.
+    #[must_use]
+    pub fn is_thin(&self) -> bool {
+        self.flags.invalid.contains(InvalidFlags::THIN_PROV)
+    }
+
+    /// Whether data and metadata are read-only, for a known reason or an unknown flag.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        !self.flags.data_ro.is_empty()
+    }
+
+    /// Whether it is made read-only by the `READ_ONLY` flag, which is what a snapshot has.
+    #[must_use]
+    pub fn has_read_only_flag(&self) -> bool {
+        self.flags.data_ro.contains(DataRoFlags::READ_ONLY)
+    }
+
+    /// Tag of what this blob writes.
+    ///
+    /// # Panics
+    /// Never: a blob has a tag from its creation on.
+    #[must_use]
+    pub fn write_tag(&self) -> Tag {
+        self.tags.last().copied().unwrap_or(Tag(u32::MAX))
+    }
+}
+
+/// Bytes as text: UTF-8 as it is, all else and control characters as `\xNN`.
+#[must_use]
+pub fn escape(bytes: &[u8]) -> String {
+    use core::fmt::Write;
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for char in chunk.valid().chars() {
+            if char.is_control() || char == '\\' {
+                text.extend(char.escape_default());
+            } else {
+                text.push(char);
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_what_is_not_plain_text() {
+        assert_eq!(escape("größe 1".as_bytes()), "größe 1");
+        assert_eq!(escape(b"a\nb\\\xff\0"), "a\\nb\\\\\\xff\\u{0}");
+    }
+}

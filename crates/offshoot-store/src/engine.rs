@@ -1,0 +1,409 @@
+//! The engine: requests in, device operations out, replies back. It does no I/O itself.
+//!
+//! Four kinds of method. *Commands from above*: [`Engine::submit`], [`Engine::execute`], [`Engine::close`].
+//! *Events from below*: [`Engine::handle_completion`]. *What to do next*: [`Engine::poll_device`] first, then
+//! [`Engine::poll_reply`], and [`Engine::advance`] whenever both have run dry. *Getters*: plain `&self`.
+//!
+//! Everything that changes State goes through one commit point (`commit.rs`). A request is a task: it waits
+//! for its range (R8), resolves it, moves data, commits against the State of that moment (R3) and replies.
+
+mod barrier;
+mod commit;
+mod read;
+mod slab;
+mod verbs;
+mod write;
+
+use crate::error::Error;
+use crate::io::{Extent, Mode, RangeLocks};
+use crate::record::Lsn;
+use crate::state::State;
+use crate::verb::Verb;
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    string::String,
+    vec::Vec,
+};
+use barrier::Barrier;
+use commit::Commit;
+use core::ops::Range;
+use offshoot_block::{Buffer, DeviceError, DeviceOp, OpId};
+use offshoot_format::{BlobId, SuperBlock};
+use read::ReadTask;
+use slab::Slab;
+use verbs::{VerbQueue, VerbTask};
+use write::WriteTask;
+
+/// Names a request between its submission and its reply. The engine chooses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Which device an operation is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// The device that the store lies on.
+    Store,
+    /// An external snapshot, by the number under which it was attached.
+    External(u32),
+}
+
+/// A request for the data of an lvol. Offsets and lengths are in bytes and need no alignment.
+#[derive(Debug)]
+pub enum IoRequest {
+    /// Bytes out.
+    Read {
+        /// The lvol.
+        lvol: BlobId,
+        /// First byte.
+        offset: u64,
+        /// Filled to its length and handed back.
+        buffer: Buffer,
+    },
+    /// Bytes in.
+    Write {
+        /// The lvol.
+        lvol: BlobId,
+        /// First byte.
+        offset: u64,
+        /// What to write. Handed back with the reply.
+        data: Buffer,
+        /// Whether the reply waits until the data is durable.
+        fua: bool,
+    },
+    /// A range reads zeros from now on.
+    WriteZeroes {
+        /// The lvol.
+        lvol: BlobId,
+        /// The bytes.
+        range: Range<u64>,
+        /// Whether the space must be kept or allocated, so that a later write there does not need any.
+        allocate: bool,
+        /// Whether the reply waits until this is durable.
+        fua: bool,
+    },
+    /// A range is not needed any more. What can be given back is, and reads zeros; the rest keeps its content.
+    Unmap {
+        /// The lvol.
+        lvol: BlobId,
+        /// The bytes.
+        range: Range<u64>,
+        /// Whether the reply waits until this is durable.
+        fua: bool,
+    },
+    /// Everything that was replied to before is durable with the reply, on all lvols of the store.
+    Flush,
+}
+
+/// What a request or verb came to.
+#[derive(Debug)]
+pub enum Reply {
+    /// The buffer of a read, filled, or of a write.
+    Buffer(Buffer),
+    /// Done.
+    Done,
+    /// A verb is done and made these lvols.
+    Made(Vec<BlobId>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskId(usize);
+
+#[derive(Debug)]
+enum Task {
+    Read(ReadTask),
+    Write(WriteTask),
+    Verb(VerbTask),
+}
+
+/// Which part of a task a device operation belongs to.
+#[derive(Clone, Copy, Debug)]
+enum OpOwner {
+    /// A segment of a read. Its bytes from `skip` on go to `at` in the task's buffer.
+    Segment {
+        task: TaskId,
+        at: usize,
+        len: usize,
+        skip: usize,
+    },
+    /// The whole read, straight into the task's buffer.
+    WholeRead { task: TaskId },
+    /// What surrounds a write that is smaller than a block. Its bytes from `skip` on go to `at` in the run's buffer.
+    Gap {
+        task: TaskId,
+        run: usize,
+        at: usize,
+        len: usize,
+        skip: usize,
+    },
+    /// A run of a write.
+    Run { task: TaskId, run: usize },
+    /// Zeroing for a verb.
+    VerbZero { task: TaskId },
+    /// Part of a barrier.
+    Barrier,
+    /// A discard of freed clusters.
+    Discard { first: u32, count: u32 },
+}
+
+/// The engine of one open store.
+#[derive(Debug)]
+pub struct Engine {
+    state: State,
+    super_block: SuperBlock,
+    read_only: bool,
+    /// Logical block of the device in bytes: what operations are aligned to.
+    sector: u64,
+    externals: BTreeMap<String, u32>,
+    commit: Commit,
+    barrier: Barrier,
+    verbs: VerbQueue,
+    locks: BTreeMap<BlobId, RangeLocks<TaskId>>,
+    tasks: Slab<Task>,
+    tickets: u64,
+    ops: Slab<OpOwner>,
+    device: VecDeque<(Target, OpId, DeviceOp)>,
+    replies: VecDeque<(Ticket, Result<Reply, Error>)>,
+    /// Set once metadata could not be written: reads go on, nothing else does.
+    failed: Option<DeviceError>,
+}
+
+impl Engine {
+    /// An engine over a loaded State. `sector` is the device's logical block in bytes.
+    #[must_use]
+    pub fn new(state: State, super_block: SuperBlock, sector: u32, read_only: bool) -> Self {
+        Self {
+            state,
+            super_block,
+            read_only,
+            sector: u64::from(sector),
+            externals: BTreeMap::new(),
+            commit: Commit::default(),
+            barrier: Barrier::default(),
+            verbs: VerbQueue::default(),
+            locks: BTreeMap::new(),
+            tasks: Slab::default(),
+            tickets: 0,
+            ops: Slab::default(),
+            device: VecDeque::new(),
+            replies: VecDeque::new(),
+            failed: None,
+        }
+    }
+
+    /// Says that the external snapshot of this id (a UUID as text) is the external device `number`.
+    pub fn attach_external(&mut self, id: &str, number: u32) {
+        self.externals.insert(id.into(), number);
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The super block as it was loaded or last written.
+    #[must_use]
+    pub fn super_block(&self) -> &SuperBlock {
+        &self.super_block
+    }
+
+    /// Why the store takes no writes any more, when metadata could not be written.
+    #[must_use]
+    pub fn failure(&self) -> Option<DeviceError> {
+        self.failed
+    }
+
+    /// Whether an lvol cannot be read where nothing of its chain is stored, because its external snapshot is missing.
+    #[must_use]
+    pub fn is_degraded(&self, lvol: BlobId) -> bool {
+        let external = self.state.blob(lvol).and_then(|blob| blob.external.as_ref());
+        external.is_some_and(|external| !self.externals.contains_key(&external.name()))
+    }
+
+    /// Whether the store was opened for looking only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Clusters that are free or will be once a barrier has passed.
+    #[must_use]
+    pub fn free_clusters(&self) -> u64 {
+        self.state.clusters.free() as u64
+    }
+
+    /// What of a range is data and what is a hole. See [`State::extents`].
+    ///
+    /// # Errors
+    /// When the lvol does not exist or the range is not in it.
+    pub fn extents(&self, lvol: BlobId, range: Range<u64>, limit: usize) -> Result<Vec<Extent>, Error> {
+        let blob = self.state.blob(lvol).ok_or(Error::UnknownBlob(lvol))?;
+        check_range(&range, self.state.bytes(blob))?;
+        Ok(self.state.extents(blob, range, limit))
+    }
+
+    /// Takes a request for data. The reply comes through [`Engine::poll_reply`], also when it is refused.
+    pub fn submit(&mut self, request: IoRequest) -> Ticket {
+        let ticket = self.next_ticket();
+        match request {
+            IoRequest::Read { lvol, offset, buffer } => self.start_read(ticket, lvol, offset, buffer),
+            IoRequest::Write {
+                lvol,
+                offset,
+                data,
+                fua,
+            } => {
+                let range = offset..offset.saturating_add(data.len() as u64);
+                self.start_write(WriteTask::data(ticket, lvol, range, data, fua));
+            }
+            IoRequest::WriteZeroes {
+                lvol,
+                range,
+                allocate,
+                fua,
+            } => {
+                self.start_write(WriteTask::zeroes(ticket, lvol, range, allocate, fua));
+            }
+            IoRequest::Unmap { lvol, range, fua } => {
+                self.start_write(WriteTask::unmap(ticket, lvol, range, fua))
+            }
+            IoRequest::Flush => self.reply_after_barrier(ticket, Reply::Done),
+        }
+        ticket
+    }
+
+    /// Starts a verb. Its reply says that it is durable.
+    pub fn execute(&mut self, verb: Verb) -> Ticket {
+        let ticket = self.next_ticket();
+        self.start_verb(ticket, verb);
+        ticket
+    }
+
+    /// The next operation to hand to a device.
+    pub fn poll_device(&mut self) -> Option<(Target, OpId, DeviceOp)> {
+        self.device.pop_front()
+    }
+
+    /// The next request that is done.
+    pub fn poll_reply(&mut self) -> Option<(Ticket, Result<Reply, Error>)> {
+        self.replies.pop_front()
+    }
+
+    /// A device operation has completed.
+    pub fn handle_completion(&mut self, id: OpId, buffer: Option<Buffer>, result: Result<(), DeviceError>) {
+        let Some(owner) = usize::try_from(id.0).ok().and_then(|id| self.ops.remove(id)) else {
+            return;
+        };
+        match owner {
+            OpOwner::WholeRead { task } => self.whole_read_done(task, buffer, result),
+            OpOwner::Segment { task, at, len, skip } => {
+                self.segment_done(
+                    task,
+                    at,
+                    buffer.as_ref().map(|b| &b.as_slice()[skip..skip + len]),
+                    result,
+                );
+            }
+            OpOwner::Gap {
+                task,
+                run,
+                at,
+                len,
+                skip,
+            } => {
+                self.gap_done(
+                    task,
+                    run,
+                    at,
+                    buffer.as_ref().map(|b| &b.as_slice()[skip..skip + len]),
+                    result,
+                );
+            }
+            OpOwner::Run { task, run } => self.run_done(task, run, buffer, result),
+            OpOwner::VerbZero { task } => self.verb_zero_done(task, result),
+            OpOwner::Barrier => self.barrier_op_done(result),
+            OpOwner::Discard { first, count } => self.discard_done(first, count),
+        }
+    }
+
+    /// Does one bounded step of what nobody waits for: releasing the clusters of dying blobs, giving freed
+    /// clusters back. Says whether there may be more to do without waiting for a device.
+    pub fn advance(&mut self) -> bool {
+        let released = self.release_step();
+        self.reclaim();
+        self.start_round();
+        released
+    }
+
+    /// Whether any request, verb, barrier or discard is under way.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        !self.tasks.is_empty() || !self.ops.is_empty() || self.barrier.is_busy() || !self.device.is_empty()
+    }
+
+    fn next_ticket(&mut self) -> Ticket {
+        self.tickets += 1;
+        Ticket(self.tickets)
+    }
+
+    fn reply(&mut self, ticket: Ticket, result: Result<Reply, Error>) {
+        self.replies.push_back((ticket, result));
+    }
+
+    fn emit(&mut self, target: Target, owner: OpOwner, op: DeviceOp) {
+        let id = OpId(self.ops.insert(owner) as u64);
+        self.device.push_back((target, id, op));
+    }
+
+    /// Why nothing may be written now, if so.
+    fn check_writable(&self) -> Result<(), Error> {
+        match self.failed {
+            Some(error) => Err(Error::Device(error)),
+            None if self.read_only => Err(Error::ReadOnlyStore),
+            None => Ok(()),
+        }
+    }
+
+    fn acquire(&mut self, lvol: BlobId, task: TaskId, range: Range<u64>, mode: Mode) -> bool {
+        self.locks.entry(lvol).or_default().acquire(task, range, mode)
+    }
+
+    /// Lets go of what a task holds of an lvol and lets those go on who waited for it.
+    fn release_lock(&mut self, lvol: BlobId, task: TaskId) {
+        let mut granted = Vec::new();
+        if let Some(locks) = self.locks.get_mut(&lvol) {
+            locks.release(task, &mut granted);
+            if locks.is_idle() {
+                self.locks.remove(&lvol);
+            }
+        }
+        for task in granted {
+            self.resume(task);
+        }
+    }
+
+    /// A task has got what it waited for: its range, space, or a barrier.
+    fn resume(&mut self, task: TaskId) {
+        match self.tasks.get(task.0) {
+            Some(Task::Write(_)) => self.write_granted(task),
+            Some(Task::Verb(_)) => self.verb_granted(task),
+            Some(Task::Read(_)) | None => {}
+        }
+    }
+
+    fn lsn(&self) -> Lsn {
+        self.commit.last()
+    }
+}
+
+fn check_range(range: &Range<u64>, size: u64) -> Result<(), Error> {
+    if range.start > range.end || range.end > size {
+        let len = range.end.saturating_sub(range.start);
+        return Err(Error::OutOfRange {
+            offset: range.start,
+            len,
+            size,
+        });
+    }
+    Ok(())
+}

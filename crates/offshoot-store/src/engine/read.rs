@@ -1,0 +1,193 @@
+//! Reading: one device operation per contiguous run, all in parallel.
+
+use super::{Engine, OpOwner, Reply, Target, Task, TaskId, Ticket, check_range};
+use crate::error::Error;
+use crate::io::{Epoch, Origin, Segment};
+use alloc::vec::Vec;
+use offshoot_block::{Buffer, DeviceError, DeviceOffset, DeviceOp};
+use offshoot_format::BlobId;
+
+#[derive(Debug)]
+pub(super) struct ReadTask {
+    ticket: Ticket,
+    /// Away while the whole read is one device operation.
+    buffer: Option<Buffer>,
+    pending: usize,
+    error: Option<Error>,
+    epoch: Epoch,
+}
+
+impl Engine {
+    pub(super) fn start_read(&mut self, ticket: Ticket, lvol: BlobId, offset: u64, mut buffer: Buffer) {
+        let mut segments = Vec::new();
+        if let Err(error) = self.resolve_read(lvol, offset, buffer.len() as u64, &mut segments) {
+            return self.reply(ticket, Err(error));
+        }
+        let epoch = self.commit.epochs.begin();
+        let task = TaskId(self.tasks.insert(Task::Read(ReadTask {
+            ticket,
+            buffer: None,
+            pending: segments.len(),
+            error: None,
+            epoch,
+        })));
+        if let [only] = segments[..]
+            && let Some((target, at)) = self.locate(lvol, only.origin)
+            && self.is_aligned(target, at, only.len)
+        {
+            self.emit(
+                target,
+                OpOwner::WholeRead { task },
+                DeviceOp::Read { offset: at, buffer },
+            );
+            return;
+        }
+        for segment in &segments {
+            if segment.origin == Origin::Zeros {
+                let start = index(segment.start - offset);
+                buffer.as_mut_slice()[start..start + index(segment.len)].fill(0);
+            }
+        }
+        self.with_read(task, |read| read.buffer = Some(buffer));
+        for segment in segments {
+            match self.locate(lvol, segment.origin) {
+                None => self.segment_done(task, 0, None, Ok(())),
+                Some((target, at)) => {
+                    let (aligned, skip, padded) = self.pad(target, at, segment.len);
+                    let (at, len) = (index(segment.start - offset), index(segment.len));
+                    let owner = OpOwner::Segment { task, at, len, skip };
+                    let op = DeviceOp::Read {
+                        offset: aligned,
+                        buffer: Buffer::zeroed(padded),
+                    };
+                    self.emit(target, owner, op);
+                }
+            }
+        }
+        self.finish_read_if_done(task);
+    }
+
+    pub(super) fn whole_read_done(
+        &mut self,
+        task: TaskId,
+        buffer: Option<Buffer>,
+        result: Result<(), DeviceError>,
+    ) {
+        self.with_read(task, |read| {
+            read.buffer = buffer;
+            read.pending -= 1;
+            read.error = result.err().map(Error::Device);
+        });
+        self.finish_read_if_done(task);
+    }
+
+    pub(super) fn segment_done(
+        &mut self,
+        task: TaskId,
+        at: usize,
+        bytes: Option<&[u8]>,
+        result: Result<(), DeviceError>,
+    ) {
+        self.with_read(task, |read| {
+            read.pending -= 1;
+            if let (Some(bytes), Some(buffer)) = (bytes, &mut read.buffer) {
+                buffer.as_mut_slice()[at..at + bytes.len()].copy_from_slice(bytes);
+            }
+            if let Err(error) = result {
+                read.error = Some(Error::Device(error));
+            }
+        });
+        self.finish_read_if_done(task);
+    }
+
+    /// Device and position of a segment; `None` for zeros.
+    pub(super) fn locate(&self, lvol: BlobId, origin: Origin) -> Option<(Target, DeviceOffset)> {
+        match origin {
+            Origin::Zeros => None,
+            Origin::Store(offset) => Some((Target::Store, offset)),
+            Origin::External(offset) => {
+                let external = self.state.blob(lvol)?.external.as_ref()?;
+                Some((Target::External(*self.externals.get(&external.name())?), offset))
+            }
+        }
+    }
+
+    /// Smallest unit of I/O of a device in bytes. External ones may differ from the store's: 4096 suits any.
+    fn sector_of(&self, target: Target) -> u64 {
+        match target {
+            Target::Store => self.sector,
+            Target::External(_) => 4096,
+        }
+    }
+
+    fn is_aligned(&self, target: Target, at: DeviceOffset, len: u64) -> bool {
+        let sector = self.sector_of(target);
+        at.0.is_multiple_of(sector) && len.is_multiple_of(sector)
+    }
+
+    /// A device range widened to whole sectors: its start, where the wanted bytes begin in it, and its length.
+    pub(super) fn pad(&self, target: Target, at: DeviceOffset, len: u64) -> (DeviceOffset, usize, usize) {
+        let sector = self.sector_of(target);
+        let start = at.0 / sector * sector;
+        let end = (at.0 + len).next_multiple_of(sector);
+        (DeviceOffset(start), index(at.0 - start), index(end - start))
+    }
+
+    /// The segments of a range, after all checks that a read of it needs.
+    pub(super) fn resolve_read(
+        &self,
+        lvol: BlobId,
+        offset: u64,
+        len: u64,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), Error> {
+        let blob = self
+            .state
+            .blob(lvol)
+            .filter(|blob| !blob.dying)
+            .ok_or(Error::UnknownBlob(lvol))?;
+        let range = offset..offset.saturating_add(len);
+        check_range(&range, self.state.bytes(blob))?;
+        if blob.damage.is_some() {
+            return Err(Error::Damaged(blob.display_name()));
+        }
+        self.state.resolve(blob, range, segments);
+        let external = segments
+            .iter()
+            .any(|segment| matches!(segment.origin, Origin::External(_)));
+        if external && self.is_degraded(lvol) {
+            return Err(Error::Degraded(blob.display_name()));
+        }
+        Ok(())
+    }
+
+    fn with_read(&mut self, task: TaskId, change: impl FnOnce(&mut ReadTask)) {
+        if let Some(Task::Read(read)) = self.tasks.get_mut(task.0) {
+            change(read);
+        }
+    }
+
+    fn finish_read_if_done(&mut self, task: TaskId) {
+        match self.tasks.get(task.0) {
+            Some(Task::Read(read)) if read.pending == 0 => {}
+            _ => return,
+        }
+        if let Some(Task::Read(read)) = self.tasks.remove(task.0) {
+            self.commit.epochs.end(read.epoch);
+            let result = match (read.error, read.buffer) {
+                (Some(error), _) => Err(error),
+                (None, buffer) => Ok(Reply::Buffer(buffer.unwrap_or_default())),
+            };
+            self.reply(read.ticket, result);
+        }
+    }
+}
+
+/// A length or distance within a buffer. Buffers are in memory, so it fits.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "bounded by the length of a buffer"
+)]
+pub(super) fn index(bytes: u64) -> usize {
+    bytes as usize
+}

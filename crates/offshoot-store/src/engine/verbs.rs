@@ -1,0 +1,203 @@
+//! Running verbs: drain, plan, zero, commit, barrier, reply.
+//!
+//! One verb at a time is between its plan and its commit, so that a plan always holds. Barriers are shared: a
+//! batch of verbs waits for one.
+
+use super::{Engine, OpOwner, Reply, Target, Task, TaskId, Ticket};
+use crate::error::Error;
+use crate::io::Mode;
+use crate::verb::{Plan, Verb};
+use alloc::{collections::VecDeque, vec::Vec};
+use offshoot_block::{DeviceError, DeviceOp};
+use offshoot_format::BlobId;
+
+#[derive(Debug)]
+pub(super) struct VerbTask {
+    ticket: Ticket,
+    verb: Verb,
+    /// Lvols to drain, those held first.
+    drains: Vec<BlobId>,
+    held: usize,
+    plan: Option<Plan>,
+    pending: usize,
+    error: Option<Error>,
+}
+
+/// Which verb is between plan and commit, and which wait for that.
+#[derive(Debug, Default)]
+pub(super) struct VerbQueue {
+    running: Option<TaskId>,
+    waiting: VecDeque<TaskId>,
+}
+
+impl Engine {
+    pub(super) fn start_verb(&mut self, ticket: Ticket, verb: Verb) {
+        if let Err(error) = self.check_writable() {
+            return self.reply(ticket, Err(error));
+        }
+        let drains = verb.drains();
+        let verb = VerbTask {
+            ticket,
+            verb,
+            drains,
+            held: 0,
+            plan: None,
+            pending: 0,
+            error: None,
+        };
+        let task = TaskId(self.tasks.insert(Task::Verb(verb)));
+        if self.verbs.running.is_some() {
+            self.verbs.waiting.push_back(task);
+        } else {
+            self.verbs.running = Some(task);
+            self.drain_next(task);
+        }
+    }
+
+    /// The task has got the lvol it waited for, or may try again.
+    pub(super) fn verb_granted(&mut self, task: TaskId) {
+        if let Some(verb) = self.verb_task_mut(task) {
+            verb.held = (verb.held + 1).min(verb.drains.len());
+            self.drain_next(task);
+        }
+    }
+
+    /// Waits until no write is in flight on the next lvol that the verb is about, then plans.
+    fn drain_next(&mut self, task: TaskId) {
+        loop {
+            let Some(verb) = self.verb_task_mut(task) else {
+                return;
+            };
+            let Some(lvol) = verb.drains.get(verb.held).copied() else {
+                break;
+            };
+            if !self.acquire(lvol, task, 0..u64::MAX, Mode::Exclusive) {
+                return;
+            }
+            if let Some(verb) = self.verb_task_mut(task) {
+                verb.held += 1;
+            }
+        }
+        self.plan_verb(task);
+    }
+
+    fn plan_verb(&mut self, task: TaskId) {
+        let planned = match (self.check_writable(), self.verb_task(task)) {
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(verb)) => verb.verb.plan(&self.state),
+            (Ok(()), None) => return,
+        };
+        match planned {
+            Ok(plan) => self.zero_for_verb(task, plan),
+            Err(Error::NoClusters { needed, free })
+                if needed <= self.state.clusters.free() as u64 && self.may_reclaim() =>
+            {
+                // What has been freed lately is enough: wait until it may be reused. The drained lvols wait along.
+                debug_assert!(free < needed);
+                self.retry_after_space(task);
+            }
+            Err(error) => self.finish_verb(task, Err(error)),
+        }
+    }
+
+    /// Holds what the plan names and zeroes the clusters that need it.
+    fn zero_for_verb(&mut self, task: TaskId, plan: Plan) {
+        for id in &plan.made {
+            self.state.md.hold(id.root().0);
+        }
+        let mut ops = Vec::new();
+        for run in &plan.zero {
+            (run.cluster.0..run.cluster.0 + run.length).for_each(|cluster| self.state.clusters.hold(cluster));
+            let offset = self.state.block_offset(run.cluster, 0);
+            let len = u64::from(run.length) * self.state.units.cluster;
+            ops.push(DeviceOp::WriteZeroes {
+                offset,
+                len,
+                may_unmap: false,
+            });
+        }
+        if let Some(verb) = self.verb_task_mut(task) {
+            verb.plan = Some(plan);
+            verb.pending = ops.len();
+        }
+        if ops.is_empty() {
+            return self.commit_verb(task);
+        }
+        for op in ops {
+            self.emit(Target::Store, OpOwner::VerbZero { task }, op);
+        }
+    }
+
+    pub(super) fn verb_zero_done(&mut self, task: TaskId, result: Result<(), DeviceError>) {
+        let Some(verb) = self.verb_task_mut(task) else {
+            return;
+        };
+        verb.pending -= 1;
+        if let Err(error) = result {
+            verb.error = Some(Error::Device(error));
+        }
+        if verb.pending > 0 {
+            return;
+        }
+        match verb.error.take() {
+            None => self.commit_verb(task),
+            Some(error) => {
+                let plan = verb.plan.take().unwrap_or_default();
+                for id in plan.made {
+                    self.state.md.release(id.root().0);
+                }
+                for run in plan.zero {
+                    let clusters = run.cluster.0..run.cluster.0 + run.length;
+                    clusters.for_each(|cluster| self.state.clusters.release(cluster));
+                }
+                self.finish_verb(task, Err(error));
+            }
+        }
+    }
+
+    fn commit_verb(&mut self, task: TaskId) {
+        let Some(plan) = self.verb_task_mut(task).and_then(|verb| verb.plan.take()) else {
+            return;
+        };
+        self.commit(&plan.records);
+        if let Some(lvol) = plan.handed_over {
+            self.commit.hand_over(lvol);
+        }
+        self.finish_verb(task, Ok(plan.made));
+    }
+
+    fn finish_verb(&mut self, task: TaskId, result: Result<Vec<BlobId>, Error>) {
+        let Some(verb) = self.verb_task_mut(task) else {
+            return;
+        };
+        let held: Vec<BlobId> = verb.drains.drain(..verb.held).collect();
+        for lvol in held {
+            self.release_lock(lvol, task);
+        }
+        let Some(Task::Verb(verb)) = self.tasks.remove(task.0) else {
+            return;
+        };
+        match result {
+            Ok(made) => self.reply_after_barrier(verb.ticket, Reply::Made(made)),
+            Err(error) => self.reply(verb.ticket, Err(error)),
+        }
+        self.verbs.running = self.verbs.waiting.pop_front();
+        if let Some(next) = self.verbs.running {
+            self.drain_next(next);
+        }
+    }
+
+    fn verb_task(&self, task: TaskId) -> Option<&VerbTask> {
+        match self.tasks.get(task.0) {
+            Some(Task::Verb(verb)) => Some(verb),
+            _ => None,
+        }
+    }
+
+    fn verb_task_mut(&mut self, task: TaskId) -> Option<&mut VerbTask> {
+        match self.tasks.get_mut(task.0) {
+            Some(Task::Verb(verb)) => Some(verb),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,427 @@
+//! Writing, zeroing and unmapping: lock, plan, fill gaps, move data, commit, reply.
+//!
+//! A write to blocks that the lvol owns goes in place. A first write to a block goes to the lvol's own layer of
+//! that cluster, which is allocated with the first block: 4 KiB cost 4 KiB, not a cluster. What a write leaves
+//! uncovered of its first and last block is read from below and written along with it.
+
+mod plan;
+
+use super::{Engine, OpOwner, Reply, Target, Task, TaskId, Ticket, check_range, read::index};
+use crate::error::Error;
+use crate::io::{Epoch, Mode};
+use crate::record::Record;
+use alloc::vec::Vec;
+use core::ops::Range;
+use offshoot_block::{Buffer, DeviceError, DeviceOffset, DeviceOp};
+use offshoot_format::{BlobCluster, BlobId, ClusterIdx};
+
+/// What is to be written.
+#[derive(Debug)]
+enum Kind {
+    /// These bytes. Away while the whole write is one device operation.
+    Data(Option<Buffer>),
+    /// Zeros; `allocate` keeps or takes the space.
+    Zeroes { allocate: bool },
+    /// Whatever costs least.
+    Unmap,
+}
+
+/// One device operation of a write.
+#[derive(Debug)]
+struct Run {
+    /// Bytes of the lvol that the operation covers.
+    covers: Range<u64>,
+    /// The part of them that the request wrote. The rest is filled from what was there.
+    wanted: Range<u64>,
+    /// Position of the first covered byte.
+    device: DeviceOffset,
+    /// What is written, once assembled; not for runs that are zeroed by the device or take the request's buffer.
+    buffer: Option<Buffer>,
+}
+
+/// Blocks that become the lvol's own, and the cluster chosen for them.
+#[derive(Clone, Debug)]
+struct Choice {
+    at: BlobCluster,
+    cluster: ClusterIdx,
+    blocks: Range<u32>,
+}
+
+#[derive(Debug)]
+pub(super) struct WriteTask {
+    ticket: Ticket,
+    lvol: BlobId,
+    range: Range<u64>,
+    kind: Kind,
+    fua: bool,
+    /// How the range is held or waited for.
+    lock: Option<Mode>,
+    epoch: Option<Epoch>,
+    runs: Vec<Run>,
+    choices: Vec<Choice>,
+    /// Records of what is zeroed without writing.
+    zeroing: Vec<Record>,
+    pending: usize,
+    error: Option<Error>,
+}
+
+impl WriteTask {
+    fn new(ticket: Ticket, lvol: BlobId, range: Range<u64>, kind: Kind, fua: bool) -> Self {
+        Self {
+            ticket,
+            lvol,
+            range,
+            kind,
+            fua,
+            lock: None,
+            epoch: None,
+            runs: Vec::new(),
+            choices: Vec::new(),
+            zeroing: Vec::new(),
+            pending: 0,
+            error: None,
+        }
+    }
+
+    pub(super) fn data(ticket: Ticket, lvol: BlobId, range: Range<u64>, data: Buffer, fua: bool) -> Self {
+        Self::new(ticket, lvol, range, Kind::Data(Some(data)), fua)
+    }
+
+    pub(super) fn zeroes(ticket: Ticket, lvol: BlobId, range: Range<u64>, allocate: bool, fua: bool) -> Self {
+        Self::new(ticket, lvol, range, Kind::Zeroes { allocate }, fua)
+    }
+
+    pub(super) fn unmap(ticket: Ticket, lvol: BlobId, range: Range<u64>, fua: bool) -> Self {
+        Self::new(ticket, lvol, range, Kind::Unmap, fua)
+    }
+}
+
+impl Engine {
+    pub(super) fn start_write(&mut self, write: WriteTask) {
+        let task = TaskId(self.tasks.insert(Task::Write(write)));
+        self.admit_write(task);
+    }
+
+    /// The task has got its range, or what it waited for before it asked for one.
+    pub(super) fn write_granted(&mut self, task: TaskId) {
+        match self.write_task(task).map(|write| write.lock) {
+            Some(None) => self.admit_write(task),
+            Some(Some(_)) => self.proceed_write(task),
+            None => {}
+        }
+    }
+
+    /// Checks a write, makes it wait for a barrier where one must come first, and asks for its range.
+    fn admit_write(&mut self, task: TaskId) {
+        let Some(write) = self.write_task(task) else {
+            return;
+        };
+        let (lvol, range) = (write.lvol, write.range.clone());
+        if let Err(error) = self.check_write(lvol, &range) {
+            return self.finish_write(task, Err(error));
+        }
+        if range.is_empty() {
+            return self.finish_write(task, Ok(()));
+        }
+        if self.commit.is_handed_over(lvol) || self.over_dirty_budget() {
+            return self.retry_after_barrier(task);
+        }
+        let mode = self.write_mode(task);
+        if let Some(write) = self.write_task_mut(task) {
+            write.lock = Some(mode);
+        }
+        let unit = self.copy_unit();
+        let held = range.start / unit * unit..range.end.next_multiple_of(unit);
+        if self.acquire(lvol, task, held, mode) {
+            self.proceed_write(task);
+        }
+    }
+
+    /// Holds its range: plans, and starts what the plan needs first.
+    fn proceed_write(&mut self, task: TaskId) {
+        let Some(write) = self.write_task(task) else {
+            return;
+        };
+        let (lvol, range, lock) = (write.lvol, write.range.clone(), write.lock);
+        if let Err(error) = self.check_write(lvol, &range) {
+            return self.finish_write(task, Err(error));
+        }
+        // While it waited the blocks may have changed so that sharing is not enough, or clusters may have
+        // been handed over: begin again, at the end of the queue.
+        let must_wait = self.commit.is_handed_over(lvol);
+        if must_wait || (lock == Some(Mode::Shared) && self.write_mode(task) == Mode::Exclusive) {
+            self.unlock_write(task);
+            return self.admit_write(task);
+        }
+        match self.plan_write(task) {
+            Ok(()) => self.fill_gaps(task),
+            Err(Error::NoClusters { .. }) if self.may_reclaim() => {
+                self.abandon_plan(task);
+                self.unlock_write(task);
+                self.retry_after_space(task);
+            }
+            Err(error) => self.finish_write(task, Err(error)),
+        }
+    }
+
+    /// Reads what surrounds the write in its first and last blocks.
+    fn fill_gaps(&mut self, task: TaskId) {
+        let Some(write) = self.write_task(task) else {
+            return;
+        };
+        let lvol = write.lvol;
+        let mut gaps = Vec::new();
+        for (number, run) in write.runs.iter().enumerate() {
+            for gap in [run.covers.start..run.wanted.start, run.wanted.end..run.covers.end] {
+                if !gap.is_empty() {
+                    gaps.push((number, run.covers.start, gap));
+                }
+            }
+        }
+        let mut reads = Vec::new();
+        for (number, base, gap) in gaps {
+            let mut segments = Vec::new();
+            if let Err(error) = self.resolve_read(lvol, gap.start, gap.end - gap.start, &mut segments) {
+                return self.finish_write(task, Err(error));
+            }
+            for segment in segments {
+                if let Some((target, at)) = self.locate(lvol, segment.origin) {
+                    let (aligned, skip, padded) = self.pad(target, at, segment.len);
+                    let (at, len) = (index(segment.start - base), index(segment.len));
+                    reads.push((
+                        target,
+                        OpOwner::Gap {
+                            task,
+                            run: number,
+                            at,
+                            len,
+                            skip,
+                        },
+                        aligned,
+                        padded,
+                    ));
+                }
+            }
+        }
+        if reads.is_empty() {
+            return self.write_runs(task);
+        }
+        if let Some(write) = self.write_task_mut(task) {
+            write.pending = reads.len();
+        }
+        for (target, owner, offset, len) in reads {
+            self.emit(
+                target,
+                owner,
+                DeviceOp::Read {
+                    offset,
+                    buffer: Buffer::zeroed(len),
+                },
+            );
+        }
+    }
+
+    pub(super) fn gap_done(
+        &mut self,
+        task: TaskId,
+        run: usize,
+        at: usize,
+        bytes: Option<&[u8]>,
+        result: Result<(), DeviceError>,
+    ) {
+        let Some(write) = self.write_task_mut(task) else {
+            return;
+        };
+        write.pending -= 1;
+        if let Err(error) = result {
+            write.error = Some(Error::Device(error));
+        } else if let (Some(bytes), Some(buffer)) = (bytes, &mut write.runs[run].buffer) {
+            buffer.as_mut_slice()[at..at + bytes.len()].copy_from_slice(bytes);
+        }
+        if write.pending == 0 {
+            match write.error.take() {
+                Some(error) => self.finish_write(task, Err(error)),
+                None => self.write_runs(task),
+            }
+        }
+    }
+
+    /// Everything to write is at hand.
+    fn write_runs(&mut self, task: TaskId) {
+        let Some(write) = self.write_task_mut(task) else {
+            return;
+        };
+        write.pending = write.runs.len();
+        if write.pending == 0 {
+            return self.commit_write(task);
+        }
+        let may_unmap = !matches!(write.kind, Kind::Zeroes { allocate: true });
+        let mut ops = Vec::new();
+        for (number, run) in write.runs.iter_mut().enumerate() {
+            let offset = run.device;
+            let op = match (run.buffer.take(), &mut write.kind) {
+                (Some(buffer), _) => DeviceOp::Write { offset, buffer },
+                (None, Kind::Data(data)) => DeviceOp::Write {
+                    offset,
+                    buffer: data.take().unwrap_or_default(),
+                },
+                (None, _) => DeviceOp::WriteZeroes {
+                    offset,
+                    len: run.covers.end - run.covers.start,
+                    may_unmap,
+                },
+            };
+            ops.push((OpOwner::Run { task, run: number }, op));
+        }
+        for (owner, op) in ops {
+            self.emit(Target::Store, owner, op);
+        }
+    }
+
+    pub(super) fn run_done(
+        &mut self,
+        task: TaskId,
+        _run: usize,
+        buffer: Option<Buffer>,
+        result: Result<(), DeviceError>,
+    ) {
+        let Some(write) = self.write_task_mut(task) else {
+            return;
+        };
+        write.pending -= 1;
+        if let (Kind::Data(data @ None), Some(buffer)) = (&mut write.kind, buffer) {
+            *data = Some(buffer);
+        }
+        if let Err(error) = result {
+            write.error = Some(Error::Device(error));
+        }
+        if write.pending == 0 {
+            match write.error.take() {
+                Some(error) => self.finish_write(task, Err(error)),
+                None => self.commit_write(task),
+            }
+        }
+    }
+
+    /// The data is in place: make it the lvol's, against the State of now.
+    fn commit_write(&mut self, task: TaskId) {
+        let Some(write) = self.write_task_mut(task) else {
+            return;
+        };
+        let (lvol, range) = (write.lvol, write.range.clone());
+        let zeroing = core::mem::take(&mut write.zeroing);
+        let choices = write.choices.clone();
+        if let Err(error) = self.check_write(lvol, &range) {
+            return self.finish_write(task, Err(error));
+        }
+        if !choices
+            .iter()
+            .all(|choice| self.choice_holds(lvol, choice.at, choice.cluster))
+        {
+            self.abandon_plan(task);
+            return self.proceed_write(task);
+        }
+        // Data first: zeroing the last data of a layer gives its cluster back, which a block may be about to enter.
+        let mut records = Vec::new();
+        for Choice { at, cluster, blocks } in choices {
+            self.choice_committed(lvol, at, cluster);
+            records.push(Record::Map {
+                blob: lvol,
+                at,
+                cluster,
+                blocks,
+            });
+        }
+        records.extend(zeroing);
+        if !records.is_empty() {
+            self.commit(&records);
+        }
+        self.finish_write(task, Ok(()));
+    }
+
+    fn finish_write(&mut self, task: TaskId, result: Result<(), Error>) {
+        self.abandon_plan(task);
+        self.unlock_write(task);
+        let Some(Task::Write(write)) = self.tasks.remove(task.0) else {
+            return;
+        };
+        let reply = match write.kind {
+            Kind::Data(data) => Reply::Buffer(data.unwrap_or_default()),
+            Kind::Zeroes { .. } | Kind::Unmap => Reply::Done,
+        };
+        match result {
+            Ok(()) if write.fua => self.reply_after_barrier(write.ticket, reply),
+            Ok(()) => self.reply(write.ticket, Ok(reply)),
+            Err(error) => self.reply(write.ticket, Err(error)),
+        }
+    }
+
+    /// Lets go of the clusters that a plan chose and of what it resolved to.
+    fn abandon_plan(&mut self, task: TaskId) {
+        let Some(write) = self.write_task_mut(task) else {
+            return;
+        };
+        let lvol = write.lvol;
+        let choices = core::mem::take(&mut write.choices);
+        let epoch = write.epoch.take();
+        write.runs.clear();
+        write.zeroing.clear();
+        for choice in choices {
+            self.drop_choice(lvol, choice.at);
+        }
+        if let Some(epoch) = epoch {
+            self.commit.epochs.end(epoch);
+        }
+    }
+
+    fn unlock_write(&mut self, task: TaskId) {
+        let Some(write) = self.write_task_mut(task) else {
+            return;
+        };
+        let lvol = write.lvol;
+        if write.lock.take().is_some() {
+            self.release_lock(lvol, task);
+        }
+    }
+
+    /// Whether an lvol takes this write at all.
+    fn check_write(&self, lvol: BlobId, range: &Range<u64>) -> Result<(), Error> {
+        let blob = self
+            .state
+            .blob(lvol)
+            .filter(|blob| !blob.dying)
+            .ok_or(Error::UnknownBlob(lvol))?;
+        self.check_writable()?;
+        if blob.is_read_only() {
+            return Err(Error::ReadOnlyLvol(blob.display_name()));
+        }
+        if blob.damage.is_some() {
+            return Err(Error::Damaged(blob.display_name()));
+        }
+        check_range(range, self.state.bytes(blob))
+    }
+
+    /// What a first write makes the lvol's own at once, in bytes: a block, or a whole cluster where native states
+    /// may not arise.
+    fn copy_unit(&self) -> u64 {
+        if self.state.native_allowed {
+            self.state.units.block
+        } else {
+            self.state.units.cluster
+        }
+    }
+
+    fn write_task(&self, task: TaskId) -> Option<&WriteTask> {
+        match self.tasks.get(task.0) {
+            Some(Task::Write(write)) => Some(write),
+            _ => None,
+        }
+    }
+
+    fn write_task_mut(&mut self, task: TaskId) -> Option<&mut WriteTask> {
+        match self.tasks.get_mut(task.0) {
+            Some(Task::Write(write)) => Some(write),
+            _ => None,
+        }
+    }
+}

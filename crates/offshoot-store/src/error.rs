@@ -1,0 +1,192 @@
+//! What can go wrong, by operation family, and the small kind that callers act on.
+
+use alloc::string::String;
+use offshoot_block::DeviceError;
+use offshoot_format::{BlobId, Damage};
+use thiserror::Error;
+
+/// What a caller does about an error. Maps once to an errno, an NBD error or a JSON-RPC code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A device failed. EIO.
+    Io,
+    /// Metadata cannot be trusted. EIO on reads.
+    Corrupt,
+    /// Clusters or md pages are used up. ENOSPC.
+    NoSpace,
+    /// Something else holds what is needed. EBUSY.
+    Busy,
+    /// The lvol or the store does not take writes. EPERM.
+    ReadOnly,
+    /// No such lvol. ENODEV.
+    NotFound,
+    /// A name is taken. EEXIST.
+    Exists,
+    /// An argument is out of its range. EINVAL.
+    Invalid,
+    /// The store needs something that this version does not do. ENOTSUP.
+    Unsupported,
+}
+
+/// Why a request or a verb was refused or failed.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A device operation failed.
+    #[error("{0}")]
+    Device(#[from] DeviceError),
+    /// No lvol with this name.
+    #[error("no lvol named \"{0}\"")]
+    UnknownLvol(String),
+    /// The lvol went away while the request was under way.
+    #[error("lvol {0} does not exist")]
+    UnknownBlob(BlobId),
+    /// An lvol of this name exists.
+    #[error("an lvol named \"{0}\" exists already")]
+    NameExists(String),
+    /// The name cannot be given to an lvol or lvstore.
+    #[error("name \"{name}\" {why}")]
+    BadName {
+        /// The name, escaped.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The range reaches beyond the end of the lvol.
+    #[error("range {offset}+{len} reaches beyond the end of the lvol at {size}")]
+    OutOfRange {
+        /// Start in bytes.
+        offset: u64,
+        /// Length in bytes.
+        len: u64,
+        /// Size of the lvol in bytes.
+        size: u64,
+    },
+    /// A write to a snapshot or read-only lvol.
+    #[error("lvol \"{0}\" is read-only")]
+    ReadOnlyLvol(String),
+    /// A change of a store that was opened for looking only.
+    #[error("the store is open read-only")]
+    ReadOnlyStore,
+    /// A snapshot of a snapshot, or of a read-only lvol.
+    #[error("\"{0}\" is read-only: clone it instead of taking a snapshot")]
+    SnapshotOfReadOnly(String),
+    /// A clone of something writable.
+    #[error("\"{0}\" is writable: take a snapshot and clone that")]
+    CloneOfWritable(String),
+    /// A snapshot that more than one lvol depends on.
+    #[error("\"{name}\" has {count} clones: {clones}")]
+    HasClones {
+        /// The snapshot.
+        name: String,
+        /// How many clones.
+        count: usize,
+        /// Their names.
+        clones: String,
+    },
+    /// The lvol is exported or otherwise in use.
+    #[error("\"{0}\" is in use")]
+    InUse(String),
+    /// Not enough clusters.
+    #[error("no space: {needed} clusters needed, {free} free")]
+    NoClusters {
+        /// How many were asked for.
+        needed: u64,
+        /// How many there are.
+        free: u64,
+    },
+    /// Not enough md pages.
+    #[error("no space for metadata: {needed} md pages needed, {free} free")]
+    NoMdPages {
+        /// How many were asked for.
+        needed: u64,
+        /// How many there are.
+        free: u64,
+    },
+    /// A size that no lvol can have.
+    #[error("size {size} is beyond the largest lvol of {max} bytes")]
+    TooLarge {
+        /// The size asked for, in bytes.
+        size: u64,
+        /// The largest possible, in bytes.
+        max: u64,
+    },
+    /// The chain of snapshots below the lvol is as long as it may be.
+    #[error("\"{name}\" already has {depth} snapshots below it")]
+    ChainTooDeep {
+        /// The lvol.
+        name: String,
+        /// How many there are.
+        depth: u32,
+    },
+    /// The lvol's map cannot be read.
+    #[error("lvol \"{0}\" is damaged")]
+    Damaged(String),
+    /// A read through to an external snapshot that was not given.
+    #[error("lvol \"{0}\" is degraded: its external snapshot is missing")]
+    Degraded(String),
+}
+
+impl Error {
+    /// What a caller does about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Device(DeviceError::NoSpace) => ErrorKind::NoSpace,
+            Self::Device(_) | Self::Degraded(_) => ErrorKind::Io,
+            Self::UnknownLvol(_) | Self::UnknownBlob(_) => ErrorKind::NotFound,
+            Self::NameExists(_) => ErrorKind::Exists,
+            Self::BadName { .. }
+            | Self::OutOfRange { .. }
+            | Self::SnapshotOfReadOnly(_)
+            | Self::CloneOfWritable(_)
+            | Self::TooLarge { .. }
+            | Self::ChainTooDeep { .. } => ErrorKind::Invalid,
+            Self::ReadOnlyLvol(_) | Self::ReadOnlyStore => ErrorKind::ReadOnly,
+            Self::HasClones { .. } | Self::InUse(_) => ErrorKind::Busy,
+            Self::NoClusters { .. } | Self::NoMdPages { .. } => ErrorKind::NoSpace,
+            Self::Damaged(_) => ErrorKind::Corrupt,
+        }
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The device failed.
+    #[error("{0}")]
+    Device(#[from] DeviceError),
+    /// Not a store at all.
+    #[error("not an lvstore: {0}")]
+    NotAStore(String),
+    /// A version that this program does not know.
+    #[error("the store has format version {0:#x}, which is newer than this program")]
+    NewerVersion(u32),
+    /// Metadata that nothing can be served without.
+    #[error("{0}")]
+    Damage(#[from] Damage),
+    /// The store is larger than what it lies on.
+    #[error("the store is {store} bytes long but its device only {device}: it was truncated")]
+    Truncated {
+        /// Size in the super block, in bytes.
+        store: u64,
+        /// Size of the device, in bytes.
+        device: u64,
+    },
+    /// The store was not closed, and what it needs to recover is not there yet.
+    #[error("the store was not closed cleanly by SPDK: recovering it is not supported yet")]
+    DirtySpdk,
+    /// A device whose blocks are larger than the store's.
+    #[error("the store has {store}-byte blocks, the device {device}-byte blocks")]
+    BlockSize {
+        /// Block of the store in bytes.
+        store: u32,
+        /// Block of the device in bytes.
+        device: u32,
+    },
+    /// The super blob, which names the store, cannot be read.
+    #[error("the store has no readable super blob: {0}")]
+    NoSuperBlob(String),
+}

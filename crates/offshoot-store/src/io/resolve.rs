@@ -1,0 +1,162 @@
+//! From a byte range of an lvol to where the bytes are.
+
+use crate::blob::Blob;
+use crate::map::{Entry, Source};
+use crate::state::State;
+use alloc::vec::Vec;
+use core::ops::Range;
+use offshoot_block::DeviceOffset;
+use offshoot_format::BlobCluster;
+
+/// Where a run of bytes is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Nothing is there.
+    Zeros,
+    /// On the store's own device.
+    Store(DeviceOffset),
+    /// In the external snapshot, at the same offset as in the lvol.
+    External(DeviceOffset),
+}
+
+impl Origin {
+    fn plus(self, bytes: u64) -> Self {
+        match self {
+            Self::Zeros => Self::Zeros,
+            Self::Store(offset) => Self::Store(offset.plus(bytes)),
+            Self::External(offset) => Self::External(offset.plus(bytes)),
+        }
+    }
+}
+
+/// A run of bytes of an lvol with one origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// First byte, from the start of the lvol.
+    pub start: u64,
+    /// Number of bytes.
+    pub len: u64,
+    /// Where the first byte is.
+    pub origin: Origin,
+}
+
+/// A run of an lvol as a client sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// First byte.
+    pub start: u64,
+    /// Number of bytes.
+    pub len: u64,
+    /// Whether it reads zeros because nothing is stored for it. Stored zeros are data.
+    pub hole: bool,
+}
+
+impl State {
+    /// Byte position of a block of a physical cluster.
+    pub(crate) fn block_offset(&self, cluster: offshoot_format::ClusterIdx, in_cluster: u64) -> DeviceOffset {
+        DeviceOffset(self.layout.cluster_offset(cluster) + in_cluster)
+    }
+
+    /// The run of bytes from `pos` on (at most to `end`) within one cluster that comes from one source.
+    pub(crate) fn source_at(&self, blob: &Blob, pos: u64, end: u64) -> (Source, Range<u64>) {
+        let at = pos / self.units.cluster;
+        let entry = blob.tree.entry(BlobCluster(at));
+        self.source_in(&entry, at, pos, end)
+    }
+
+    /// The same for an entry that is at hand already.
+    pub(crate) fn source_in(&self, entry: &Entry, at: u64, pos: u64, end: u64) -> (Source, Range<u64>) {
+        let units = self.units;
+        let base = at * units.cluster;
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a cluster has fewer than 2^32 blocks"
+        )]
+        let block = ((pos - base) / units.block) as u32;
+        let (source, run_end) = entry.source(block, units.blocks);
+        let run_end = base + (u64::from(run_end) * units.block).min(units.cluster);
+        (source, pos..run_end.min(end))
+    }
+
+    /// The segments of a byte range, joined where they follow each other on the device.
+    pub(crate) fn resolve(&self, blob: &Blob, range: Range<u64>, segments: &mut Vec<Segment>) {
+        segments.clear();
+        let mut pos = range.start;
+        while pos < range.end {
+            let (source, run) = self.source_at(blob, pos, range.end);
+            let in_cluster = pos % self.units.cluster;
+            let at = pos / self.units.cluster;
+            let origin = match source {
+                Source::Zeros => Origin::Zeros,
+                Source::Cluster { cluster, .. } => Origin::Store(self.block_offset(cluster, in_cluster)),
+                Source::Base => match &blob.external {
+                    Some(external) if at < external.len => Origin::External(DeviceOffset(pos)),
+                    _ => Origin::Zeros,
+                },
+            };
+            match segments.last_mut() {
+                Some(last) if last.origin.plus(last.len) == origin => last.len += run.end - run.start,
+                _ => segments.push(Segment {
+                    start: pos,
+                    len: run.end - run.start,
+                    origin,
+                }),
+            }
+            pos = run.end;
+        }
+    }
+
+    /// What of a byte range is data and what is a hole, in order and without gaps. At most `limit` extents; the
+    /// last one may then end before the range does. Needs no I/O.
+    #[must_use]
+    pub fn extents(&self, blob: &Blob, range: Range<u64>, limit: usize) -> Vec<Extent> {
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut pos = range.start;
+        while pos < range.end {
+            let at = pos / self.units.cluster;
+            let (source, run) = match self.absent_run(blob, pos, range.end) {
+                Some(run) => (Source::Base, run),
+                None => self.source_at(blob, pos, range.end),
+            };
+            let external = blob.external.as_ref().is_some_and(|external| at < external.len);
+            let hole = match source {
+                Source::Zeros => true,
+                Source::Base => !external,
+                Source::Cluster { .. } => false,
+            };
+            let full = extents.len() == limit;
+            match extents.last_mut() {
+                Some(last) if last.hole == hole => last.len += run.end - run.start,
+                _ if full => break,
+                _ => extents.push(Extent {
+                    start: pos,
+                    len: run.end - run.start,
+                    hole,
+                }),
+            }
+            pos = run.end;
+        }
+        extents
+    }
+
+    /// First byte from `offset` on that is data (`hole` false) or in a hole; `None` when there is none.
+    #[must_use]
+    pub fn seek(&self, blob: &Blob, offset: u64, hole: bool) -> Option<u64> {
+        let extents = self.extents(blob, offset..self.bytes(blob), 2);
+        extents
+            .into_iter()
+            .find(|extent| extent.hole == hole)
+            .map(|extent| extent.start)
+    }
+
+    /// The run of clusters without a leaf at `pos`, so that sparse volumes are crossed in large steps.
+    fn absent_run(&self, blob: &Blob, pos: u64, end: u64) -> Option<Range<u64>> {
+        let at = pos / self.units.cluster;
+        let (ordinal, _) = offshoot_format::ExtentOrdinal::of(BlobCluster(at));
+        if blob.tree.leaf(ordinal).is_some() || blob.external.is_some() {
+            return None;
+        }
+        let next = (ordinal.first_cluster().0 + crate::map::SLOTS as u64) * self.units.cluster;
+        Some(pos..next.min(end))
+    }
+}

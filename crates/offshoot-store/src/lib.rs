@@ -1,0 +1,44 @@
+//! The copy-on-write engine of offshoot.
+//!
+//! Promises: the contract of `docs/durability.md` as far as it can be kept without a clock or a disk of its own.
+//! A store is a [`State`]; every change of it is a [`Record`] that [`State::apply`] makes true; a [`Verb`] plans
+//! records; the [`Engine`] moves data and commits; a checkpoint writes State as md pages in SPDK's format.
+//!
+//! Will never do: I/O, threads, clocks, randomness, files, JSON. Operations with owned buffers go out, completions
+//! come in; uuids and times are arguments. The same engine runs over io_uring, over memory and in a simulation.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod apply;
+mod blob;
+mod checkpoint;
+mod engine;
+mod error;
+mod init;
+mod io;
+pub mod limits;
+mod load;
+pub mod map;
+mod pool;
+mod record;
+pub mod signature;
+mod state;
+mod store;
+mod verb;
+
+pub use blob::{Blob, BlobPages, External, OrdinalMd, XATTR_CREATED, escape};
+pub use checkpoint::{blob_md, extent_page, layer_pages};
+pub use engine::{Engine, IoRequest, Reply, Target, Ticket};
+pub use error::{Error, ErrorKind, LoadError};
+pub use init::{InitError, InitOptions, init};
+pub use io::Extent;
+pub use load::{Finding, Found, Loaded, Loader};
+pub use pool::Pool;
+pub use record::{Assignment, Encoding, Lsn, MappedRun, Record};
+pub use state::{State, Totals, Units, XATTR_NATIVE};
+pub use store::{CreateError, ExternalDevice, Store};
+pub use verb::{Identity, Plan, Verb, check_name};

@@ -1,0 +1,25 @@
+//! Every limit of the engine in one place.
+
+/// Longest name of an lvstore or lvol that may be given, in bytes. The format stores 64 with the final NUL.
+pub const NAME_BYTES_MAX: usize = 63;
+
+/// Largest lvol in bytes (8 EiB less one cluster): offsets must fit a signed 64-bit integer for NBD and `lseek`.
+pub const LVOL_BYTES_MAX: u64 = i64::MAX as u64;
+
+/// Most clusters of one lvol: what the format crate lets a table of extent pages name.
+pub const LVOL_CLUSTERS_MAX: u64 = offshoot_format::EXTENT_PAGES_MAX as u64 * 512;
+
+/// Longest chain of snapshots below an lvol. Reading costs the same at any depth; loading and listing do not.
+pub const CHAIN_DEPTH_MAX: u32 = 65_536;
+
+/// Extent pages that one step of releasing a dying blob frees: bounds the time in which nothing else runs.
+pub const RELEASE_ORDINALS: usize = 8;
+
+/// Bytes of one device read while loading, and of one discard while freeing.
+pub const BULK_BYTES: u64 = 1 << 20;
+
+/// Md pages kept back per write in flight: an extent page, a layer page and two pages of the chain.
+pub const MD_PAGES_PER_WRITE: usize = 4;
+
+/// Ordinals that may be dirty before a barrier is forced, so that a checkpoint stays bounded.
+pub const DIRTY_ORDINALS_MAX: usize = 16_384;

@@ -1,0 +1,270 @@
+//! Loading a store: super block, masks, md pages in bulk, and then State, from memory.
+//!
+//! Sans-IO like the engine: [`Loader::poll_device`] says what to read, [`Loader::handle_completion`] takes it.
+//! Nothing is written. A blob that cannot be read costs itself and what inherits from it, never the store.
+
+mod assemble;
+mod pages;
+mod verify;
+
+pub use verify::{Finding, Found};
+
+use crate::error::LoadError;
+use crate::limits::BULK_BYTES;
+use crate::state::State;
+use alloc::{collections::VecDeque, format, vec::Vec};
+use offshoot_block::{Buffer, DeviceError, DeviceGeometry, DeviceOffset, DeviceOp, OpId};
+use offshoot_format::{
+    Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NativeFlags, Probe, SuperBlock,
+    decode_mask,
+};
+use pages::MdPages;
+
+/// A store in memory, and what was noticed on the way.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The store.
+    pub state: State,
+    /// The super block as it is on disk.
+    pub super_block: SuperBlock,
+    /// What is wrong with it. Empty for a sound store.
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    SuperBlock,
+    Masks,
+    MdPages,
+    Done,
+}
+
+/// Loads a store.
+#[derive(Debug)]
+pub struct Loader {
+    geometry: DeviceGeometry,
+    phase: Phase,
+    device: VecDeque<(OpId, DeviceOp)>,
+    pending: usize,
+    next_op: u64,
+    error: Option<LoadError>,
+    super_block: Option<(SuperBlock, Layout)>,
+    /// By the order of [`MaskKind::ALL`]; `None` where the store has no such mask or it is stale.
+    masks: [Option<Bitmap>; 3],
+    buffers: Vec<(OpId, Buffer)>,
+    pages: MdPages,
+    /// First md page of each read, by operation.
+    reads: Vec<(OpId, MdPageIdx)>,
+    loaded: Option<Loaded>,
+}
+
+impl Loader {
+    /// Begins to load the store on a device of this geometry.
+    #[must_use]
+    pub fn new(geometry: DeviceGeometry) -> Self {
+        let mut loader = Self {
+            geometry,
+            phase: Phase::SuperBlock,
+            device: VecDeque::new(),
+            pending: 0,
+            next_op: 0,
+            error: None,
+            super_block: None,
+            masks: [None, None, None],
+            buffers: Vec::new(),
+            pages: MdPages::default(),
+            reads: Vec::new(),
+            loaded: None,
+        };
+        if geometry.size_bytes < MD_STRUCT_BYTES as u64 {
+            let why = format!("{} bytes are too few for a super block", geometry.size_bytes);
+            loader.error = Some(LoadError::NotAStore(why));
+        } else {
+            loader.read(0, MD_STRUCT_BYTES);
+        }
+        loader
+    }
+
+    /// The next read to hand to the device.
+    pub fn poll_device(&mut self) -> Option<(OpId, DeviceOp)> {
+        self.device.pop_front()
+    }
+
+    /// A read has completed.
+    pub fn handle_completion(&mut self, id: OpId, buffer: Option<Buffer>, result: Result<(), DeviceError>) {
+        self.pending -= 1;
+        match (result, buffer) {
+            (Err(error), _) => self.error = self.error.take().or(Some(LoadError::Device(error))),
+            (Ok(()), Some(buffer)) => self.buffers.push((id, buffer)),
+            (Ok(()), None) => {}
+        }
+        if self.pending > 0 || self.error.is_some() {
+            return;
+        }
+        let mut buffers = core::mem::take(&mut self.buffers);
+        buffers.sort_unstable_by_key(|(id, _)| *id);
+        let next = match self.phase {
+            Phase::SuperBlock => self.take_super_block(&buffers),
+            Phase::Masks => self.take_masks(&buffers),
+            Phase::MdPages => {
+                self.take_pages(buffers);
+                Ok(())
+            }
+            Phase::Done => Ok(()),
+        };
+        if let Err(error) = next {
+            self.error = Some(error);
+        }
+    }
+
+    /// The outcome, once nothing is to be read any more.
+    ///
+    /// # Errors
+    /// Why nothing of the store can be served.
+    pub fn finish(&mut self) -> Option<Result<Loaded, LoadError>> {
+        if self.pending > 0 {
+            return None;
+        }
+        match self.error.take() {
+            Some(error) => Some(Err(error)),
+            None => self.loaded.take().map(Ok),
+        }
+    }
+
+    fn take_super_block(&mut self, buffers: &[(OpId, Buffer)]) -> Result<(), LoadError> {
+        let Some((_, bytes)) = buffers.first() else {
+            return Ok(());
+        };
+        let bytes = bytes.as_slice();
+        match SuperBlock::probe(bytes) {
+            Probe::NotAStore => {
+                let why = match crate::signature::name(bytes) {
+                    Some(what) => format!("it holds {what}"),
+                    None => "no signature of an lvstore".into(),
+                };
+                return Err(LoadError::NotAStore(why));
+            }
+            Probe::NewerVersion(version) => return Err(LoadError::NewerVersion(version)),
+            _ => {}
+        }
+        let super_block = SuperBlock::decode(bytes)?;
+        let device = self.geometry.size_bytes;
+        let layout = super_block.layout(device).map_err(|damage| match damage.what {
+            Fault::DeviceSize { stored, device } => LoadError::Truncated {
+                store: stored,
+                device,
+            },
+            _ => LoadError::Damage(damage),
+        })?;
+        if layout.io_unit_size < self.geometry.logical_block {
+            // Sub-block writes are widened and read first, so larger device blocks only cost time.
+        }
+        let native = super_block.native.as_ref();
+        if native.is_none() && !super_block.is_clean() {
+            return Err(LoadError::DirtySpdk);
+        }
+        // Masks are written by a close. After a crash they are stale, and the roots are found by looking.
+        let closed = native.is_none_or(|native| native.flags.contains(NativeFlags::CLEAN_CLOSE));
+        let trusted = closed && super_block.is_clean() && layout.used_blobid_mask.len > 0;
+        if trusted {
+            self.phase = Phase::Masks;
+            for kind in MaskKind::ALL {
+                self.read(layout.mask_offset(kind), layout.mask_bytes(kind));
+            }
+        } else {
+            self.phase = Phase::MdPages;
+            self.read_md_pages(&layout, core::iter::once(0..layout.md_len as usize));
+        }
+        self.super_block = Some((super_block, layout));
+        Ok(())
+    }
+
+    fn take_masks(&mut self, buffers: &[(OpId, Buffer)]) -> Result<(), LoadError> {
+        let Some((super_block, layout)) = self.super_block.clone() else {
+            return Ok(());
+        };
+        for (index, (kind, (_, bytes))) in MaskKind::ALL.iter().zip(buffers).enumerate() {
+            let bits = layout.mask_bits(*kind) as usize;
+            self.masks[index] = Some(decode_mask(*kind, bytes.as_slice(), bits)?);
+        }
+        let used = self.masks[0].clone().unwrap_or_else(|| Bitmap::new(0));
+        self.phase = Phase::MdPages;
+        self.read_md_pages(&layout, runs(&used));
+        if self.pending == 0 {
+            self.take_pages(Vec::new());
+        }
+        self.super_block = Some((super_block, layout));
+        Ok(())
+    }
+
+    fn take_pages(&mut self, buffers: Vec<(OpId, Buffer)>) {
+        let Some((super_block, layout)) = self.super_block.take() else {
+            return;
+        };
+        for ((_, buffer), (_, first)) in buffers.into_iter().zip(&self.reads) {
+            self.pages.add(*first, buffer, layout.md_page_size as usize);
+        }
+        self.phase = Phase::Done;
+        let roots: Vec<MdPageIdx> = match &self.masks[2] {
+            Some(mask) => mask
+                .iter_ones()
+                .filter_map(|root| u32::try_from(root).ok().map(MdPageIdx))
+                .collect(),
+            None => self
+                .pages
+                .iter()
+                .filter(|(at, bytes)| BlobMd::is_root(*at, bytes))
+                .map(|(at, _)| at)
+                .collect(),
+        };
+        match assemble::assemble(layout, &super_block, &self.pages, &roots, &self.masks) {
+            Ok((state, findings)) => {
+                self.loaded = Some(Loaded {
+                    state,
+                    super_block,
+                    findings,
+                })
+            }
+            Err(error) => self.error = Some(error),
+        }
+    }
+
+    fn read_md_pages(&mut self, layout: &Layout, runs: impl Iterator<Item = core::ops::Range<usize>>) {
+        let stride = layout.md_page_size as usize;
+        let at_once = usize::try_from(BULK_BYTES).unwrap_or(usize::MAX).div_ceil(stride);
+        for run in runs {
+            for start in run.clone().step_by(at_once) {
+                let end = (start + at_once).min(run.end);
+                let Ok(first) = u32::try_from(start) else { return };
+                let id = self.read(layout.md_page_offset(MdPageIdx(first)), (end - start) * stride);
+                self.reads.push((id, MdPageIdx(first)));
+            }
+        }
+    }
+
+    fn read(&mut self, offset: u64, len: usize) -> OpId {
+        let id = OpId(self.next_op);
+        self.next_op += 1;
+        self.pending += 1;
+        let op = DeviceOp::Read {
+            offset: DeviceOffset(offset),
+            buffer: Buffer::zeroed(len),
+        };
+        self.device.push_back((id, op));
+        id
+    }
+}
+
+/// Runs of set bits, across gaps that cost less to read than a request of their own.
+fn runs(bits: &Bitmap) -> impl Iterator<Item = core::ops::Range<usize>> {
+    const GAP_PAGES: usize = 16;
+    let mut ones = bits.iter_ones().peekable();
+    core::iter::from_fn(move || {
+        let start = ones.next()?;
+        let mut end = start + 1;
+        while let Some(next) = ones.next_if(|next| *next <= end + GAP_PAGES) {
+            end = next + 1;
+        }
+        Some(start..end)
+    })
+}

@@ -1,0 +1,212 @@
+//! What a cluster of an lvol is made of: nothing, one full cluster, or a stack of layers.
+
+use super::BlockStates;
+use alloc::sync::Arc;
+use offshoot_format::{BlockState, ClusterIdx};
+
+/// Names the owner of a cluster indirectly: a table says which blob a tag stands for today.
+///
+/// Entries are shared by every blob that inherits them. Handing all clusters of a snapshot to its
+/// clone is therefore one change in that table, wherever the entries lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tag(pub u32);
+
+/// How one cluster of an lvol reads.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// No ancestor holds anything here: the external snapshot shows through, or zeros.
+    Absent,
+    /// Every block is in this physical cluster.
+    Full {
+        /// Who owns the cluster.
+        tag: Tag,
+        /// Where the data is.
+        cluster: ClusterIdx,
+    },
+    /// Blocks come from several places.
+    Stack(Arc<Stack>),
+}
+
+/// One layer of a cluster: the blocks that one blob wrote or zeroed here.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Who owns the layer.
+    pub tag: Tag,
+    /// Where its data blocks are. `None` when it only zeroes.
+    pub cluster: Option<ClusterIdx>,
+    /// What each block is.
+    pub states: BlockStates,
+}
+
+/// A layer and what lies below it. Shared with the snapshots that hold the lower layers.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    /// The newest layer.
+    pub top: Layer,
+    /// Where blocks that `top` inherits come from. [`Entry::Absent`] when `top` inherits none.
+    pub below: Entry,
+}
+
+/// Where a run of blocks of one cluster is read from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The external snapshot if there is one, else zeros.
+    Base,
+    /// Zeros.
+    Zeros,
+    /// The same blocks of a physical cluster.
+    Cluster {
+        /// Who owns it.
+        tag: Tag,
+        /// Which cluster.
+        cluster: ClusterIdx,
+    },
+}
+
+impl Entry {
+    /// Where `block` comes from, and the end of the run of blocks (at most `limit`) that come from there as well.
+    #[must_use]
+    pub fn source(&self, block: u32, limit: u32) -> (Source, u32) {
+        let mut entry = self;
+        let mut end = limit;
+        loop {
+            match entry {
+                Self::Absent => return (Source::Base, end),
+                Self::Full { tag, cluster } => {
+                    return (
+                        Source::Cluster {
+                            tag: *tag,
+                            cluster: *cluster,
+                        },
+                        end,
+                    );
+                }
+                Self::Stack(stack) => {
+                    end = stack.top.states.run_end(block, end);
+                    match (stack.top.states.of(block), stack.top.cluster) {
+                        (BlockState::Inherit, _) => entry = &stack.below,
+                        (BlockState::Data, Some(cluster)) => {
+                            return (
+                                Source::Cluster {
+                                    tag: stack.top.tag,
+                                    cluster,
+                                },
+                                end,
+                            );
+                        }
+                        // A layer without a cluster holds no data: load refuses such a record.
+                        (BlockState::Zero | BlockState::Data, _) => return (Source::Zeros, end),
+                    }
+                }
+            }
+        }
+    }
+
+    /// The layers from the newest down: owner, cluster, and the states (`None` for a full cluster).
+    pub fn layers(&self) -> impl Iterator<Item = (Tag, Option<ClusterIdx>, Option<&BlockStates>)> {
+        let mut next = Some(self);
+        core::iter::from_fn(move || match next? {
+            Self::Absent => None,
+            Self::Full { tag, cluster } => {
+                next = None;
+                Some((*tag, Some(*cluster), None))
+            }
+            Self::Stack(stack) => {
+                next = Some(&stack.below);
+                Some((stack.top.tag, stack.top.cluster, Some(&stack.top.states)))
+            }
+        })
+    }
+
+    /// The clusters of the layers that `owned` says yes to.
+    pub fn clusters_of(&self, owned: impl Fn(Tag) -> bool) -> impl Iterator<Item = ClusterIdx> {
+        self.layers()
+            .filter(move |(tag, ..)| owned(*tag))
+            .filter_map(|(_, cluster, _)| cluster)
+    }
+
+    /// Puts a layer on top. Drops what no block inherits any more; a layer that is all data becomes a full
+    /// cluster. `nothing_to_hide` says that the blob would read zeros here without any layer of its own: then
+    /// a layer that only zeroes needs no place. It is the caller's to know, because entries forget what a
+    /// covering layer has hidden while the parent's map on disk does not.
+    #[must_use]
+    pub fn covered_by(self, top: Layer, nothing_to_hide: bool) -> Self {
+        let inherits = top.states.any(BlockState::Inherit);
+        let zeroes = top.states.any(BlockState::Zero);
+        let holds = top.states.any(BlockState::Data);
+        let below = if inherits { self } else { Self::Absent };
+        match top.cluster {
+            Some(cluster) if !inherits && !zeroes => Self::Full {
+                tag: top.tag,
+                cluster,
+            },
+            None if !inherits && nothing_to_hide => Self::Absent,
+            None if !holds && !zeroes => below,
+            None if nothing_to_hide && matches!(below, Self::Absent) => Self::Absent,
+            _ => Self::Stack(Arc::new(Stack { top, below })),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: Tag = Tag(1);
+    const PARENT: Tag = Tag(0);
+
+    fn layer(cluster: Option<u32>, data: core::ops::Range<u32>, zero: core::ops::Range<u32>) -> Layer {
+        let mut states = BlockStates::all(8, BlockState::Inherit);
+        states.set(data, BlockState::Data);
+        states.set(zero, BlockState::Zero);
+        Layer {
+            tag: OWN,
+            cluster: cluster.map(ClusterIdx),
+            states,
+        }
+    }
+
+    #[test]
+    fn resolves_block_by_block() {
+        let parent = Entry::Full {
+            tag: PARENT,
+            cluster: ClusterIdx(9),
+        };
+        let entry = parent.covered_by(layer(Some(4), 2..4, 5..6), true);
+        let of_parent = Source::Cluster {
+            tag: PARENT,
+            cluster: ClusterIdx(9),
+        };
+        let of_own = Source::Cluster {
+            tag: OWN,
+            cluster: ClusterIdx(4),
+        };
+        assert_eq!(entry.source(0, 8), (of_parent, 2));
+        assert_eq!(entry.source(2, 8), (of_own, 4));
+        assert_eq!(entry.source(4, 8), (of_parent, 5));
+        assert_eq!(entry.source(5, 8), (Source::Zeros, 6));
+        assert_eq!(entry.source(6, 7), (of_parent, 7));
+    }
+
+    #[test]
+    fn simplifies() {
+        let parent = Entry::Full {
+            tag: PARENT,
+            cluster: ClusterIdx(9),
+        };
+        let full = parent.clone().covered_by(layer(Some(4), 0..8, 0..0), true);
+        assert!(matches!(
+            full,
+            Entry::Full {
+                tag: OWN,
+                cluster: ClusterIdx(4)
+            }
+        ));
+        let gone = parent.clone().covered_by(layer(None, 0..0, 0..8), true);
+        assert!(matches!(gone, Entry::Absent));
+        let hidden = parent.clone().covered_by(layer(None, 0..0, 0..8), false);
+        assert_eq!(hidden.source(0, 8), (Source::Zeros, 8));
+        let untouched = parent.covered_by(layer(None, 0..0, 0..0), false);
+        assert!(matches!(untouched, Entry::Full { tag: PARENT, .. }));
+    }
+}

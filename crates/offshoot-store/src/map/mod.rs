@@ -1,0 +1,13 @@
+//! The cluster map: what each cluster of an lvol is made of and who owns it.
+
+mod entry;
+mod leaf;
+mod states;
+mod tags;
+mod tree;
+
+pub use entry::{Entry, Layer, Source, Stack, Tag};
+pub use leaf::{Leaf, SLOTS};
+pub use states::BlockStates;
+pub use tags::Tags;
+pub use tree::Tree;

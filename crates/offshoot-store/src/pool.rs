@@ -1,0 +1,158 @@
+//! A pool of clusters or md pages: which are in use, which may be handed out.
+
+use alloc::vec::Vec;
+use offshoot_format::Bitmap;
+
+/// Units 0 .. `len`, each *used* (something in the State refers to it), *held* (reserved by a plan, or freed
+/// but not yet reusable, R1) or *available*.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    used: Bitmap,
+    available: Bitmap,
+    available_count: usize,
+    /// No available unit lies below.
+    lowest: usize,
+}
+
+impl Pool {
+    /// A pool in which exactly the units of `used` are in use.
+    #[must_use]
+    pub fn new(used: Bitmap) -> Self {
+        let mut available = Bitmap::new(used.len());
+        let mut available_count = 0;
+        for unit in 0..used.len() {
+            if !used.get(unit) {
+                available.set(unit, true);
+                available_count += 1;
+            }
+        }
+        Self {
+            used,
+            available,
+            available_count,
+            lowest: 0,
+        }
+    }
+
+    /// Units that are in use, as the mask on disk shows them.
+    #[must_use]
+    pub fn used(&self) -> &Bitmap {
+        &self.used
+    }
+
+    /// Whether a unit is in use.
+    #[must_use]
+    pub fn is_used(&self, unit: u32) -> bool {
+        (unit as usize) < self.used.len() && self.used.get(unit as usize)
+    }
+
+    /// How many units may be handed out now.
+    #[must_use]
+    pub fn available(&self) -> usize {
+        self.available_count
+    }
+
+    /// How many units nothing refers to, held ones included.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.used.len() - self.used.count_ones()
+    }
+
+    /// The lowest `count` available units from `start` on, without holding them. `None` when there are fewer.
+    #[must_use]
+    pub fn peek(&self, start: u32, count: usize) -> Option<Vec<u32>> {
+        let mut found = Vec::new();
+        let mut from = self.lowest.max(start as usize);
+        while found.len() < count {
+            let unit = self.available.first_one_from(from)?;
+            found.push(u32::try_from(unit).ok()?);
+            from = unit + 1;
+        }
+        Some(found)
+    }
+
+    /// Holds an available unit: nobody else gets it until it is used or released.
+    pub fn hold(&mut self, unit: u32) {
+        let unit = unit as usize;
+        debug_assert!(self.available.get(unit), "unit {unit} is not available");
+        self.available.set(unit, false);
+        self.available_count -= 1;
+        if unit == self.lowest {
+            self.lowest += 1;
+        }
+    }
+
+    /// Holds the lowest available unit.
+    pub fn reserve(&mut self) -> Option<u32> {
+        let unit = self.available.first_one_from(self.lowest)?;
+        self.lowest = unit;
+        let unit = u32::try_from(unit).ok()?;
+        self.hold(unit);
+        Some(unit)
+    }
+
+    /// Gives a held unit back to those that may be handed out.
+    pub fn release(&mut self, unit: u32) {
+        let unit = unit as usize;
+        debug_assert!(
+            !self.used.get(unit) && !self.available.get(unit),
+            "unit {unit} is not held"
+        );
+        self.available.set(unit, true);
+        self.available_count += 1;
+        self.lowest = self.lowest.min(unit);
+    }
+
+    /// Marks a unit used: held before in life, available before in recovery.
+    pub fn take(&mut self, unit: u32) {
+        let unit = unit as usize;
+        debug_assert!(!self.used.get(unit), "unit {unit} is used twice");
+        if self.available.get(unit) {
+            self.available.set(unit, false);
+            self.available_count -= 1;
+        }
+        self.used.set(unit, true);
+    }
+
+    /// Marks a used unit held: nothing refers to it any more, but it may not be reused yet.
+    pub fn drop_use(&mut self, unit: u32) {
+        let unit = unit as usize;
+        debug_assert!(self.used.get(unit), "unit {unit} is freed twice");
+        self.used.set(unit, false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hands_out_lowest_first_and_never_what_is_held() {
+        let mut used = Bitmap::new(10);
+        used.set(0, true);
+        used.set(3, true);
+        let mut pool = Pool::new(used);
+        assert_eq!((pool.available(), pool.free()), (8, 8));
+        assert_eq!(pool.reserve(), Some(1));
+        assert_eq!(pool.peek(0, 3), Some(alloc::vec![2, 4, 5]));
+        assert_eq!(pool.peek(5, 2), Some(alloc::vec![5, 6]));
+        pool.hold(5);
+        assert_eq!((pool.reserve(), pool.reserve()), (Some(2), Some(4)));
+        pool.take(1);
+        assert!(pool.is_used(1));
+        pool.drop_use(1);
+        assert_eq!(
+            pool.reserve(),
+            Some(6),
+            "a freed unit is held until it is released"
+        );
+        pool.release(1);
+        assert_eq!(pool.reserve(), Some(1));
+        assert_eq!(pool.peek(0, 4), None);
+        assert_eq!(
+            (pool.reserve(), pool.reserve(), pool.reserve()),
+            (Some(7), Some(8), Some(9))
+        );
+        assert_eq!(pool.reserve(), None);
+    }
+}

@@ -1,0 +1,171 @@
+//! Records: the small logical changes that State is made of.
+//!
+//! A record holds every choice that was made (which cluster, which md page, which uuid), so that applying it
+//! is deterministic. It is self-sufficient: it states what holds from now on, not a difference to what another
+//! record said, so that a record that never makes it costs no other.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+use offshoot_format::{BlobCluster, BlobId, ClusterIdx, ExtentOrdinal, Flags, MdPageIdx, Xattr};
+
+/// Position of a record in the history of a store. The first record has 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lsn(pub u64);
+
+impl Lsn {
+    /// The position after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// A run of consecutive blob clusters in consecutive physical clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MappedRun {
+    /// First blob cluster.
+    pub at: BlobCluster,
+    /// Physical cluster of the first.
+    pub cluster: ClusterIdx,
+    /// How many.
+    pub length: u32,
+}
+
+/// The md pages of one blob, as a checkpoint lays them out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Assignment {
+    /// The whole chain, root first.
+    pub chain: Vec<MdPageIdx>,
+    /// Whether the chain's content is out of date.
+    pub write_chain: bool,
+    /// Extent pages of the ordinals that changed; `None` takes one away.
+    pub extents: Vec<(ExtentOrdinal, Option<MdPageIdx>)>,
+    /// Layer pages of the ordinals that changed.
+    pub layers: Vec<(ExtentOrdinal, Vec<MdPageIdx>)>,
+}
+
+/// How a blob's map is encoded on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// Runs in the chain (`EXTENT_RLE`).
+    Rle,
+    /// A table of extent pages (`EXTENT_TABLE`).
+    Table,
+}
+
+/// One change of State.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A new blob without parent.
+    Create {
+        /// Its id, which names its root page.
+        id: BlobId,
+        /// Flag words.
+        flags: Flags,
+        /// Xattrs, in the order on disk.
+        xattrs: Vec<Xattr>,
+        /// Size in clusters.
+        len: u64,
+        /// Clusters that it owns from the start (thick), already zeroed.
+        runs: Vec<MappedRun>,
+        /// Encoding of its map.
+        encoding: Encoding,
+    },
+    /// `id` takes over everything that `origin` is, `origin` becomes its clone.
+    Snapshot {
+        /// The lvol that stays writable.
+        origin: BlobId,
+        /// The new snapshot.
+        id: BlobId,
+        /// Xattrs of the snapshot.
+        xattrs: Vec<Xattr>,
+    },
+    /// A new writable child of a read-only blob.
+    Clone {
+        /// The read-only blob.
+        parent: BlobId,
+        /// The new blob.
+        id: BlobId,
+        /// Xattrs of the clone.
+        xattrs: Vec<Xattr>,
+    },
+    /// Blocks of a cluster hold data in a physical cluster that the blob owns.
+    Map {
+        /// The blob.
+        blob: BlobId,
+        /// Its cluster.
+        at: BlobCluster,
+        /// The physical cluster.
+        cluster: ClusterIdx,
+        /// The blocks.
+        blocks: Range<u32>,
+    },
+    /// Blocks of a cluster read zeros, whatever lies below.
+    ZeroBlocks {
+        /// The blob.
+        blob: BlobId,
+        /// Its cluster.
+        at: BlobCluster,
+        /// The blocks.
+        blocks: Range<u32>,
+    },
+    /// Whole clusters read zeros, whatever lies below, and own nothing.
+    ZeroClusters {
+        /// The blob.
+        blob: BlobId,
+        /// Its clusters.
+        range: Range<u64>,
+    },
+    /// A new size. What is cut off is freed; what is added reads zeros.
+    Resize {
+        /// The blob.
+        blob: BlobId,
+        /// New size in clusters.
+        len: u64,
+        /// Clusters that back the added part, already zeroed.
+        runs: Vec<MappedRun>,
+    },
+    /// An xattr gets a value.
+    SetXattr {
+        /// The blob.
+        blob: BlobId,
+        /// The xattr; replaced in place where it exists.
+        xattr: Xattr,
+    },
+    /// These blobs are encoded with an extent table from now on.
+    UseExtentTable {
+        /// The blobs: a whole family of snapshots and clones.
+        blobs: Vec<BlobId>,
+    },
+    /// A blob that nothing depends on begins to die: it has no name and no parent from now on.
+    MarkDying {
+        /// The blob.
+        blob: BlobId,
+    },
+    /// A dying blob lets go of its clusters in these ordinals.
+    Release {
+        /// The blob.
+        blob: BlobId,
+        /// The ordinals.
+        ordinals: Vec<ExtentOrdinal>,
+    },
+    /// A dying blob that owns nothing any more is gone.
+    Destroy {
+        /// The blob.
+        blob: BlobId,
+    },
+    /// The only clone of a snapshot takes over what it reads from it; the snapshot is gone.
+    Adopt {
+        /// The snapshot.
+        snapshot: BlobId,
+        /// Its only clone.
+        clone: BlobId,
+    },
+    /// A checkpoint laid out a blob's md pages.
+    Assign {
+        /// The blob.
+        blob: BlobId,
+        /// Where its metadata lies.
+        pages: Assignment,
+    },
+}

@@ -1,0 +1,395 @@
+//! State: everything that a store is, in memory.
+//!
+//! Only [`State::apply`](crate::apply) and the loader change it. It does no I/O.
+
+use crate::blob::{Blob, BlobPages, External, OrdinalMd};
+use crate::map::{Entry, Leaf, Tags};
+use crate::pool::Pool;
+use crate::record::Encoding;
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    string::String,
+    vec::Vec,
+};
+use offshoot_format::{
+    BlobCluster, BlobId, ClusterIdx, ExtentOrdinal, Layout, MdPageIdx, block_bytes, blocks_per_cluster,
+    records_per_layer_page,
+};
+use uuid::Uuid;
+
+/// Xattr of the super blob: new partial and zero clusters may arise. Absent on a store of SPDK's making.
+pub const XATTR_NATIVE: &[u8] = b"offshoot.native";
+
+/// Sizes that follow from the cluster size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Units {
+    /// Bytes of a cluster.
+    pub cluster: u64,
+    /// Bytes of a block, the unit of copy-on-write.
+    pub block: u64,
+    /// Blocks of a cluster.
+    pub blocks: u32,
+    /// Bytes of the packed states of one layer.
+    pub states_bytes: usize,
+    /// Layer records that fit one md page.
+    pub records_per_page: usize,
+}
+
+impl Units {
+    /// For a cluster size in bytes.
+    #[must_use]
+    pub fn of(cluster_size: u32) -> Self {
+        let blocks = blocks_per_cluster(cluster_size);
+        let states_bytes = blocks.div_ceil(4) as usize;
+        Self {
+            cluster: u64::from(cluster_size),
+            block: u64::from(block_bytes(cluster_size)),
+            blocks,
+            states_bytes,
+            records_per_page: records_per_layer_page(states_bytes),
+        }
+    }
+}
+
+/// A store in memory.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// Where everything lies on the device.
+    pub layout: Layout,
+    /// Sizes of clusters and blocks.
+    pub units: Units,
+    /// The blob that holds the store's identity.
+    pub super_blob: Option<BlobId>,
+    /// Whether new partial and zero clusters may arise.
+    pub native_allowed: bool,
+    /// Cluster numbers.
+    pub clusters: Pool,
+    /// Md page numbers.
+    pub md: Pool,
+    pub(crate) blobs: BTreeMap<BlobId, Blob>,
+    pub(crate) names: BTreeMap<Vec<u8>, BlobId>,
+    pub(crate) tags: Tags,
+    /// Blobs whose metadata on disk is out of date.
+    pub(crate) dirty: BTreeSet<BlobId>,
+    /// Dirty ordinals of all blobs: what the next checkpoint has to write, roughly.
+    pub(crate) dirty_ordinals: usize,
+    /// Md pages that the next checkpoint may have to add, at most.
+    pub(crate) md_debt: usize,
+    /// Clusters that the records applied since the last [`State::take_freed`] let go.
+    pub(crate) freed_clusters: Vec<ClusterIdx>,
+    /// Md pages likewise.
+    pub(crate) freed_md: Vec<MdPageIdx>,
+}
+
+impl State {
+    /// A store without blobs whose pools are as given.
+    #[must_use]
+    pub fn new(layout: Layout, clusters: Pool, md: Pool) -> Self {
+        let units = Units::of(layout.cluster_size);
+        Self {
+            layout,
+            units,
+            super_blob: None,
+            native_allowed: true,
+            clusters,
+            md,
+            blobs: BTreeMap::new(),
+            names: BTreeMap::new(),
+            tags: Tags::default(),
+            dirty: BTreeSet::new(),
+            dirty_ordinals: 0,
+            md_debt: 0,
+            freed_clusters: Vec::new(),
+            freed_md: Vec::new(),
+        }
+    }
+
+    /// A blob.
+    #[must_use]
+    pub fn blob(&self, id: BlobId) -> Option<&Blob> {
+        self.blobs.get(&id)
+    }
+
+    /// Every blob by id, the super blob and dying ones included.
+    pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
+        self.blobs.values()
+    }
+
+    /// The lvols, snapshots and clones, by id, which is not their order of creation.
+    pub fn lvols(&self) -> impl Iterator<Item = &Blob> {
+        self.blobs
+            .values()
+            .filter(|blob| !blob.dying && Some(blob.id) != self.super_blob)
+    }
+
+    /// The lvol of a name.
+    #[must_use]
+    pub fn lvol_by_name(&self, name: &[u8]) -> Option<&Blob> {
+        self.blob(*self.names.get(name)?)
+    }
+
+    /// The lvol of a UUID.
+    #[must_use]
+    pub fn lvol_by_uuid(&self, uuid: Uuid) -> Option<&Blob> {
+        self.lvols().find(|blob| blob.uuid() == Some(uuid))
+    }
+
+    /// Name of the store, as text.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.super_blob
+            .and_then(|id| self.blob(id))
+            .map_or_else(String::new, |blob| crate::blob::escape(blob.name()))
+    }
+
+    /// UUID of the store.
+    #[must_use]
+    pub fn uuid(&self) -> Option<Uuid> {
+        self.super_blob.and_then(|id| self.blob(id)).and_then(Blob::uuid)
+    }
+
+    /// Size of a blob in bytes.
+    #[must_use]
+    pub fn bytes(&self, blob: &Blob) -> u64 {
+        blob.len * self.units.cluster
+    }
+
+    /// Whether `blob` would read zeros in a cluster if it owned nothing there.
+    #[must_use]
+    pub fn reads_zero_below(&self, blob: &Blob, at: BlobCluster) -> bool {
+        if blob.external.as_ref().is_some_and(|external| at.0 < external.len) {
+            return false;
+        }
+        match blob.parent.and_then(|id| self.blob(id)) {
+            Some(parent) if at.0 < blob.inherit_len => matches!(parent.tree.entry(at), Entry::Absent),
+            _ => true,
+        }
+    }
+
+    /// Whether anything in the store is something that SPDK's format cannot say.
+    #[must_use]
+    pub fn has_native_states(&self) -> bool {
+        self.blobs().any(|blob| self.is_native(blob))
+    }
+
+    /// Whether the metadata of a blob needs native descriptors.
+    #[must_use]
+    pub fn is_native(&self, blob: &Blob) -> bool {
+        blob.dying
+            || self.hides_parent_tail(blob)
+            || blob.pages.ordinals.values().any(|ordinal| ordinal.own_layers > 0)
+    }
+
+    /// Whether some cluster past `inherit_len` reads zeros here although the parent holds something there:
+    /// SPDK's format has no way to say that.
+    #[must_use]
+    pub fn hides_parent_tail(&self, blob: &Blob) -> bool {
+        let hides = |at: u64| matches!(blob.tree.entry(BlobCluster(at)), Entry::Absent);
+        match blob.parent.and_then(|id| self.blob(id)) {
+            Some(parent) => {
+                let tail = blob.inherit_len..blob.len.min(parent.len);
+                let held = parent.tree.ordinals().into_iter().flat_map(|ordinal| {
+                    let leaf = parent.tree.leaf(ordinal).into_iter().flat_map(Leaf::entries);
+                    leaf.map(move |(slot, _)| ordinal.first_cluster().0 + slot as u64)
+                });
+                !tail.is_empty() && held.filter(|at| tail.contains(at)).any(hides)
+            }
+            None => blob.external_is_parent && (blob.inherit_len..blob.len).any(hides),
+        }
+    }
+
+    /// How many snapshots lie below a blob.
+    #[must_use]
+    pub fn depth(&self, blob: &Blob) -> u32 {
+        let mut depth = 0;
+        let mut next = blob.parent;
+        while let Some(parent) = next.and_then(|id| self.blob(id)) {
+            depth += 1;
+            next = parent.parent;
+        }
+        depth
+    }
+
+    /// Every blob of a family of snapshots and clones, oldest ancestor first.
+    #[must_use]
+    pub fn family(&self, member: BlobId) -> Vec<BlobId> {
+        let mut root = member;
+        while let Some(parent) = self.blob(root).and_then(|blob| blob.parent) {
+            root = parent;
+        }
+        let mut found = alloc::vec![root];
+        let mut next = 0;
+        while let Some(blob) = found.get(next).and_then(|id| self.blob(*id)) {
+            found.extend(blob.clones.iter().copied());
+            next += 1;
+        }
+        found
+    }
+
+    /// Md pages that a new plan may count on.
+    #[must_use]
+    pub fn md_spare(&self) -> usize {
+        self.md.available().saturating_sub(self.md_debt)
+    }
+
+    /// Clusters and md pages that records have let go since the last call. They are held in their pools until
+    /// the commit point releases them (R1).
+    pub(crate) fn take_freed(&mut self) -> (Vec<ClusterIdx>, Vec<MdPageIdx>) {
+        (
+            core::mem::take(&mut self.freed_clusters),
+            core::mem::take(&mut self.freed_md),
+        )
+    }
+
+    /// Marks a blob's chain for writing and brings the debt of md pages up to date.
+    pub(crate) fn touch_chain(&mut self, id: BlobId) {
+        if let Some(blob) = self.blobs.get_mut(&id) {
+            blob.pages.chain_dirty = true;
+            self.dirty.insert(id);
+            settle(blob, &mut self.md_debt);
+        }
+    }
+
+    /// Changes what a blob owns in an ordinal, marks it for writing and brings the debt up to date.
+    pub(crate) fn touch_ordinal(
+        &mut self,
+        id: BlobId,
+        ordinal: ExtentOrdinal,
+        change: impl FnOnce(&mut OrdinalMd),
+    ) {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return;
+        };
+        let per_page = self.units.records_per_page;
+        let encoding = blob.encoding;
+        let entry = blob.pages.ordinals.entry(ordinal).or_default();
+        let before = planned(entry, encoding, per_page);
+        change(entry);
+        let after = planned(entry, encoding, per_page);
+        if entry.own_full == 0 && entry.own_layers == 0 && entry.extent.is_none() && entry.layers.is_empty() {
+            blob.pages.ordinals.remove(&ordinal);
+        }
+        if blob.pages.dirty.insert(ordinal) {
+            self.dirty_ordinals += 1;
+        }
+        self.dirty.insert(id);
+        // An RLE map lies in the chain itself; the others name their pages there.
+        if encoding == Encoding::Rle || before != after {
+            blob.pages.chain_dirty = true;
+        }
+        if before != after {
+            blob.pages.totals.replace(before, after);
+            settle(blob, &mut self.md_debt);
+        } else if encoding == Encoding::Rle {
+            settle(blob, &mut self.md_debt);
+        }
+    }
+
+    /// Recounts a blob's totals after its table of ordinals was replaced as a whole.
+    pub(crate) fn recount(&mut self, id: BlobId) {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return;
+        };
+        let mut totals = Totals::default();
+        for ordinal in blob.pages.ordinals.values() {
+            totals.replace(
+                Totals::default(),
+                planned(ordinal, blob.encoding, self.units.records_per_page),
+            );
+        }
+        blob.pages.totals = totals;
+        self.touch_chain(id);
+    }
+
+    /// Forgets a blob's part of the debt and of the dirty set, before it goes or changes hands.
+    pub(crate) fn forget_pages(&mut self, id: BlobId) -> BlobPages {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return BlobPages::default();
+        };
+        let pages = core::mem::take(&mut blob.pages);
+        self.md_debt -= pages.debt;
+        self.dirty_ordinals -= pages.dirty.len();
+        self.dirty.remove(&id);
+        pages
+    }
+
+    /// The nearest external snapshot of a blob, cut to what shows through it.
+    pub(crate) fn inherited_external(parent: &Blob, inherit_len: u64) -> Option<External> {
+        let external = parent.external.as_ref()?;
+        Some(External {
+            id: external.id.clone(),
+            len: external.len.min(inherit_len),
+        })
+    }
+}
+
+/// How many md pages of a kind a set of ordinals has or needs, whichever is more, and how many are missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Extent pages.
+    pub extents: usize,
+    /// Layer pages.
+    pub layers: usize,
+    /// Of both, how many have no md page yet.
+    pub missing: usize,
+}
+
+impl Totals {
+    fn replace(&mut self, before: Self, after: Self) {
+        self.extents = self.extents + after.extents - before.extents;
+        self.layers = self.layers + after.layers - before.layers;
+        self.missing = self.missing + after.missing - before.missing;
+    }
+}
+
+fn planned(ordinal: &OrdinalMd, encoding: Encoding, records_per_page: usize) -> Totals {
+    let extents = usize::from(ordinal.own_full > 0 && encoding == Encoding::Table);
+    let layers = (ordinal.own_layers as usize).div_ceil(records_per_page);
+    let has_extent = usize::from(ordinal.extent.is_some());
+    Totals {
+        extents: extents.max(has_extent),
+        layers: layers.max(ordinal.layers.len()),
+        missing: extents.saturating_sub(has_extent) + layers.saturating_sub(ordinal.layers.len()),
+    }
+}
+
+fn settle(blob: &mut Blob, md_debt: &mut usize) {
+    let chain = chain_pages_at_most(blob).saturating_sub(blob.pages.chain.len());
+    let debt = blob.pages.totals.missing + chain;
+    *md_debt = *md_debt + debt - blob.pages.debt;
+    blob.pages.debt = debt;
+}
+
+/// Upper bound of the md pages of a blob's chain, whatever the order of its extent pages.
+pub(crate) fn chain_pages_at_most(blob: &Blob) -> usize {
+    const ROOM: usize = offshoot_format::DESCRIPTORS_BYTES;
+    /// Least that a page holds of a descriptor that may be split: the room less two headers.
+    const SPLIT_ROOM: usize = ROOM - 64;
+    let mut pages = 1;
+    let mut filled = 29;
+    let whole = blob
+        .xattrs
+        .iter()
+        .chain(&blob.internal_xattrs)
+        .map(|xattr| 9 + xattr.name.len() + xattr.value.len());
+    let unknown = blob.unknown.iter().map(|(_, payload)| 5 + payload.len());
+    let own = blob.parent.map(|_| 9 + 4 + 8).into_iter();
+    let external = blob.external.iter().map(|external| 9 + 7 + external.id.len());
+    for size in whole.chain(unknown).chain(own).chain(external) {
+        if filled + size > ROOM {
+            pages += 1;
+            filled = 0;
+        }
+        filled += size;
+    }
+    let map = match blob.encoding {
+        Encoding::Rle => 8 * usize::try_from(blob.pages.rle_runs).unwrap_or(usize::MAX / 16),
+        Encoding::Table => 8 * (2 * blob.pages.totals.extents + 1),
+    };
+    let split = map + 8 * blob.pages.totals.layers + 64;
+    if filled + split <= ROOM {
+        pages
+    } else {
+        pages + split.div_ceil(SPLIT_ROOM)
+    }
+}

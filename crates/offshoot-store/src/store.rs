@@ -1,0 +1,348 @@
+//! A store on a device: the engine and what drives it.
+//!
+//! [`Store`] is the blocking facade: open, make lvols, read and write, close. It is also how an event loop drives
+//! the engine: [`Store::submit`], then [`Store::poll`] whenever the device may have something new.
+
+use crate::engine::{Engine, IoRequest, Reply, Target, Ticket};
+use crate::error::{Error, LoadError};
+use crate::init::{InitError, InitOptions, init};
+use crate::io::Extent;
+use crate::load::{Finding, Loader};
+use crate::state::State;
+use crate::verb::Verb;
+use alloc::{string::String, vec::Vec};
+use core::ops::Range;
+use offshoot_block::{BlockDevice, Buffer, Completion, DeviceError, DeviceOp, OpId};
+use offshoot_format::{BlobId, SuperBlock};
+
+/// A device that an external snapshot lies on, and the id under which clones name it (a UUID as text).
+pub type ExternalDevice<D> = (String, D);
+
+/// An open store on a device.
+#[derive(Debug)]
+pub struct Store<D> {
+    engine: Engine,
+    device: D,
+    externals: Vec<D>,
+    findings: Vec<Finding>,
+    completions: Vec<Completion>,
+}
+
+/// Why [`Store::init`] failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CreateError {
+    /// Name or sizes are no good.
+    #[error("{0}")]
+    Init(#[from] InitError),
+    /// The device failed.
+    #[error("{0}")]
+    Device(#[from] DeviceError),
+    /// The first checkpoint failed.
+    #[error("{0}")]
+    Store(#[from] Error),
+}
+
+impl<D: BlockDevice> Store<D> {
+    /// Makes a store on a device, whatever the device holds. The store is durable and at rest when this returns.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn init(mut device: D, options: &InitOptions) -> Result<Self, CreateError> {
+        let geometry = device.geometry();
+        let (state, super_block, ops) = init(geometry.size_bytes, options)?;
+        for op in ops.into_iter().chain([DeviceOp::Sync]) {
+            run_op(&mut device, op)?;
+        }
+        let engine = Engine::new(state, super_block, geometry.logical_block, false);
+        let mut store = Self {
+            engine,
+            device,
+            externals: Vec::new(),
+            findings: Vec::new(),
+            completions: Vec::new(),
+        };
+        store.checkpoint_and_close()?;
+        Ok(store)
+    }
+
+    /// Opens the store on a device. With `read_only` nothing is ever written, whatever is asked.
+    ///
+    /// # Errors
+    /// [`LoadError`] when nothing of it can be served. Damage that costs only some lvols is in
+    /// [`Store::findings`].
+    pub fn open(
+        mut device: D,
+        externals: Vec<ExternalDevice<D>>,
+        read_only: bool,
+    ) -> Result<Self, LoadError> {
+        let geometry = device.geometry();
+        let mut loader = Loader::new(geometry);
+        let mut completions = Vec::new();
+        let loaded = loop {
+            if let Some(outcome) = loader.finish() {
+                break outcome?;
+            }
+            while let Some((id, op)) = loader.poll_device() {
+                device.submit(id, op);
+            }
+            device.wait(&mut completions);
+            for Completion { id, buffer, result } in completions.drain(..) {
+                loader.handle_completion(id, buffer, result);
+            }
+        };
+        let mut engine = Engine::new(
+            loaded.state,
+            loaded.super_block,
+            geometry.logical_block,
+            read_only,
+        );
+        let mut devices = Vec::new();
+        for ((id, external), number) in externals.into_iter().zip(0..) {
+            engine.attach_external(&id, number);
+            devices.push(external);
+        }
+        Ok(Self {
+            engine,
+            device,
+            externals: devices,
+            findings: loaded.findings,
+            completions,
+        })
+    }
+
+    /// The store's State: lvols, relations, pools.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        self.engine.state()
+    }
+
+    /// The engine.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The super block as it is on disk.
+    #[must_use]
+    pub fn super_block(&self) -> &SuperBlock {
+        self.engine.super_block()
+    }
+
+    /// What loading found wrong.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn device(&self) -> &D {
+        &self.device
+    }
+
+    /// Takes a request without waiting. See [`Engine::submit`].
+    pub fn submit(&mut self, request: IoRequest) -> Ticket {
+        self.engine.submit(request)
+    }
+
+    /// Starts a verb without waiting. See [`Engine::execute`].
+    pub fn start(&mut self, verb: Verb) -> Ticket {
+        self.engine.execute(verb)
+    }
+
+    /// Makes progress without waiting, and appends the replies that are there.
+    pub fn poll(&mut self, replies: &mut Vec<(Ticket, Result<Reply, Error>)>) {
+        loop {
+            self.push_ops();
+            self.device.poll(&mut self.completions);
+            let mut moved = self.take_completions();
+            for number in 0..self.externals.len() {
+                self.externals[number].poll(&mut self.completions);
+                moved |= self.take_completions();
+            }
+            moved |= self.engine.advance();
+            while let Some(reply) = self.engine.poll_reply() {
+                replies.push(reply);
+            }
+            if !moved {
+                self.push_ops();
+                return;
+            }
+        }
+    }
+
+    /// Runs a verb to its durable end.
+    ///
+    /// # Errors
+    /// Why it was refused or failed; nothing has changed then.
+    pub fn execute(&mut self, verb: Verb) -> Result<Vec<BlobId>, Error> {
+        let ticket = self.engine.execute(verb);
+        match self.wait_for(ticket)? {
+            Reply::Made(made) => Ok(made),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Reads `len` bytes.
+    ///
+    /// # Errors
+    /// An unknown lvol, a range outside it, damage, a device error.
+    pub fn read(&mut self, lvol: BlobId, offset: u64, len: usize) -> Result<Buffer, Error> {
+        let ticket = self.engine.submit(IoRequest::Read {
+            lvol,
+            offset,
+            buffer: Buffer::zeroed(len),
+        });
+        match self.wait_for(ticket)? {
+            Reply::Buffer(buffer) => Ok(buffer),
+            _ => Ok(Buffer::default()),
+        }
+    }
+
+    /// Writes bytes. Durable after the next [`Store::flush`].
+    ///
+    /// # Errors
+    /// An unknown or read-only lvol, a range outside it, no space, a device error.
+    pub fn write(&mut self, lvol: BlobId, offset: u64, data: Buffer) -> Result<Buffer, Error> {
+        let ticket = self.engine.submit(IoRequest::Write {
+            lvol,
+            offset,
+            data,
+            fua: false,
+        });
+        match self.wait_for(ticket)? {
+            Reply::Buffer(buffer) => Ok(buffer),
+            _ => Ok(Buffer::default()),
+        }
+    }
+
+    /// Makes a range read as zeros; gives space back where it can.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn write_zeroes(&mut self, lvol: BlobId, range: Range<u64>) -> Result<(), Error> {
+        let ticket = self.engine.submit(IoRequest::WriteZeroes {
+            lvol,
+            range,
+            allocate: false,
+            fua: false,
+        });
+        self.wait_for(ticket).map(drop)
+    }
+
+    /// Says that a range is not needed any more.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub fn unmap(&mut self, lvol: BlobId, range: Range<u64>) -> Result<(), Error> {
+        let ticket = self.engine.submit(IoRequest::Unmap {
+            lvol,
+            range,
+            fua: false,
+        });
+        self.wait_for(ticket).map(drop)
+    }
+
+    /// Makes everything that was written durable.
+    ///
+    /// # Errors
+    /// A device error; the store takes no writes after one.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        let ticket = self.engine.submit(IoRequest::Flush);
+        self.wait_for(ticket).map(drop)
+    }
+
+    /// What of a range is data and what is a hole.
+    ///
+    /// # Errors
+    /// An unknown lvol or a range outside it.
+    pub fn extents(&self, lvol: BlobId, range: Range<u64>, limit: usize) -> Result<Vec<Extent>, Error> {
+        self.engine.extents(lvol, range, limit)
+    }
+
+    /// Finishes what is under way, writes a last checkpoint, seals the store when nothing native is left in it, and
+    /// gives the device back.
+    ///
+    /// # Errors
+    /// A device error, with the device: the store is then as after a crash.
+    pub fn close(mut self) -> (D, Result<(), Error>) {
+        let result = self.checkpoint_and_close();
+        (self.device, result)
+    }
+
+    /// Waits until a request is done.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub fn wait_for(&mut self, ticket: Ticket) -> Result<Reply, Error> {
+        loop {
+            while let Some((done, result)) = self.engine.poll_reply() {
+                if done == ticket {
+                    return result;
+                }
+            }
+            self.step();
+        }
+    }
+
+    fn checkpoint_and_close(&mut self) -> Result<(), Error> {
+        while self.engine.is_busy() || self.engine.advance() {
+            self.step();
+        }
+        if self.engine.is_read_only() {
+            return Ok(());
+        }
+        let ticket = self.engine.close();
+        let closed = self.wait_for(ticket).map(drop);
+        while self.engine.is_busy() && closed.is_ok() {
+            self.step();
+        }
+        closed
+    }
+
+    /// Hands operations down and waits for one to complete.
+    fn step(&mut self) {
+        self.push_ops();
+        if self.device.outstanding() > 0 {
+            self.device.wait(&mut self.completions);
+        }
+        self.take_completions();
+        for number in 0..self.externals.len() {
+            if self.externals[number].outstanding() > 0 {
+                self.externals[number].wait(&mut self.completions);
+            }
+            self.take_completions();
+        }
+        self.engine.advance();
+    }
+
+    fn push_ops(&mut self) {
+        while let Some((target, id, op)) = self.engine.poll_device() {
+            match target {
+                Target::Store => self.device.submit(id, op),
+                Target::External(number) => self.externals[number as usize].submit(id, op),
+            }
+        }
+    }
+
+    fn take_completions(&mut self) -> bool {
+        let moved = !self.completions.is_empty();
+        let mut completions = core::mem::take(&mut self.completions);
+        for Completion { id, buffer, result } in completions.drain(..) {
+            self.engine.handle_completion(id, buffer, result);
+        }
+        self.completions = completions;
+        moved
+    }
+}
+
+/// Runs one operation on a device that nothing else uses.
+fn run_op(device: &mut impl BlockDevice, op: DeviceOp) -> Result<(), DeviceError> {
+    device.submit(OpId(0), op);
+    let mut completions = Vec::new();
+    while completions.is_empty() {
+        device.wait(&mut completions);
+    }
+    completions.pop().map_or(Ok(()), |completion| completion.result)
+}

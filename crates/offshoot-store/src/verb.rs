@@ -1,0 +1,261 @@
+//! The verbs: what people do with lvols. One file each.
+//!
+//! A verb is planned against the State of one moment and changes nothing by itself: it yields the records of
+//! one transaction, or the reason why not.
+
+mod clone;
+mod create;
+mod name;
+mod remove;
+mod rename;
+mod resize;
+mod snapshot;
+
+pub use name::check_name;
+
+use crate::blob::{Blob, XATTR_CREATED};
+use crate::error::Error;
+use crate::limits::{LVOL_BYTES_MAX, LVOL_CLUSTERS_MAX};
+use crate::record::{Encoding, MappedRun, Record};
+use crate::state::{State, chain_pages_at_most};
+use alloc::{
+    string::{String, ToString},
+    vec::Vec,
+};
+use offshoot_format::{BlobCluster, BlobId, ClusterIdx, LvolIdentity, MdPageIdx, Xattr};
+use uuid::Uuid;
+
+/// What a new lvol is called and when it came to be. Uuids and times come from outside: the engine has no clock.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The name.
+    pub name: String,
+    /// A fresh random UUID.
+    pub uuid: Uuid,
+    /// Seconds since 1970.
+    pub created: u64,
+}
+
+impl Identity {
+    fn xattrs(&self) -> Vec<Xattr> {
+        let identity = LvolIdentity {
+            name: self.name.clone().into_bytes(),
+            uuid: Some(self.uuid),
+        };
+        let mut xattrs = identity.xattrs();
+        xattrs.push(Xattr::new(XATTR_CREATED, self.created.to_string()));
+        xattrs
+    }
+}
+
+/// A verb with its arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// A new lvol.
+    Create {
+        /// What it is called.
+        identity: Identity,
+        /// Its size in bytes, rounded up to a cluster.
+        size_bytes: u64,
+        /// Whether all clusters are allocated and zeroed now.
+        thick: bool,
+    },
+    /// Snapshots of one or more lvols, at one point in time.
+    Snapshot {
+        /// Each lvol, and what its snapshot is called.
+        items: Vec<(BlobId, Identity)>,
+    },
+    /// A writable child of a snapshot or read-only lvol.
+    Clone {
+        /// The snapshot.
+        parent: BlobId,
+        /// What the clone is called.
+        identity: Identity,
+    },
+    /// An lvol or snapshot goes away.
+    Remove {
+        /// Which.
+        lvol: BlobId,
+    },
+    /// A new size.
+    Resize {
+        /// The lvol.
+        lvol: BlobId,
+        /// The size in bytes, rounded up to a cluster.
+        size_bytes: u64,
+    },
+    /// A new name.
+    Rename {
+        /// The lvol or snapshot.
+        lvol: BlobId,
+        /// The name.
+        name: String,
+    },
+}
+
+/// What a verb is going to do.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The transaction.
+    pub records: Vec<Record>,
+    /// Clusters that must read zeros before the records are committed.
+    pub zero: Vec<MappedRun>,
+    /// The blobs that the verb made.
+    pub made: Vec<BlobId>,
+    /// A blob that took over clusters and may not modify them before a barrier (R2).
+    pub handed_over: Option<BlobId>,
+}
+
+impl Verb {
+    /// Lvols whose writes must have finished before the verb is planned, in order of their ids.
+    #[must_use]
+    pub fn drains(&self) -> Vec<BlobId> {
+        let mut drains: Vec<BlobId> = match self {
+            Self::Snapshot { items } => items.iter().map(|(lvol, _)| *lvol).collect(),
+            Self::Remove { lvol } | Self::Resize { lvol, .. } => alloc::vec![*lvol],
+            Self::Create { .. } | Self::Clone { .. } | Self::Rename { .. } => Vec::new(),
+        };
+        drains.sort_unstable();
+        drains.dedup();
+        drains
+    }
+
+    /// Plans the verb against a State.
+    ///
+    /// # Errors
+    /// The one reason why it cannot be done. Nothing has changed then.
+    pub fn plan(&self, state: &State) -> Result<Plan, Error> {
+        match self {
+            Self::Create {
+                identity,
+                size_bytes,
+                thick,
+            } => create::plan(state, identity, *size_bytes, *thick),
+            Self::Snapshot { items } => snapshot::plan(state, items),
+            Self::Clone { parent, identity } => clone::plan(state, *parent, identity),
+            Self::Remove { lvol } => remove::plan(state, *lvol),
+            Self::Resize { lvol, size_bytes } => resize::plan(state, *lvol, *size_bytes),
+            Self::Rename { lvol, name } => rename::plan(state, *lvol, name),
+        }
+    }
+}
+
+impl State {
+    fn lvol(&self, id: BlobId) -> Result<&Blob, Error> {
+        self.lvols()
+            .find(|blob| blob.id == id)
+            .ok_or(Error::UnknownBlob(id))
+    }
+
+    fn sound_lvol(&self, id: BlobId) -> Result<&Blob, Error> {
+        let blob = self.lvol(id)?;
+        if blob.damage.is_some() {
+            Err(Error::Damaged(blob.display_name()))
+        } else {
+            Ok(blob)
+        }
+    }
+
+    fn check_new_name(&self, name: &str) -> Result<(), Error> {
+        check_name(name)?;
+        match self.lvol_by_name(name.as_bytes()) {
+            Some(_) => Err(Error::NameExists(name.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    /// Whole clusters for a size in bytes.
+    fn clusters_for(&self, size_bytes: u64) -> Result<u64, Error> {
+        let max = (LVOL_BYTES_MAX / self.units.cluster).min(LVOL_CLUSTERS_MAX);
+        let clusters = size_bytes.div_ceil(self.units.cluster);
+        if clusters > max {
+            return Err(Error::TooLarge {
+                size: size_bytes,
+                max: max * self.units.cluster,
+            });
+        }
+        Ok(clusters)
+    }
+
+    /// Root pages for new blobs, after a check that `needed` md pages in all are to be had.
+    fn new_roots(&self, count: usize, needed: usize) -> Result<Vec<BlobId>, Error> {
+        let spare = self.md_spare();
+        let short = Error::NoMdPages {
+            needed: needed as u64,
+            free: spare as u64,
+        };
+        if spare < needed {
+            return Err(short);
+        }
+        let pages = self.md.peek(0, count).ok_or(short)?;
+        Ok(pages
+            .into_iter()
+            .map(|page| BlobId::from_root(MdPageIdx(page)))
+            .collect())
+    }
+
+    /// Runs that back `count` clusters from `at` on, lowest clusters first.
+    fn back_clusters(&self, at: u64, count: u64) -> Result<Vec<MappedRun>, Error> {
+        let short = || Error::NoClusters {
+            needed: count,
+            free: self.clusters.available() as u64,
+        };
+        let clusters = usize::try_from(count)
+            .ok()
+            .filter(|count| *count <= self.clusters.available());
+        let clusters = self
+            .clusters
+            .peek(0, clusters.ok_or_else(short)?)
+            .ok_or_else(short)?;
+        let mut runs: Vec<MappedRun> = Vec::new();
+        for (index, cluster) in (0..).zip(clusters) {
+            match runs.last_mut() {
+                Some(run) if run.cluster.0 + run.length == cluster => run.length += 1,
+                _ => runs.push(MappedRun {
+                    at: BlobCluster(at + index),
+                    cluster: ClusterIdx(cluster),
+                    length: 1,
+                }),
+            }
+        }
+        Ok(runs)
+    }
+
+    /// The record that moves a whole family to extent tables, when some member is not there yet, and the md
+    /// pages that this takes.
+    fn family_to_tables(&self, member: BlobId) -> (Option<Record>, usize) {
+        let family = self.family(member);
+        let blobs = family.iter().filter_map(|id| self.blob(*id));
+        let old: Vec<&Blob> = blobs.filter(|blob| blob.encoding == Encoding::Rle).collect();
+        if old.is_empty() {
+            return (None, 0);
+        }
+        let pages = old
+            .iter()
+            .map(|blob| blob.pages.ordinals.len() + chain_pages_at_most(blob) + 1)
+            .sum();
+        (
+            Some(Record::UseExtentTable {
+                blobs: old.iter().map(|blob| blob.id).collect(),
+            }),
+            pages,
+        )
+    }
+}
+
+/// The encoding of a new blob without relatives: runs in the root page where any map of that size fits there.
+fn encoding_for(len: u64, xattrs: &[Xattr]) -> Encoding {
+    const FLAGS_AND_HEADERS: u64 = 29 + 5 + 64;
+    let xattrs: usize = xattrs
+        .iter()
+        .map(|xattr| 9 + xattr.name.len() + xattr.value.len())
+        .sum();
+    let worst = len
+        .saturating_mul(8)
+        .saturating_add(FLAGS_AND_HEADERS + xattrs as u64);
+    if worst <= offshoot_format::DESCRIPTORS_BYTES as u64 {
+        Encoding::Rle
+    } else {
+        Encoding::Table
+    }
+}

@@ -1,0 +1,167 @@
+//! A device that runs operations in any order, and a plain model of a store.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    reason = "shared by several test programs"
+)]
+
+use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
+use offshoot_device::MemDevice;
+use offshoot_store::{Identity, InitOptions, Store, Verb};
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// Runs what is submitted one by one in an order drawn from a seed.
+#[derive(Clone, Debug)]
+pub struct ShuffledDevice {
+    pub inner: MemDevice,
+    waiting: Vec<(OpId, DeviceOp)>,
+    seed: u64,
+}
+
+impl ShuffledDevice {
+    pub fn new(inner: MemDevice, seed: u64) -> Self {
+        Self {
+            inner,
+            waiting: Vec::new(),
+            seed: seed | 1,
+        }
+    }
+
+    fn draw(&mut self, below: usize) -> usize {
+        self.seed ^= self.seed << 13;
+        self.seed ^= self.seed >> 7;
+        self.seed ^= self.seed << 17;
+        usize::try_from(self.seed % below as u64).unwrap()
+    }
+}
+
+impl BlockDevice for ShuffledDevice {
+    fn geometry(&self) -> DeviceGeometry {
+        self.inner.geometry()
+    }
+
+    fn submit(&mut self, id: OpId, op: DeviceOp) {
+        self.waiting.push((id, op));
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) {
+        if !self.waiting.is_empty() {
+            let index = self.draw(self.waiting.len());
+            let (id, op) = self.waiting.swap_remove(index);
+            self.inner.submit(id, op);
+            self.inner.poll(completions);
+        }
+    }
+
+    fn wait(&mut self, completions: &mut Vec<Completion>) {
+        self.poll(completions);
+    }
+
+    fn outstanding(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+pub const DEVICE_BYTES: u64 = 16 << 20;
+
+pub fn options(cluster_size: u32, block_size: u32, native: bool) -> InitOptions {
+    InitOptions {
+        name: "lvs".into(),
+        uuid: Uuid::from_u128(7),
+        cluster_size,
+        block_size,
+        native,
+    }
+}
+
+pub fn new_store(cluster_size: u32, block_size: u32, native: bool, seed: u64) -> Store<ShuffledDevice> {
+    let device = ShuffledDevice::new(MemDevice::new(DEVICE_BYTES, block_size), seed);
+    let store = Store::init(device, &options(cluster_size, block_size, native)).unwrap();
+    reopen(store)
+}
+
+/// Closes the store, checks what lies on the device, and opens it again.
+pub fn reopen(store: Store<ShuffledDevice>) -> Store<ShuffledDevice> {
+    let (device, closed) = store.close();
+    closed.unwrap();
+    let store = Store::open(device, Vec::new(), false).unwrap();
+    assert_eq!(store.findings(), &[], "a closed store agrees with itself");
+    store
+}
+
+pub fn identity(name: &str, number: u128) -> Identity {
+    Identity {
+        name: name.into(),
+        uuid: Uuid::from_u128(number),
+        created: 1_700_000_000,
+    }
+}
+
+pub fn create(store: &mut Store<ShuffledDevice>, name: &str, size_bytes: u64, thick: bool) {
+    let identity = identity(name, u128::from(size_bytes) + 1000);
+    store
+        .execute(Verb::Create {
+            identity,
+            size_bytes,
+            thick,
+        })
+        .unwrap();
+}
+
+/// What each lvol reads, by name.
+pub type Model = BTreeMap<String, Vec<u8>>;
+
+pub fn id_of(store: &Store<ShuffledDevice>, name: &str) -> offshoot_format::BlobId {
+    store.state().lvol_by_name(name.as_bytes()).unwrap().id
+}
+
+/// Every lvol reads what the model says, and holes are where nothing but zeros is.
+pub fn compare(store: &mut Store<ShuffledDevice>, model: &Model) {
+    let names: Vec<String> = store.state().lvols().map(|blob| blob.display_name()).collect();
+    assert_eq!(names.len(), model.len());
+    for (name, bytes) in model {
+        let id = id_of(store, name);
+        let read = store.read(id, 0, bytes.len()).unwrap();
+        if let Some(at) = (0..bytes.len()).find(|at| read.as_slice()[*at] != bytes[*at]) {
+            panic!(
+                "{name} differs at {at:#x}: read {}, expected {}",
+                read.as_slice()[at],
+                bytes[at]
+            );
+        }
+        let size = bytes.len() as u64;
+        let mut end = 0;
+        for extent in store.extents(id, 0..size, usize::MAX).unwrap() {
+            assert_eq!(extent.start, end);
+            end += extent.len;
+            let part = usize::try_from(extent.start).unwrap()..usize::try_from(end).unwrap();
+            assert!(
+                !extent.hole || bytes[part].iter().all(|byte| *byte == 0),
+                "{name}: a hole has data"
+            );
+        }
+        assert_eq!(end, size);
+    }
+    let own: u64 = store.state().blobs().map(|blob| blob.own_clusters).sum();
+    let layout = &store.state().layout;
+    let used = store.state().clusters.used().count_ones() as u64;
+    assert_eq!(
+        used,
+        own + u64::from(layout.metadata_clusters()),
+        "every used cluster has one owner"
+    );
+}
+
+pub fn pattern(len: usize, seed: u8) -> Buffer {
+    let mut buffer = Buffer::zeroed(len);
+    for (index, byte) in buffer.as_mut_slice().iter_mut().enumerate() {
+        *byte = u8::try_from(index % 251)
+            .unwrap()
+            .wrapping_mul(3)
+            .wrapping_add(seed)
+            | 1;
+    }
+    buffer
+}

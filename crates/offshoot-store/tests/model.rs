@@ -1,0 +1,434 @@
+//! Random sequences of verbs and I/O equal a plain model after every step, with reopening in between.
+
+mod common;
+
+use common::{Model, compare, id_of, identity, new_store, pattern, reopen};
+use offshoot_block::Buffer;
+use offshoot_store::{Error, IoRequest, Reply, Store, Verb};
+use proptest::prelude::*;
+
+const CLUSTER: u64 = 16_384;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Create {
+        clusters: u64,
+        thick: bool,
+    },
+    Snapshot {
+        lvol: usize,
+    },
+    GroupSnapshot {
+        lvols: Vec<usize>,
+    },
+    Clone {
+        lvol: usize,
+    },
+    Remove {
+        lvol: usize,
+    },
+    Resize {
+        lvol: usize,
+        clusters: u64,
+    },
+    Rename {
+        lvol: usize,
+    },
+    Write {
+        lvol: usize,
+        at: u64,
+        len: u64,
+        seed: u8,
+        fua: bool,
+    },
+    /// Neighbouring ranges at once, some within one block.
+    Burst {
+        lvol: usize,
+        at: u64,
+        pieces: Vec<u64>,
+        seed: u8,
+    },
+    Zero {
+        lvol: usize,
+        at: u64,
+        len: u64,
+        allocate: bool,
+    },
+    Unmap {
+        lvol: usize,
+        at: u64,
+        len: u64,
+    },
+    /// A write, a snapshot and a write under way at the same time.
+    Race {
+        lvol: usize,
+        at: u64,
+        len: u64,
+        seed: u8,
+    },
+    Flush,
+    Reopen,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let lvol = 0_usize..8;
+    let at = prop_oneof![
+        0_u64..8 * CLUSTER,
+        (0_u64..32).prop_map(|block| block * 4096),
+        (0_u64..8).prop_map(|c| c * CLUSTER)
+    ];
+    let len = prop_oneof![
+        1_u64..3 * CLUSTER,
+        Just(512),
+        Just(4096),
+        Just(CLUSTER),
+        (1_u64..12).prop_map(|b| b * 4096)
+    ];
+    prop_oneof![
+        2 => (0_u64..9, any::<bool>()).prop_map(|(clusters, thick)| Op::Create { clusters, thick }),
+        3 => lvol.clone().prop_map(|lvol| Op::Snapshot { lvol }),
+        1 => proptest::collection::vec(lvol.clone(), 1..4).prop_map(|lvols| Op::GroupSnapshot { lvols }),
+        3 => lvol.clone().prop_map(|lvol| Op::Clone { lvol }),
+        3 => lvol.clone().prop_map(|lvol| Op::Remove { lvol }),
+        2 => (lvol.clone(), 0_u64..9).prop_map(|(lvol, clusters)| Op::Resize { lvol, clusters }),
+        1 => lvol.clone().prop_map(|lvol| Op::Rename { lvol }),
+        12 => (lvol.clone(), at.clone(), len.clone(), any::<u8>(), any::<bool>())
+            .prop_map(|(lvol, at, len, seed, fua)| Op::Write { lvol, at, len, seed, fua }),
+        4 => (lvol.clone(), at.clone(), proptest::collection::vec(1_u64..5000, 1..8), any::<u8>())
+            .prop_map(|(lvol, at, pieces, seed)| Op::Burst { lvol, at, pieces, seed }),
+        4 => (lvol.clone(), at.clone(), len.clone(), any::<bool>())
+            .prop_map(|(lvol, at, len, allocate)| Op::Zero { lvol, at, len, allocate }),
+        4 => (lvol.clone(), at.clone(), len.clone()).prop_map(|(lvol, at, len)| Op::Unmap { lvol, at, len }),
+        2 => (lvol, at, len, any::<u8>()).prop_map(|(lvol, at, len, seed)| Op::Race { lvol, at, len, seed }),
+        1 => Just(Op::Flush),
+        2 => Just(Op::Reopen),
+    ]
+}
+
+struct World {
+    store: Option<Store<common::ShuffledDevice>>,
+    model: Model,
+    count: u128,
+}
+
+impl World {
+    fn store(&mut self) -> &mut Store<common::ShuffledDevice> {
+        self.store.as_mut().unwrap()
+    }
+
+    fn pick(&self, lvol: usize) -> Option<String> {
+        if self.model.is_empty() {
+            None
+        } else {
+            self.model.keys().nth(lvol % self.model.len()).cloned()
+        }
+    }
+
+    fn fresh(&mut self) -> (String, offshoot_store::Identity) {
+        self.count += 1;
+        let name = format!("v{:03}", self.count);
+        (name.clone(), identity(&name, self.count))
+    }
+
+    fn execute(&mut self, verb: Verb) -> Result<(), Error> {
+        self.store().execute(verb).map(drop)
+    }
+
+    /// The part of a range that lies in an lvol.
+    fn clip(&self, name: &str, at: u64, len: u64) -> (usize, usize) {
+        let size = self.model[name].len() as u64;
+        let at = at.min(size);
+        (
+            usize::try_from(at).unwrap(),
+            usize::try_from(len.min(size - at)).unwrap(),
+        )
+    }
+
+    fn read_only(&mut self, name: &str) -> bool {
+        let id = id_of(self.store(), name);
+        self.store().state().blob(id).unwrap().is_read_only()
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one arm per operation")]
+    fn run(&mut self, op: Op) {
+        match op {
+            Op::Create { clusters, thick } => {
+                let (name, identity) = self.fresh();
+                self.execute(Verb::Create {
+                    identity,
+                    size_bytes: clusters * CLUSTER,
+                    thick,
+                })
+                .unwrap();
+                self.model
+                    .insert(name, vec![0; usize::try_from(clusters * CLUSTER).unwrap()]);
+            }
+            Op::Snapshot { lvol } => self.snapshot(&[lvol]),
+            Op::GroupSnapshot { lvols } => self.snapshot(&lvols),
+            Op::Clone { lvol } => {
+                let Some(parent) = self.pick(lvol) else { return };
+                let writable = !self.read_only(&parent);
+                let (name, identity) = self.fresh();
+                let id = id_of(self.store(), &parent);
+                let made = self.execute(Verb::Clone { parent: id, identity });
+                if writable {
+                    assert_eq!(made, Err(Error::CloneOfWritable(parent)));
+                } else {
+                    made.unwrap();
+                    let bytes = self.model[&parent].clone();
+                    self.model.insert(name, bytes);
+                }
+            }
+            Op::Remove { lvol } => {
+                let Some(name) = self.pick(lvol) else { return };
+                let id = id_of(self.store(), &name);
+                let clones = self.store().state().blob(id).unwrap().clones.len();
+                let removed = self.execute(Verb::Remove { lvol: id });
+                if clones > 1 {
+                    assert!(matches!(removed, Err(Error::HasClones { .. })));
+                } else {
+                    removed.unwrap();
+                    self.model.remove(&name);
+                }
+            }
+            Op::Resize { lvol, clusters } => {
+                let Some(name) = self.pick(lvol) else { return };
+                let read_only = self.read_only(&name);
+                let id = id_of(self.store(), &name);
+                let resized = self.execute(Verb::Resize {
+                    lvol: id,
+                    size_bytes: clusters * CLUSTER,
+                });
+                if read_only {
+                    assert_eq!(resized, Err(Error::ReadOnlyLvol(name)));
+                } else {
+                    resized.unwrap();
+                    self.model
+                        .get_mut(&name)
+                        .unwrap()
+                        .resize(usize::try_from(clusters * CLUSTER).unwrap(), 0);
+                }
+            }
+            Op::Rename { lvol } => {
+                let Some(old) = self.pick(lvol) else { return };
+                let (name, _) = self.fresh();
+                let id = id_of(self.store(), &old);
+                self.execute(Verb::Rename {
+                    lvol: id,
+                    name: name.clone(),
+                })
+                .unwrap();
+                let bytes = self.model.remove(&old).unwrap();
+                self.model.insert(name, bytes);
+            }
+            Op::Write {
+                lvol,
+                at,
+                len,
+                seed,
+                fua,
+            } => {
+                let Some(name) = self.pick(lvol) else { return };
+                let (at, len) = self.clip(&name, at, len);
+                let (id, data) = (id_of(self.store(), &name), pattern(len, seed));
+                let read_only = self.read_only(&name);
+                let write = IoRequest::Write {
+                    lvol: id,
+                    offset: at as u64,
+                    data: data.clone(),
+                    fua,
+                };
+                let ticket = self.store().submit(write);
+                let written = self.store().wait_for(ticket);
+                if read_only {
+                    assert_eq!(written.unwrap_err(), Error::ReadOnlyLvol(name));
+                } else {
+                    written.unwrap();
+                    self.model.get_mut(&name).unwrap()[at..at + len].copy_from_slice(data.as_slice());
+                }
+            }
+            Op::Burst {
+                lvol,
+                at,
+                pieces,
+                seed,
+            } => self.burst(lvol, at, &pieces, seed),
+            Op::Zero {
+                lvol,
+                at,
+                len,
+                allocate,
+            } => {
+                let Some(name) = self.pick(lvol) else { return };
+                if self.read_only(&name) {
+                    return;
+                }
+                let (at, len) = self.clip(&name, at, len);
+                let id = id_of(self.store(), &name);
+                let range = at as u64..(at + len) as u64;
+                let ticket = self.store().submit(IoRequest::WriteZeroes {
+                    lvol: id,
+                    range,
+                    allocate,
+                    fua: false,
+                });
+                self.store().wait_for(ticket).unwrap();
+                self.model.get_mut(&name).unwrap()[at..at + len].fill(0);
+            }
+            Op::Unmap { lvol, at, len } => self.unmap(lvol, at, len),
+            Op::Race { lvol, at, len, seed } => self.race(lvol, at, len, seed),
+            Op::Flush => self.store().flush().unwrap(),
+            Op::Reopen => {
+                let store = self.store.take().unwrap();
+                self.store = Some(reopen(store));
+            }
+        }
+    }
+
+    fn snapshot(&mut self, lvols: &[usize]) {
+        let mut names: Vec<String> = lvols.iter().filter_map(|lvol| self.pick(*lvol)).collect();
+        names.sort();
+        names.dedup();
+        names.retain(|name| !self.read_only(name));
+        if names.is_empty() {
+            return;
+        }
+        let mut items = Vec::new();
+        for name in &names {
+            let (snapshot, identity) = self.fresh();
+            items.push((id_of(self.store(), name), identity));
+            let bytes = self.model[name].clone();
+            self.model.insert(snapshot, bytes);
+        }
+        self.execute(Verb::Snapshot { items }).unwrap();
+    }
+
+    fn burst(&mut self, lvol: usize, at: u64, pieces: &[u64], seed: u8) {
+        let Some(name) = self.pick(lvol) else { return };
+        if self.read_only(&name) {
+            return;
+        }
+        let id = id_of(self.store(), &name);
+        let mut tickets = Vec::new();
+        let mut next = at;
+        for (number, len) in (0_u8..).zip(pieces) {
+            let (at, len) = self.clip(&name, next, *len);
+            next = (at + len) as u64;
+            let data = pattern(len, seed.wrapping_add(number));
+            self.model.get_mut(&name).unwrap()[at..at + len].copy_from_slice(data.as_slice());
+            let write = IoRequest::Write {
+                lvol: id,
+                offset: at as u64,
+                data,
+                fua: number % 3 == 0,
+            };
+            tickets.push(self.store().submit(write));
+        }
+        self.wait_for_all(&tickets);
+    }
+
+    fn wait_for_all(&mut self, tickets: &[offshoot_store::Ticket]) {
+        let mut replies = Vec::new();
+        while replies.len() < tickets.len() {
+            self.store().poll(&mut replies);
+        }
+        for (ticket, result) in replies {
+            assert!(tickets.contains(&ticket));
+            assert!(matches!(result.unwrap(), Reply::Buffer(_) | Reply::Made(_)));
+        }
+    }
+
+    /// Whole clusters that are trimmed read zeros; what is trimmed in part may keep its bytes, which the model
+    /// then learns.
+    fn unmap(&mut self, lvol: usize, at: u64, len: u64) {
+        let Some(name) = self.pick(lvol) else { return };
+        if self.read_only(&name) {
+            return;
+        }
+        let (at, len) = self.clip(&name, at, len);
+        let id = id_of(self.store(), &name);
+        self.store().unmap(id, at as u64..(at + len) as u64).unwrap();
+        let after: Buffer = self.store().read(id, at as u64, len).unwrap();
+        let before = &mut self.model.get_mut(&name).unwrap()[at..at + len];
+        for (now, old) in after.as_slice().iter().zip(before.iter()) {
+            assert!(
+                *now == 0 || now == old,
+                "a trimmed byte is neither zero nor what it was"
+            );
+        }
+        before.copy_from_slice(after.as_slice());
+    }
+
+    /// The snapshot holds the first write or not, in each byte; the lvol holds both.
+    fn race(&mut self, lvol: usize, at: u64, len: u64, seed: u8) {
+        let Some(name) = self.pick(lvol) else { return };
+        if self.read_only(&name) {
+            return;
+        }
+        let (at, len) = self.clip(&name, at, len);
+        let id = id_of(self.store(), &name);
+        let (first, second) = (pattern(len, seed), pattern(len, seed.wrapping_add(100)));
+        let before = self.model[&name].clone();
+        let (snapshot, identity) = self.fresh();
+        let mut tickets = Vec::new();
+        let write = |data: &Buffer| IoRequest::Write {
+            lvol: id,
+            offset: at as u64,
+            data: data.clone(),
+            fua: false,
+        };
+        tickets.push(self.store().submit(write(&first)));
+        tickets.push(self.store().start(Verb::Snapshot {
+            items: vec![(id, identity)],
+        }));
+        tickets.push(self.store().submit(write(&second)));
+        self.wait_for_all(&tickets);
+        // Writes wait in order of arrival, so the snapshot has the first one and not the second.
+        let mut frozen = before;
+        frozen[at..at + len].copy_from_slice(first.as_slice());
+        self.model.insert(snapshot, frozen.clone());
+        frozen[at..at + len].copy_from_slice(second.as_slice());
+        self.model.insert(name, frozen);
+    }
+}
+
+fn run(ops: Vec<Op>, block_size: u32, native: bool, seed: u64) {
+    let mut world = World {
+        store: Some(new_store(16_384, block_size, native, seed)),
+        model: Model::new(),
+        count: 0,
+    };
+    for op in ops {
+        world.run(op);
+        let model = world.model.clone();
+        compare(world.store(), &model);
+    }
+    let store = reopen(world.store.take().unwrap());
+    world.store = Some(store);
+    let model = world.model.clone();
+    compare(world.store(), &model);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
+
+    #[test]
+    fn native_512(ops in proptest::collection::vec(op(), 1..40), seed in any::<u64>()) {
+        run(ops, 512, true, seed);
+    }
+
+    #[test]
+    fn native_4096(ops in proptest::collection::vec(op(), 1..40), seed in any::<u64>()) {
+        run(ops, 4096, true, seed);
+    }
+
+    #[test]
+    fn plain_512(ops in proptest::collection::vec(op(), 1..40), seed in any::<u64>()) {
+        run(ops, 512, false, seed);
+    }
+
+    #[test]
+    fn plain_4096(ops in proptest::collection::vec(op(), 1..40), seed in any::<u64>()) {
+        run(ops, 4096, false, seed);
+    }
+}
