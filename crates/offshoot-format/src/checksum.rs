@@ -1,0 +1,72 @@
+//! CRC-32C, and the one at the end of super blocks and md pages.
+
+use crate::{Fault, MD_STRUCT_BYTES};
+
+/// Bytes of a super block or md page that its CRC covers: all but the CRC itself.
+pub(crate) const CRC_COVERS_BYTES: usize = MD_STRUCT_BYTES - 4;
+
+/// CRC-32C (Castagnoli): reflected, register and result inverted.
+#[must_use]
+pub fn crc32c(bytes: &[u8]) -> u32 {
+    ::crc32c::crc32c(bytes)
+}
+
+/// Whether the first 4096 bytes of an md page or super block carry their own CRC.
+///
+/// False for fewer bytes, and for zeros: that is how an erased md page is told from a used one.
+#[must_use]
+pub fn page_crc_ok(bytes: &[u8]) -> bool {
+    checked_page(bytes).is_ok()
+}
+
+/// The first 4096 bytes of `bytes`, if they carry their own CRC.
+pub(crate) fn checked_page(bytes: &[u8]) -> Result<&[u8; MD_STRUCT_BYTES], Fault> {
+    let Some(page) = bytes.first_chunk::<MD_STRUCT_BYTES>() else {
+        return Err(Fault::Short {
+            len: bytes.len(),
+            needed: MD_STRUCT_BYTES,
+        });
+    };
+    let (covered, tail) = page.split_at(CRC_COVERS_BYTES);
+    let stored = tail.first_chunk().map_or(0, |crc| u32::from_le_bytes(*crc));
+    let computed = crc32c(covered);
+    if stored == computed {
+        Ok(page)
+    } else {
+        Err(Fault::Crc { stored, computed })
+    }
+}
+
+/// Writes the CRC of a super block or md page into its last four bytes.
+pub(crate) fn seal_page(page: &mut [u8; MD_STRUCT_BYTES]) {
+    let crc = crc32c(&page[..CRC_COVERS_BYTES]);
+    page[CRC_COVERS_BYTES..].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn check_values() {
+        let vectors: [(&[u8], u32); 3] = [
+            (b"123456789", 0xe306_9283),
+            (b"Hello world!", 0x7b98_e751),
+            (&[0; 4092], 0xa732_586e),
+        ];
+        for (bytes, crc) in vectors {
+            assert_eq!(crc32c(bytes), crc);
+        }
+    }
+
+    #[test]
+    fn an_erased_page_is_invalid() {
+        assert!(!page_crc_ok(&[0; MD_STRUCT_BYTES]));
+        assert!(!page_crc_ok(&[]));
+        let mut page = [7; MD_STRUCT_BYTES];
+        seal_page(&mut page);
+        assert!(page_crc_ok(&page));
+        page[17] ^= 1;
+        assert!(!page_crc_ok(&page));
+    }
+}
