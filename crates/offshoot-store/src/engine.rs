@@ -265,7 +265,7 @@ impl Engine {
                 self.start_write(WriteTask::zeroes(ticket, lvol, range, allocate, fua));
             }
             IoRequest::Unmap { lvol, range, fua } => {
-                self.start_write(WriteTask::unmap(ticket, lvol, range, fua))
+                self.start_write(WriteTask::unmap(ticket, lvol, range, fua));
             }
             IoRequest::Flush => self.reply_after_barrier(ticket, Reply::Done),
         }

@@ -156,14 +156,11 @@ impl Loader {
             },
             _ => LoadError::Damage(damage),
         })?;
-        if layout.io_unit_size < self.geometry.logical_block {
-            // Sub-block writes are widened and read first, so larger device blocks only cost time.
-        }
-        let native = super_block.native.as_ref();
-        if native.is_none() && !super_block.is_clean() {
+        if !super_block.is_native() && !super_block.is_clean() {
             return Err(LoadError::DirtySpdk);
         }
         // Masks are written by a close. After a crash they are stale, and the roots are found by looking.
+        let native = super_block.native.as_ref().filter(|_| super_block.is_native());
         let closed = native.is_none_or(|native| native.flags.contains(NativeFlags::CLEAN_CLOSE));
         let trusted = closed && super_block.is_clean() && layout.used_blobid_mask.len > 0;
         if trusted {
@@ -223,7 +220,7 @@ impl Loader {
                     state,
                     super_block,
                     findings,
-                })
+                });
             }
             Err(error) => self.error = Some(error),
         }

@@ -1,5 +1,7 @@
 //! Random sequences of verbs and I/O equal a plain model after every step, with reopening in between.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 mod common;
 
 use common::{Model, compare, id_of, identity, new_store, pattern, reopen};

@@ -279,5 +279,5 @@ pub(super) fn what_is_owned(entry: &Entry, owned: impl Fn(Tag) -> bool) -> Owned
 /// An entry as the loader builds it: a record's layer over what lies below.
 #[must_use]
 pub(crate) fn stacked(top: Layer, below: Entry) -> Entry {
-    Entry::Stack(Arc::new(Stack { top, below }))
+    Entry::Stack(Arc::new(Stack::new(top, below)))
 }

@@ -39,7 +39,7 @@ pub(crate) fn steps(
     let mut images = changed_pages(state, assigned);
     images.extend(freed.iter().map(|page| (*page, [0; MD_STRUCT_BYTES])));
     let mut super_block = super_block.clone();
-    let is_open = super_block.clean == 0 && super_block.native.is_some();
+    let is_open = super_block.is_native() && !super_block.is_clean();
     if images.is_empty() && (closing.is_none() || !is_open) {
         return (steps, super_block);
     }

@@ -96,7 +96,8 @@ impl Engine {
         if self.barrier.running.is_some() {
             return;
         }
-        if self.barrier.waiting.is_empty() && !(self.commit.has_freed() && !self.barrier.space.is_empty()) {
+        let space_wanted = self.commit.has_freed() && !self.barrier.space.is_empty();
+        if self.barrier.waiting.is_empty() && !space_wanted {
             return self.resume_if_no_space_comes();
         }
         if let Some(error) = self.failed {

@@ -154,13 +154,19 @@ impl Parts {
                 let mut at = 0_u64;
                 self.pages.rle_runs = runs.len() as u64;
                 for run in runs {
-                    for index in 0..run.length {
-                        if let Some(first) = run.cluster {
-                            self.full
-                                .push((BlobCluster(at), ClusterIdx(first.0.saturating_add(index))));
+                    if let Some(first) = run.cluster {
+                        // Checked as a whole before it is taken apart: a run may claim 2^32 clusters.
+                        let last = ClusterIdx(first.0.saturating_add(run.length - 1));
+                        if !layout.contains_data_cluster(first) || !layout.contains_data_cluster(last) {
+                            return Err(format!(
+                                "a run of {} clusters from {first} holds no data",
+                                run.length
+                            ));
                         }
-                        at += 1;
+                        let clusters = (first.0..=last.0).map(ClusterIdx);
+                        self.full.extend((at..).map(BlobCluster).zip(clusters));
                     }
+                    at += u64::from(run.length);
                 }
             }
             MapMd::Table {

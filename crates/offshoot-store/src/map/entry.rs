@@ -1,6 +1,6 @@
 //! What a cluster of an lvol is made of: nothing, one full cluster, or a stack of layers.
 
-use super::BlockStates;
+use super::{BlockStates, Flat};
 use alloc::sync::Arc;
 use offshoot_format::{BlockState, ClusterIdx};
 
@@ -45,6 +45,29 @@ pub struct Stack {
     pub top: Layer,
     /// Where blocks that `top` inherits come from. [`Entry::Absent`] when `top` inherits none.
     pub below: Entry,
+    /// Layers from here down.
+    depth: u32,
+    /// `below` resolved block by block, where it is deep: reading must not cost more with every snapshot.
+    flat: Option<Arc<Flat>>,
+}
+
+impl Stack {
+    /// A layer over an entry.
+    #[must_use]
+    pub fn new(top: Layer, below: Entry) -> Self {
+        let depth_below = match &below {
+            Entry::Absent => 0,
+            Entry::Full { .. } => 1,
+            Entry::Stack(stack) => stack.depth,
+        };
+        let flat = (depth_below > Flat::DEPTH_MIN).then(|| Arc::new(Flat::of(&below, top.states.blocks())));
+        Self {
+            top,
+            below,
+            depth: depth_below + 1,
+            flat,
+        }
+    }
 }
 
 /// Where a run of blocks of one cluster is read from.
@@ -84,7 +107,10 @@ impl Entry {
                 Self::Stack(stack) => {
                     end = stack.top.states.run_end(block, end);
                     match (stack.top.states.of(block), stack.top.cluster) {
-                        (BlockState::Inherit, _) => entry = &stack.below,
+                        (BlockState::Inherit, _) => match &stack.flat {
+                            Some(flat) => return flat.source(block, end),
+                            None => entry = &stack.below,
+                        },
                         (BlockState::Data, Some(cluster)) => {
                             return (
                                 Source::Cluster {
@@ -143,7 +169,7 @@ impl Entry {
             None if !inherits && nothing_to_hide => Self::Absent,
             None if !holds && !zeroes => below,
             None if nothing_to_hide && matches!(below, Self::Absent) => Self::Absent,
-            _ => Self::Stack(Arc::new(Stack { top, below })),
+            _ => Self::Stack(Arc::new(Stack::new(top, below))),
         }
     }
 }

@@ -170,13 +170,7 @@ mod tests {
             cluster: None,
             states,
         };
-        leaf.replace(
-            2,
-            Entry::Stack(Arc::new(Stack {
-                top,
-                below: Entry::Absent,
-            })),
-        );
+        leaf.replace(2, Entry::Stack(Arc::new(Stack::new(top, Entry::Absent))));
         let slots: Vec<usize> = leaf.entries().map(|(slot, _)| slot).collect();
         assert_eq!(slots, [2, 7, 8, 9]);
         assert!(matches!(

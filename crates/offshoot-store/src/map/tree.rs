@@ -21,6 +21,10 @@ pub struct Tree {
 }
 
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nodes are few and always behind a pointer"
+)]
 enum Node {
     Inner([Option<Arc<Node>>; FANOUT]),
     Leaf(Leaf),
@@ -107,7 +111,7 @@ impl Tree {
     pub fn ordinals(&self) -> Vec<ExtentOrdinal> {
         let mut found = Vec::new();
         if let Some(root) = &self.root {
-            collect(root, 0, self.height, &mut found);
+            collect(root, 0, &mut found);
         }
         found
     }
@@ -123,13 +127,7 @@ impl Tree {
         while theirs.height < mine.height {
             theirs.grow();
         }
-        compare(
-            mine.root.as_ref(),
-            theirs.root.as_ref(),
-            0,
-            mine.height,
-            &mut found,
-        );
+        compare(mine.root.as_ref(), theirs.root.as_ref(), 0, &mut found);
         found
     }
 
@@ -199,7 +197,7 @@ fn child_prefix(prefix: u32, index: usize) -> u32 {
     prefix << FANOUT_BITS | index as u32
 }
 
-fn collect(node: &Node, prefix: u32, level: u32, found: &mut Vec<ExtentOrdinal>) {
+fn collect(node: &Node, prefix: u32, found: &mut Vec<ExtentOrdinal>) {
     match node {
         Node::Leaf(leaf) => {
             if !leaf.is_empty() {
@@ -209,7 +207,7 @@ fn collect(node: &Node, prefix: u32, level: u32, found: &mut Vec<ExtentOrdinal>)
         Node::Inner(children) => {
             for (index, child) in children.iter().enumerate() {
                 if let Some(child) = child {
-                    collect(child, child_prefix(prefix, index), level - 1, found);
+                    collect(child, child_prefix(prefix, index), found);
                 }
             }
         }
@@ -220,14 +218,13 @@ fn compare(
     mine: Option<&Arc<Node>>,
     theirs: Option<&Arc<Node>>,
     prefix: u32,
-    level: u32,
     found: &mut Vec<ExtentOrdinal>,
 ) {
     let (left, right) = match (mine, theirs) {
         (None, None) => return,
         (Some(left), Some(right)) if Arc::ptr_eq(left, right) => return,
         (Some(only), None) | (None, Some(only)) => {
-            collect(only, prefix, level, found);
+            collect(only, prefix, found);
             return;
         }
         (Some(left), Some(right)) => (left, right),
@@ -235,13 +232,7 @@ fn compare(
     match (&**left, &**right) {
         (Node::Inner(left), Node::Inner(right)) => {
             for (index, (left, right)) in left.iter().zip(right).enumerate() {
-                compare(
-                    left.as_ref(),
-                    right.as_ref(),
-                    child_prefix(prefix, index),
-                    level - 1,
-                    found,
-                );
+                compare(left.as_ref(), right.as_ref(), child_prefix(prefix, index), found);
             }
         }
         _ => found.push(ExtentOrdinal(prefix)),
