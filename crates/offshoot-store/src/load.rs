@@ -51,6 +51,8 @@ pub struct Loader {
     super_block: Option<(SuperBlock, Layout)>,
     /// By the order of [`MaskKind::ALL`]; `None` where the store has no such mask or it is stale.
     masks: [Option<Bitmap>; 3],
+    /// Whether the masks of an orderly closed native store did not match their checksums.
+    untrusted_masks: bool,
     buffers: Vec<(OpId, Buffer)>,
     pages: MdPages,
     /// First md page of each read, by operation.
@@ -71,6 +73,7 @@ impl Loader {
             error: None,
             super_block: None,
             masks: [None, None, None],
+            untrusted_masks: false,
             buffers: Vec::new(),
             pages: MdPages::default(),
             reads: Vec::new(),
@@ -215,7 +218,10 @@ impl Loader {
                 .collect(),
         };
         match assemble::assemble(layout, &super_block, &self.pages, &roots, &self.masks) {
-            Ok((state, findings)) => {
+            Ok((state, mut findings)) => {
+                if self.untrusted_masks {
+                    findings.push(Finding { lvol: None, what: Found::MaskChecksum });
+                }
                 self.loaded = Some(Loaded {
                     state,
                     super_block,

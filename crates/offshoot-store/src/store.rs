@@ -141,6 +141,12 @@ impl<D: BlockDevice> Store<D> {
         &self.device
     }
 
+    /// The devices of the external snapshots, by the number under which they were attached.
+    #[must_use]
+    pub fn externals(&self) -> &[D] {
+        &self.externals
+    }
+
     /// Takes a request without waiting. See [`Engine::submit`].
     pub fn submit(&mut self, request: IoRequest) -> Ticket {
         self.engine.submit(request)
@@ -165,8 +171,8 @@ impl<D: BlockDevice> Store<D> {
             while let Some(reply) = self.engine.poll_reply() {
                 replies.push(reply);
             }
-            if !moved {
-                self.push_ops();
+            // A device may hold back what it was given until it is polled: never leave right after giving it something.
+            if !self.push_ops() && !moved {
                 return;
             }
         }
@@ -317,13 +323,17 @@ impl<D: BlockDevice> Store<D> {
         self.engine.advance();
     }
 
-    fn push_ops(&mut self) {
+    /// Hands operations down. Says whether there were any.
+    fn push_ops(&mut self) -> bool {
+        let mut pushed = false;
         while let Some((target, id, op)) = self.engine.poll_device() {
+            pushed = true;
             match target {
                 Target::Store => self.device.submit(id, op),
                 Target::External(number) => self.externals[number as usize].submit(id, op),
             }
         }
+        pushed
     }
 
     fn take_completions(&mut self) -> bool {

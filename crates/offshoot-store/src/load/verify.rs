@@ -56,6 +56,9 @@ pub enum Found {
         /// Units in use that are not marked: they could be handed out again.
         missing: usize,
     },
+    /// The masks of an orderly closed native store are not those that it was closed with. The md pages were
+    /// searched instead.
+    MaskChecksum,
     /// Two lvols of one name: only the first can be addressed by it.
     DuplicateName {
         /// The first.
@@ -92,6 +95,7 @@ impl fmt::Display for Found {
                     "{kind}: {surplus} marked used but unreferenced, {missing} in use but not marked"
                 )
             }
+            Self::MaskChecksum => f.write_str("the masks do not match their checksums"),
             Self::DuplicateName { first, second } => {
                 write!(f, "blob {second} has the same name as blob {first}")
             }
@@ -106,7 +110,7 @@ impl Found {
         match self {
             Self::Damaged { .. } => "remove the lvol and restore it from a snapshot or backup",
             Self::ClusterOwners { .. } | Self::MdPageOwners { .. } => "remove one of the two lvols",
-            Self::Mask { .. } => "rebuild the masks from the md pages",
+            Self::Mask { .. } | Self::MaskChecksum => "rebuild the masks from the md pages",
             Self::DuplicateName { .. } => "rename one of the two, addressed by its UUID",
         }
     }
