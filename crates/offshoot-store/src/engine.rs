@@ -15,7 +15,7 @@ mod verbs;
 mod write;
 
 use crate::error::Error;
-use crate::io::{Extent, Mode, RangeLocks};
+use crate::io::{Extent, Mode, RangeLocks, Segment};
 use crate::record::Lsn;
 use crate::state::State;
 use crate::verb::Verb;
@@ -163,6 +163,8 @@ pub struct Engine {
     ops: Slab<OpOwner>,
     device: VecDeque<(Target, OpId, DeviceOp)>,
     replies: VecDeque<(Ticket, Result<Reply, Error>)>,
+    /// Where a read is resolved to, kept for the next one.
+    segments: Vec<Segment>,
     /// Set once metadata could not be written: reads go on, nothing else does.
     failed: Option<DeviceError>,
 }
@@ -186,6 +188,7 @@ impl Engine {
             ops: Slab::default(),
             device: VecDeque::new(),
             replies: VecDeque::new(),
+            segments: Vec::new(),
             failed: None,
         }
     }

@@ -220,7 +220,10 @@ impl Loader {
         match assemble::assemble(layout, &super_block, &self.pages, &roots, &self.masks) {
             Ok((state, mut findings)) => {
                 if self.untrusted_masks {
-                    findings.push(Finding { lvol: None, what: Found::MaskChecksum });
+                    findings.push(Finding {
+                        lvol: None,
+                        what: Found::MaskChecksum,
+                    });
                 }
                 self.loaded = Some(Loaded {
                     state,

@@ -3,7 +3,7 @@
 //! Only [`State::apply`](crate::apply) and the loader change it. It does no I/O.
 
 use crate::blob::{Blob, BlobPages, External, OrdinalMd};
-use crate::map::{Entry, Leaf, Tags};
+use crate::map::{Entry, Leaf, Tag, Tags};
 use crate::pool::Pool;
 use crate::record::Encoding;
 use alloc::{
@@ -69,6 +69,12 @@ pub struct State {
     pub(crate) blobs: BTreeMap<BlobId, Blob>,
     pub(crate) names: BTreeMap<Vec<u8>, BlobId>,
     pub(crate) tags: Tags,
+    /// Blobs whose clusters are being released.
+    pub(crate) dying: BTreeSet<BlobId>,
+    /// Claims beyond the first of clusters and md pages that several damaged blobs claim. Removing one of them
+    /// frees nothing that another may own.
+    pub(crate) disputed_clusters: BTreeMap<ClusterIdx, u32>,
+    pub(crate) disputed_md: BTreeMap<MdPageIdx, u32>,
     /// Blobs whose metadata on disk is out of date.
     pub(crate) dirty: BTreeSet<BlobId>,
     /// Dirty ordinals of all blobs: what the next checkpoint has to write, roughly.
@@ -96,6 +102,9 @@ impl State {
             blobs: BTreeMap::new(),
             names: BTreeMap::new(),
             tags: Tags::default(),
+            dying: BTreeSet::new(),
+            disputed_clusters: BTreeMap::new(),
+            disputed_md: BTreeMap::new(),
             dirty: BTreeSet::new(),
             dirty_ordinals: 0,
             md_debt: 0,
@@ -117,9 +126,13 @@ impl State {
 
     /// The lvols, snapshots and clones, by id, which is not their order of creation.
     pub fn lvols(&self) -> impl Iterator<Item = &Blob> {
-        self.blobs
-            .values()
-            .filter(|blob| !blob.dying && Some(blob.id) != self.super_blob)
+        self.blobs.values().filter(|blob| self.is_lvol(blob))
+    }
+
+    /// Whether a blob is an lvol: neither the super blob nor dying.
+    #[must_use]
+    pub fn is_lvol(&self, blob: &Blob) -> bool {
+        !blob.dying && Some(blob.id) != self.super_blob
     }
 
     /// The lvol of a name.
@@ -132,6 +145,22 @@ impl State {
     #[must_use]
     pub fn lvol_by_uuid(&self, uuid: Uuid) -> Option<&Blob> {
         self.lvols().find(|blob| blob.uuid() == Some(uuid))
+    }
+
+    /// The blob that a tag of the cluster map stands for.
+    #[must_use]
+    pub fn owner(&self, tag: Tag) -> Option<BlobId> {
+        self.tags.owner(tag)
+    }
+
+    /// Clusters that dying blobs have yet to let go.
+    #[must_use]
+    pub fn dying_clusters(&self) -> u64 {
+        self.dying
+            .iter()
+            .filter_map(|id| self.blob(*id))
+            .map(|blob| blob.own_clusters)
+            .sum()
     }
 
     /// Name of the store, as text.
@@ -184,15 +213,24 @@ impl State {
     /// SPDK's format has no way to say that.
     #[must_use]
     pub fn hides_parent_tail(&self, blob: &Blob) -> bool {
+        if blob.inherit_len >= blob.len {
+            return false;
+        }
         let hides = |at: u64| matches!(blob.tree.entry(BlobCluster(at)), Entry::Absent);
         match blob.parent.and_then(|id| self.blob(id)) {
             Some(parent) => {
                 let tail = blob.inherit_len..blob.len.min(parent.len);
-                let held = parent.tree.ordinals().into_iter().flat_map(|ordinal| {
+                let first = ExtentOrdinal::of(BlobCluster(tail.start)).0;
+                let ordinals = parent
+                    .tree
+                    .ordinals()
+                    .into_iter()
+                    .filter(|ordinal| *ordinal >= first);
+                let held = ordinals.flat_map(|ordinal| {
                     let leaf = parent.tree.leaf(ordinal).into_iter().flat_map(Leaf::entries);
                     leaf.map(move |(slot, _)| ordinal.first_cluster().0 + slot as u64)
                 });
-                !tail.is_empty() && held.filter(|at| tail.contains(at)).any(hides)
+                held.filter(|at| tail.contains(at)).any(hides)
             }
             None => blob.external_is_parent && (blob.inherit_len..blob.len).any(hides),
         }
@@ -320,6 +358,18 @@ impl State {
             id: external.id.clone(),
             len: external.len.min(inherit_len),
         })
+    }
+}
+
+/// Gives up one of several claims on a unit. Says whether it was disputed, so that it stays in use.
+pub(crate) fn give_up<K: Ord>(disputed: &mut BTreeMap<K, u32>, unit: &K) -> bool {
+    match disputed.get_mut(unit) {
+        None => false,
+        Some(1) => disputed.remove(unit).is_some(),
+        Some(claims) => {
+            *claims -= 1;
+            true
+        }
     }
 }
 

@@ -178,6 +178,20 @@ impl<D: BlockDevice> Store<D> {
         }
     }
 
+    /// Like [`Store::poll`], but waits until at least one reply is there. Returns at once when nothing is under way.
+    pub fn wait(&mut self, replies: &mut Vec<(Ticket, Result<Reply, Error>)>) {
+        let before = replies.len();
+        loop {
+            while let Some(reply) = self.engine.poll_reply() {
+                replies.push(reply);
+            }
+            if replies.len() > before || !self.engine.is_busy() {
+                return;
+            }
+            self.step();
+        }
+    }
+
     /// Runs a verb to its durable end.
     ///
     /// # Errors

@@ -142,8 +142,8 @@ impl Verb {
 
 impl State {
     fn lvol(&self, id: BlobId) -> Result<&Blob, Error> {
-        self.lvols()
-            .find(|blob| blob.id == id)
+        self.blob(id)
+            .filter(|blob| self.is_lvol(blob))
             .ok_or(Error::UnknownBlob(id))
     }
 

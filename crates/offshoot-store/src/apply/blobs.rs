@@ -137,6 +137,7 @@ impl State {
         debug_assert!(blob.clones.is_empty());
         self.names.remove(blob.name());
         blob.dying = true;
+        self.dying.insert(id);
         blob.xattrs.clear();
         blob.internal_xattrs.clear();
         blob.external = None;
@@ -154,6 +155,7 @@ impl State {
             return;
         };
         debug_assert_eq!(blob.own_clusters, 0);
+        self.dying.remove(&id);
         self.names.remove(blob.name());
         for tag in blob.tags {
             self.tags.retire(tag);

@@ -2,7 +2,7 @@
 
 use crate::map::{BlockStates, Entry, Layer, Stack, Tag};
 use crate::record::{Encoding, MappedRun};
-use crate::state::State;
+use crate::state::{State, give_up};
 use alloc::{sync::Arc, vec::Vec};
 use core::ops::Range;
 use offshoot_format::{BlobCluster, BlobId, BlockState, ClusterIdx, ExtentOrdinal};
@@ -256,8 +256,10 @@ impl State {
 
     pub(super) fn free_clusters(&mut self, freed: &[ClusterIdx]) {
         for cluster in freed {
-            self.clusters.drop_use(cluster.0);
-            self.freed_clusters.push(*cluster);
+            if !give_up(&mut self.disputed_clusters, cluster) {
+                self.clusters.drop_use(cluster.0);
+                self.freed_clusters.push(*cluster);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The record of a checkpoint: where a blob's metadata lies.
 
 use crate::record::Assignment;
-use crate::state::State;
+use crate::state::{State, give_up};
 use alloc::{collections::BTreeSet, vec::Vec};
 use offshoot_format::{BlobId, MdPageIdx};
 
@@ -44,8 +44,10 @@ impl State {
 
     pub(super) fn free_md(&mut self, freed: &[MdPageIdx]) {
         for page in freed {
-            self.md.drop_use(page.0);
-            self.freed_md.push(*page);
+            if !give_up(&mut self.disputed_md, page) {
+                self.md.drop_use(page.0);
+                self.freed_md.push(*page);
+            }
         }
     }
 }

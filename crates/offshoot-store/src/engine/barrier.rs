@@ -83,7 +83,7 @@ impl Engine {
         self.commit.has_freed()
             || !self.barrier.discards.is_empty()
             || self.barrier.discarding > 0
-            || self.state.blobs().any(|blob| blob.dying)
+            || !self.state.dying.is_empty()
     }
 
     fn wait_for_barrier(&mut self, waiter: Waiter) {

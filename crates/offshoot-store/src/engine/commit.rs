@@ -163,7 +163,7 @@ impl Engine {
         if self.check_writable().is_err() {
             return false;
         }
-        let Some(dying) = self.state.blobs().find(|blob| blob.dying) else {
+        let Some(dying) = self.state.dying.first().and_then(|id| self.state.blob(*id)) else {
             return false;
         };
         let id = dying.id;

@@ -19,7 +19,8 @@ pub(super) struct ReadTask {
 
 impl Engine {
     pub(super) fn start_read(&mut self, ticket: Ticket, lvol: BlobId, offset: u64, mut buffer: Buffer) {
-        let mut segments = Vec::new();
+        // The list is kept between reads: resolving allocates nothing.
+        let mut segments = core::mem::take(&mut self.segments);
         if let Err(error) = self.resolve_read(lvol, offset, buffer.len() as u64, &mut segments) {
             return self.reply(ticket, Err(error));
         }
@@ -49,7 +50,7 @@ impl Engine {
             }
         }
         self.with_read(task, |read| read.buffer = Some(buffer));
-        for segment in segments {
+        for segment in segments.drain(..) {
             match self.locate(lvol, segment.origin) {
                 None => self.segment_done(task, 0, None, Ok(())),
                 Some((target, at)) => {
@@ -64,6 +65,7 @@ impl Engine {
                 }
             }
         }
+        self.segments = segments;
         self.finish_read_if_done(task);
     }
 

@@ -90,7 +90,8 @@ impl Engine {
         match planned {
             Ok(plan) => self.zero_for_verb(task, plan),
             Err(Error::NoClusters { needed, free })
-                if needed <= self.state.clusters.free() as u64 && self.may_reclaim() =>
+                if needed <= self.state.clusters.free() as u64 + self.state.dying_clusters()
+                    && self.may_reclaim() =>
             {
                 // What has been freed lately is enough: wait until it may be reused. The drained lvols wait along.
                 debug_assert!(free < needed);

@@ -1,7 +1,7 @@
 //! From md pages to State: blobs are decoded, families built from their oldest member on, maps resolved.
 
 use super::pages::MdPages;
-use super::verify::{Finding, Found, Owners};
+use super::verify::{Disputes, Finding, Found, Owners};
 use crate::apply::stacked;
 use crate::blob::{Blob, BlobPages, External, OrdinalMd};
 use crate::error::LoadError;
@@ -16,8 +16,8 @@ use alloc::{
     vec::Vec,
 };
 use offshoot_format::{
-    Bitmap, BlobCluster, BlobId, BlobMd, ClusterIdx, Damage, ExtentOrdinal, ExtentPage, LayerPage,
-    LayerRecord, Layout, MapMd, MdPageIdx, StoreIdentity, SuperBlock, XATTR_EXTSNAP, XATTR_SNAP,
+    Bitmap, BlobCluster, BlobId, BlobMd, BlockState, ClusterIdx, Damage, ExtentOrdinal, ExtentPage,
+    LayerPage, LayerRecord, Layout, MapMd, MdPageIdx, StoreIdentity, SuperBlock, XATTR_EXTSNAP, XATTR_SNAP,
 };
 
 /// What a blob's own pages say, before its ancestors are known.
@@ -48,11 +48,20 @@ pub(super) fn assemble(
             decode(&layout, pages, *root, states.states_bytes, native).map_err(|damage| damage.to_string());
         owners.add_root(*root);
         if let Ok(parts) = &parts {
-            owners.add_blob(id, parts.md_pages(), parts.clusters(), &mut found);
+            owners.add_blob(parts.md_pages(), parts.clusters());
         }
         all.insert(id, parts);
     }
     owners.compare(masks, &mut found);
+    let disputes = if owners.has_doubles() {
+        let readable = all
+            .iter()
+            .filter_map(|(id, parts)| Some((*id, parts.as_ref().ok()?)));
+        let claims = readable.map(|(id, parts)| (id, parts.md_pages().collect(), parts.clusters().collect()));
+        owners.doubles(claims, &mut found)
+    } else {
+        Disputes::default()
+    };
 
     let (clusters, md) = owners.pools(masks);
     let mut state = State::new(layout, Pool::new(clusters), Pool::new(md));
@@ -63,12 +72,19 @@ pub(super) fn assemble(
     for id in ids {
         build_with_ancestors(&mut state, id, &mut all, &mut waiting);
     }
-    for (blob, text) in owners.take_double_owners() {
+    for (blob, text) in disputes.blobs {
         if let Some(blob) = state.blobs.get_mut(&blob) {
             blob.damage.get_or_insert(text);
         }
     }
     spread_damage(&mut state);
+    (state.disputed_clusters, state.disputed_md) = (disputes.clusters, disputes.md);
+    // One that cannot be read cannot be released: what it owned stays marked until a repair.
+    let dying = state
+        .blobs
+        .values()
+        .filter(|blob| blob.dying && blob.damage.is_none());
+    state.dying = dying.map(|blob| blob.id).collect();
     for blob in state.blobs.values().filter(|blob| !blob.dying) {
         if let Some(what) = &blob.damage {
             found.push(Finding {
@@ -381,7 +397,12 @@ fn overlay(
             *damage = Some(format!("cluster {}: a block is in no valid state", at.0));
             continue;
         };
-        let below = tree.entry(at);
+        // As in life: what no block inherits is not kept below.
+        let below = if states.any(BlockState::Inherit) {
+            tree.entry(at)
+        } else {
+            Entry::Absent
+        };
         tree.replace(
             at,
             stacked(

@@ -116,74 +116,109 @@ impl Found {
     }
 }
 
-/// Who owns what.
+/// What several blobs claim.
+#[derive(Debug, Default)]
+pub(super) struct Disputes {
+    /// Claims beyond the first.
+    pub(super) clusters: BTreeMap<ClusterIdx, u32>,
+    /// Likewise.
+    pub(super) md: BTreeMap<MdPageIdx, u32>,
+    /// Who claims them, with the reason why they may not be written.
+    pub(super) blobs: Vec<(BlobId, String)>,
+}
+
+/// Who owns what. Owners of units that more than one claims are found in a second pass: there are rarely any.
 pub(super) struct Owners {
-    clusters: BTreeMap<ClusterIdx, BlobId>,
-    md: BTreeMap<MdPageIdx, BlobId>,
-    roots: BTreeSet<MdPageIdx>,
-    metadata_clusters: u32,
-    total_clusters: usize,
-    md_len: usize,
-    doubles: Vec<(BlobId, String)>,
+    clusters: Bitmap,
+    md: Bitmap,
+    roots: Bitmap,
+    doubled_clusters: BTreeSet<ClusterIdx>,
+    doubled_md: BTreeSet<MdPageIdx>,
 }
 
 impl Owners {
     pub(super) fn new(layout: &Layout) -> Self {
+        let mut clusters = Bitmap::new(layout.total_clusters as usize);
+        (0..layout.metadata_clusters() as usize).for_each(|cluster| clusters.set(cluster, true));
         Self {
-            clusters: BTreeMap::new(),
-            md: BTreeMap::new(),
-            roots: BTreeSet::new(),
-            metadata_clusters: layout.metadata_clusters(),
-            total_clusters: layout.total_clusters as usize,
-            md_len: layout.md_len as usize,
-            doubles: Vec::new(),
+            clusters,
+            md: Bitmap::new(layout.md_len as usize),
+            roots: Bitmap::new(layout.md_len as usize),
+            doubled_clusters: BTreeSet::new(),
+            doubled_md: BTreeSet::new(),
         }
     }
 
+    /// Counts a blob of which nothing but the root may be readable.
     pub(super) fn add_root(&mut self, root: MdPageIdx) {
-        self.roots.insert(root);
+        self.roots.set(root.0 as usize, true);
     }
 
+    /// Counts what a blob claims. Everything lies within the store.
     pub(super) fn add_blob(
         &mut self,
-        blob: BlobId,
         md: impl Iterator<Item = MdPageIdx>,
         clusters: impl Iterator<Item = ClusterIdx>,
-        found: &mut Vec<Finding>,
     ) {
         for page in md {
-            if let Some(first) = self.md.insert(page, blob) {
-                found.push(Finding {
-                    lvol: None,
-                    what: Found::MdPageOwners {
-                        page,
-                        first,
-                        second: blob,
-                    },
-                });
-                self.doubles
-                    .extend([first, blob].map(|owner| (owner, format!("md page {page} has two owners"))));
+            if self.md.get(page.0 as usize) {
+                self.doubled_md.insert(page);
             }
+            self.md.set(page.0 as usize, true);
         }
         for cluster in clusters {
-            if let Some(first) = self.clusters.insert(cluster, blob) {
-                found.push(Finding {
-                    lvol: None,
-                    what: Found::ClusterOwners {
-                        cluster,
-                        first,
-                        second: blob,
-                    },
-                });
-                self.doubles
-                    .extend([first, blob].map(|owner| (owner, format!("cluster {cluster} has two owners"))));
+            if self.clusters.get(cluster.0 as usize) {
+                self.doubled_clusters.insert(cluster);
             }
+            self.clusters.set(cluster.0 as usize, true);
         }
     }
 
-    /// Blobs that may not be written because another claims the same, with the reason.
-    pub(super) fn take_double_owners(&mut self) -> Vec<(BlobId, String)> {
-        core::mem::take(&mut self.doubles)
+    pub(super) fn has_doubles(&self) -> bool {
+        !self.doubled_clusters.is_empty() || !self.doubled_md.is_empty()
+    }
+
+    /// Which blobs share what, given every claim again.
+    pub(super) fn doubles(
+        &self,
+        claims: impl Iterator<Item = (BlobId, Vec<MdPageIdx>, Vec<ClusterIdx>)>,
+        found: &mut Vec<Finding>,
+    ) -> Disputes {
+        let mut disputes = Disputes::default();
+        let mut clusters: BTreeMap<ClusterIdx, BlobId> = BTreeMap::new();
+        let mut pages: BTreeMap<MdPageIdx, BlobId> = BTreeMap::new();
+        for (second, md, owned) in claims {
+            for page in md.into_iter().filter(|page| self.doubled_md.contains(page)) {
+                if let Some(first) = pages.insert(page, second) {
+                    found.push(Finding {
+                        lvol: None,
+                        what: Found::MdPageOwners { page, first, second },
+                    });
+                    *disputes.md.entry(page).or_default() += 1;
+                    let why = format!("md page {page} has two owners");
+                    disputes.blobs.extend([(first, why.clone()), (second, why)]);
+                }
+            }
+            for cluster in owned
+                .into_iter()
+                .filter(|cluster| self.doubled_clusters.contains(cluster))
+            {
+                if let Some(first) = clusters.insert(cluster, second) {
+                    found.push(Finding {
+                        lvol: None,
+                        what: Found::ClusterOwners {
+                            cluster,
+                            first,
+                            second,
+                        },
+                    });
+                    *disputes.clusters.entry(cluster).or_default() += 1;
+                    let why = format!("cluster {cluster} has two owners");
+                    disputes.blobs.extend([(first, why.clone()), (second, why)]);
+                }
+            }
+        }
+        disputes
     }
 
     /// Holds the masks against what the metadata says.
@@ -208,33 +243,19 @@ impl Owners {
     /// Clusters and md pages that may not be handed out: what is referenced, and what the masks add to that.
     /// A marked cluster that nothing readable refers to may belong to a damaged blob.
     pub(super) fn pools(&self, masks: &[Option<Bitmap>; 3]) -> (Bitmap, Bitmap) {
-        let [mut md, mut clusters, roots] = self.referenced();
+        let [mut md, mut clusters, _] = self.referenced();
         for (bits, mask) in [(&mut md, &masks[0]), (&mut clusters, &masks[1])] {
             for unit in mask.iter().flat_map(Bitmap::iter_ones) {
                 bits.set(unit, true);
             }
         }
-        roots.iter_ones().for_each(|root| md.set(root, true));
         (clusters, md)
     }
 
     /// In the order of [`MaskKind::ALL`].
     fn referenced(&self) -> [Bitmap; 3] {
-        let mut md = Bitmap::new(self.md_len);
-        self.md.keys().for_each(|page| md.set(page.0 as usize, true));
-        let mut clusters = Bitmap::new(self.total_clusters);
-        (0..self.metadata_clusters).for_each(|cluster| clusters.set(cluster as usize, true));
-        self.clusters
-            .keys()
-            .for_each(|cluster| clusters.set(cluster.0 as usize, true));
-        let mut roots = Bitmap::new(self.md_len);
-        self.roots
-            .iter()
-            .for_each(|root| roots.set(root.0 as usize, true));
-        self.roots
-            .iter()
-            .filter(|root| !self.md.contains_key(root))
-            .for_each(|root| md.set(root.0 as usize, true));
-        [md, clusters, roots]
+        let mut md = self.md.clone();
+        self.roots.iter_ones().for_each(|root| md.set(root, true));
+        [md, self.clusters.clone(), self.roots.clone()]
     }
 }

@@ -8,7 +8,7 @@
 
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_device::MemDevice;
-use offshoot_store::{Identity, InitOptions, Store, Verb};
+use offshoot_store::{Identity, InitOptions, State, Store, Verb};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -117,6 +117,39 @@ pub fn id_of(store: &Store<ShuffledDevice>, name: &str) -> offshoot_format::Blob
     store.state().lvol_by_name(name.as_bytes()).unwrap().id
 }
 
+/// What State keeps count of equals what its maps say.
+pub fn verify_counts(state: &State) {
+    for blob in state.blobs() {
+        let (mut clusters, mut counted) = (0, BTreeMap::new());
+        for ordinal in blob.tree.ordinals() {
+            let (mut full, mut layers) = (0, 0);
+            for (_, entry) in blob.tree.leaf(ordinal).unwrap().entries() {
+                for (_, cluster, states) in entry
+                    .layers()
+                    .filter(|(tag, ..)| state.owner(*tag) == Some(blob.id))
+                {
+                    full += u16::from(states.is_none());
+                    layers += u32::from(states.is_some());
+                    clusters += u64::from(cluster.is_some());
+                }
+            }
+            if full > 0 || layers > 0 {
+                counted.insert(ordinal, (full, layers));
+            }
+        }
+        let kept = blob
+            .pages
+            .ordinals
+            .iter()
+            .filter(|(_, md)| md.own_full > 0 || md.own_layers > 0);
+        let kept: BTreeMap<_, _> = kept
+            .map(|(ordinal, md)| (*ordinal, (md.own_full, md.own_layers)))
+            .collect();
+        assert_eq!(kept, counted, "{}", blob.display_name());
+        assert_eq!(blob.own_clusters, clusters, "{}", blob.display_name());
+    }
+}
+
 /// Every lvol reads what the model says, and holes are where nothing but zeros is.
 pub fn compare(store: &mut Store<ShuffledDevice>, model: &Model) {
     let names: Vec<String> = store.state().lvols().map(|blob| blob.display_name()).collect();
@@ -144,6 +177,7 @@ pub fn compare(store: &mut Store<ShuffledDevice>, model: &Model) {
         }
         assert_eq!(end, size);
     }
+    verify_counts(store.state());
     let own: u64 = store.state().blobs().map(|blob| blob.own_clusters).sum();
     let layout = &store.state().layout;
     let used = store.state().clusters.used().count_ones() as u64;
