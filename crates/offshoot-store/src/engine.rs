@@ -338,10 +338,15 @@ impl Engine {
         released
     }
 
-    /// Whether any request, verb, barrier or discard is under way.
+    /// Whether any request, verb, barrier, release or discard is under way.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        !self.tasks.is_empty() || !self.ops.is_empty() || self.barrier.is_busy() || !self.device.is_empty()
+        let releasing = !self.state.dying.is_empty() && self.check_writable().is_ok();
+        releasing
+            || !self.tasks.is_empty()
+            || !self.ops.is_empty()
+            || self.barrier.is_busy()
+            || !self.device.is_empty()
     }
 
     fn next_ticket(&mut self) -> Ticket {

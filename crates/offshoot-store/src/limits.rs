@@ -15,8 +15,11 @@ pub const CHAIN_DEPTH_MAX: u32 = 65_536;
 /// Extent pages that one step of releasing a dying blob frees: bounds the time in which nothing else runs.
 pub const RELEASE_ORDINALS: usize = 8;
 
-/// Bytes of one device read while loading, and of one discard while freeing.
+/// Bytes of one device read while loading.
 pub const BULK_BYTES: u64 = 1 << 20;
+
+/// Bytes of one discard of freed clusters: bounds how long it can keep a write waiting.
+pub const DISCARD_BYTES: u64 = 4 << 20;
 
 /// Md pages kept back per write in flight: an extent page, a layer page and two pages of the chain.
 pub const MD_PAGES_PER_WRITE: usize = 4;

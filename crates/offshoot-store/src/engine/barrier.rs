@@ -7,13 +7,15 @@
 use super::{Engine, OpOwner, Reply, Target, TaskId, Ticket};
 use crate::checkpoint::{self, Closing, Step};
 use crate::error::Error;
+use crate::limits::DISCARD_BYTES;
 use crate::record::Lsn;
 use alloc::{collections::VecDeque, vec::Vec};
 use offshoot_block::{DeviceError, DeviceOp};
 use offshoot_format::{MdPageIdx, SuperBlock};
 
-/// Discards under way at the same time: each may be long, and other I/O goes on meanwhile.
-const DISCARDS_MAX: usize = 4;
+/// Discards under way at the same time. A file system that punches a hole keeps writers of the same file out
+/// meanwhile: one at a time, and none of them long, lets the writes of living volumes through in between.
+const DISCARDS_MAX: usize = 1;
 
 #[derive(Debug)]
 enum Waiter {
@@ -206,7 +208,14 @@ impl Engine {
     }
 
     pub(super) fn discard(&mut self, first: offshoot_format::ClusterIdx, count: u32) {
-        self.barrier.discards.push_back((first.0, count));
+        let at_once = u32::try_from(DISCARD_BYTES / self.state.units.cluster)
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let end = first.0 + count;
+        let starts = (first.0..end).step_by(at_once as usize);
+        self.barrier
+            .discards
+            .extend(starts.map(|start| (start, at_once.min(end - start))));
         self.next_discard();
     }
 

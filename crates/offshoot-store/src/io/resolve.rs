@@ -68,12 +68,10 @@ impl State {
     pub(crate) fn source_in(&self, entry: &Entry, at: u64, pos: u64, end: u64) -> (Source, Range<u64>) {
         let units = self.units;
         let base = at * units.cluster;
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a cluster has fewer than 2^32 blocks"
-        )]
-        let block = ((pos - base) / units.block) as u32;
-        let (source, run_end) = entry.source(block, units.blocks);
+        let last = (end - base).div_ceil(units.block).min(u64::from(units.blocks));
+        #[expect(clippy::cast_possible_truncation, reason = "a cluster has fewer than 2^32 blocks")]
+        let (block, limit) = (((pos - base) / units.block) as u32, last as u32);
+        let (source, run_end) = entry.source(block, limit);
         let run_end = base + (u64::from(run_end) * units.block).min(units.cluster);
         (source, pos..run_end.min(end))
     }
