@@ -160,6 +160,8 @@ pub struct Engine {
     locks: BTreeMap<BlobId, RangeLocks<TaskId>>,
     tasks: Slab<Task>,
     tickets: u64,
+    /// Tasks that can go on.
+    ready: VecDeque<TaskId>,
     ops: Slab<OpOwner>,
     device: VecDeque<(Target, OpId, DeviceOp)>,
     replies: VecDeque<(Ticket, Result<Reply, Error>)>,
@@ -185,6 +187,7 @@ impl Engine {
             locks: BTreeMap::new(),
             tasks: Slab::default(),
             tickets: 0,
+            ready: VecDeque::new(),
             ops: Slab::default(),
             device: VecDeque::new(),
             replies: VecDeque::new(),
@@ -272,6 +275,7 @@ impl Engine {
             }
             IoRequest::Flush => self.reply_after_barrier(ticket, Reply::Done),
         }
+        self.run_ready();
         ticket
     }
 
@@ -279,6 +283,7 @@ impl Engine {
     pub fn execute(&mut self, verb: Verb) -> Ticket {
         let ticket = self.next_ticket();
         self.start_verb(ticket, verb);
+        self.run_ready();
         ticket
     }
 
@@ -327,6 +332,7 @@ impl Engine {
             OpOwner::Barrier => self.barrier_op_done(result),
             OpOwner::Discard { first, count } => self.discard_done(first, count),
         }
+        self.run_ready();
     }
 
     /// Does one bounded step of what nobody waits for: releasing the clusters of dying blobs, giving freed
@@ -335,6 +341,7 @@ impl Engine {
         let released = self.release_step();
         self.reclaim();
         self.start_round();
+        self.run_ready();
         released
     }
 
@@ -390,12 +397,19 @@ impl Engine {
         }
     }
 
-    /// A task has got what it waited for: its range, space, or a barrier.
+    /// A task has got what it waited for: its range, space, a barrier, or its turn. It goes on before the engine
+    /// returns to its caller, but not from here: a long queue must not become a deep stack.
     fn resume(&mut self, task: TaskId) {
-        match self.tasks.get(task.0) {
-            Some(Task::Write(_)) => self.write_granted(task),
-            Some(Task::Verb(_)) => self.verb_granted(task),
-            Some(Task::Read(_)) | None => {}
+        self.ready.push_back(task);
+    }
+
+    fn run_ready(&mut self) {
+        while let Some(task) = self.ready.pop_front() {
+            match self.tasks.get(task.0) {
+                Some(Task::Write(_)) => self.write_granted(task),
+                Some(Task::Verb(_)) => self.verb_granted(task),
+                Some(Task::Read(_)) | None => {}
+            }
         }
     }
 

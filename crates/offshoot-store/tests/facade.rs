@@ -60,7 +60,8 @@ fn ten_lines_on_memory() {
 
 #[test]
 fn the_same_on_a_file() {
-    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("facade-{}.store", std::process::id()));
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("facade-{}.store", std::process::id()));
     let file = std::fs::File::create(&path).unwrap();
     file.set_len(32 << 20).unwrap();
     let device = FileDevice::open(&path, &OpenOptions::writable()).unwrap();

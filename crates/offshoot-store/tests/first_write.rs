@@ -105,9 +105,21 @@ fn a_first_write_costs_what_it_writes() {
         // One block, at its place in a fresh cluster.
         (3 * CLUSTER + 2 * BLOCK, BLOCK, &["write 4096 to data 8 + 8192"]),
         // A part of a block: the rest of it is read from the snapshot and written along.
-        (3 * CLUSTER + 512, 512, &["read 512 from data 3", "read 3072 from data 3 + 1024", "write 4096 to data 8"]),
+        (
+            3 * CLUSTER + 512,
+            512,
+            &[
+                "read 512 from data 3",
+                "read 3072 from data 3 + 1024",
+                "write 4096 to data 8",
+            ],
+        ),
         // The start of a block.
-        (3 * CLUSTER, 512, &["read 3584 from data 3 + 512", "write 4096 to data 8"]),
+        (
+            3 * CLUSTER,
+            512,
+            &["read 3584 from data 3 + 512", "write 4096 to data 8"],
+        ),
         // A whole cluster.
         (3 * CLUSTER, CLUSTER, &["write 65536 to data 8"]),
         // Two clusters and their fresh neighbours on the device: one operation.
@@ -118,14 +130,25 @@ fn a_first_write_costs_what_it_writes() {
         (
             3 * CLUSTER + 2048,
             2 * BLOCK,
-            &["read 2048 from data 3", "read 2048 from data 3 + 10240", "write 12288 to data 8"],
+            &[
+                "read 2048 from data 3",
+                "read 2048 from data 3 + 10240",
+                "write 12288 to data 8",
+            ],
         ),
     ];
     for (offset, len, expected) in table {
         let mut bench = Bench::new(512, true);
-        assert_eq!(bench.write("clone", *offset, *len), *expected, "{len} at {offset}");
+        assert_eq!(
+            bench.write("clone", *offset, *len),
+            *expected,
+            "{len} at {offset}"
+        );
         let id = bench.store.id("clone");
-        let read = bench.store.read(id, *offset, usize::try_from(*len).unwrap()).unwrap();
+        let read = bench
+            .store
+            .read(id, *offset, usize::try_from(*len).unwrap())
+            .unwrap();
         assert_eq!(read.as_slice(), pattern(*len, 9).as_slice());
     }
 }
@@ -197,7 +220,10 @@ fn without_native_states_a_first_write_copies_the_cluster_once() {
         bench.write("clone", 3 * CLUSTER + 5 * BLOCK, BLOCK),
         ["write 4096 to data 8 + 20480"]
     );
-    assert_eq!(bench.write("clone", 4 * CLUSTER, CLUSTER), ["write 65536 to data 9"]);
+    assert_eq!(
+        bench.write("clone", 4 * CLUSTER, CLUSTER),
+        ["write 65536 to data 9"]
+    );
     // Below a thin lvol without parent there is nothing to read.
     bench.store.create("thin", CLUSTER, false).unwrap();
     assert_eq!(bench.write("thin", BLOCK, BLOCK), ["write 65536 to data 10"]);
@@ -221,7 +247,12 @@ fn verbs_write_metadata_alone() {
     let thick = bench.ops(|store| store.create("thick", 4 * CLUSTER, true).unwrap());
     assert_eq!(
         thick,
-        ["write zeroes 262144 to data 8", "sync", "write 4096 to md page 6", "sync"],
+        [
+            "write zeroes 262144 to data 8",
+            "sync",
+            "write 4096 to md page 6",
+            "sync"
+        ],
         "one zeroing of the whole run"
     );
     let clone = bench.ops(|store| store.clone_of("snap", "other").unwrap());
@@ -230,7 +261,12 @@ fn verbs_write_metadata_alone() {
     let snapshot = bench.ops(|store| store.snapshot("clone", "snap2").unwrap());
     assert_eq!(
         snapshot,
-        ["sync", "write 4096 to md page 4", "write 8192 to md page 8", "sync"],
+        [
+            "sync",
+            "write 4096 to md page 4",
+            "write 8192 to md page 8",
+            "sync"
+        ],
         "the clone's root, and the snapshot's with the extent page of the write before"
     );
     let rename = bench.ops(|store| store.rename("other", "renamed").unwrap());
@@ -249,7 +285,10 @@ fn a_thick_create_zeroes_each_run_once() {
     let mut bench = bench.reopened();
     let ops = bench.ops(|store| store.create("c", 5 * CLUSTER, true).unwrap());
     let zeroing: Vec<_> = ops.iter().filter(|op| op.starts_with("write zeroes")).collect();
-    assert_eq!(zeroing, ["write zeroes 131072 to data 8", "write zeroes 196608 to data 11"]);
+    assert_eq!(
+        zeroing,
+        ["write zeroes 131072 to data 8", "write zeroes 196608 to data 11"]
+    );
 }
 
 /// Removing an lvol is one small write before the reply, whatever its size; its clusters are discarded behind the
@@ -268,7 +307,12 @@ fn a_removal_replies_before_clusters_are_released() {
     });
     assert_eq!(
         afterwards,
-        ["sync", "write 4096 to md page 5", "sync", "unmap 1048576 of data 8"]
+        [
+            "sync",
+            "write 4096 to md page 5",
+            "sync",
+            "unmap 1048576 of data 8"
+        ]
     );
     assert_eq!(bench.store.free(), free + 16);
 }
@@ -308,13 +352,19 @@ fn lookups_need_no_io_at_any_depth() {
     for depth in 0..DEPTH {
         // Every layer adds a cluster of its own, and a block to the first one.
         let seed = u8::try_from(depth % 15).unwrap();
-        bench.store.write(id, depth * CLUSTER, pattern(CLUSTER, seed)).unwrap();
+        bench
+            .store
+            .write(id, depth * CLUSTER, pattern(CLUSTER, seed))
+            .unwrap();
         let block = depth % 16 * BLOCK;
         bench.store.write(id, block, pattern(BLOCK, seed)).unwrap();
         bench.store.snapshot("lvol", &format!("s{depth}")).unwrap();
     }
     let mut bench = bench.reopened();
-    assert_eq!(bench.store.state().depth(bench.store.state().blob(id).unwrap()), 300);
+    assert_eq!(
+        bench.store.state().depth(bench.store.state().blob(id).unwrap()),
+        300
+    );
     for cluster in [1, 2, 150, 299] {
         let read = bench.ops(|store| {
             let read = store.read(id, cluster * CLUSTER + 512, 512).unwrap();
@@ -337,12 +387,31 @@ fn what_costs_nothing() {
     bench.store.create("thin", CLUSTERS * CLUSTER, false).unwrap();
     let id = bench.store.id("thin");
     let nothing: [String; 0] = [];
-    assert_eq!(bench.ops(|store| store.read(id, 0, 4096).unwrap()), nothing, "a read of a hole");
-    assert_eq!(bench.ops(|store| store.unmap(id, 0..CLUSTER).unwrap()), nothing, "trim of a hole");
-    assert_eq!(bench.ops(|store| store.write_zeroes(id, 0..CLUSTER).unwrap()), nothing, "zeroing of a hole");
+    assert_eq!(
+        bench.ops(|store| store.read(id, 0, 4096).unwrap()),
+        nothing,
+        "a read of a hole"
+    );
+    assert_eq!(
+        bench.ops(|store| store.unmap(id, 0..CLUSTER).unwrap()),
+        nothing,
+        "trim of a hole"
+    );
+    assert_eq!(
+        bench.ops(|store| store.write_zeroes(id, 0..CLUSTER).unwrap()),
+        nothing,
+        "zeroing of a hole"
+    );
     let clone = bench.store.id("clone");
-    assert_eq!(bench.ops(|store| store.write_zeroes(clone, 0..CLUSTER).unwrap()), nothing, "hiding the parent");
-    assert_eq!(bench.ops(|store| store.extents(clone, 0..CLUSTERS * CLUSTER, 99).unwrap()), nothing);
+    assert_eq!(
+        bench.ops(|store| store.write_zeroes(clone, 0..CLUSTER).unwrap()),
+        nothing,
+        "hiding the parent"
+    );
+    assert_eq!(
+        bench.ops(|store| store.extents(clone, 0..CLUSTERS * CLUSTER, 99).unwrap()),
+        nothing
+    );
 }
 
 /// First writes in flight together: each costs itself, and one cluster is chosen for all blocks of it.
@@ -373,5 +442,9 @@ fn submit_blocks(store: &mut Watched, lvol: BlobId, blocks: &[u64]) {
     while replies.len() < blocks.len() {
         store.poll(&mut replies);
     }
-    assert!(replies.iter().all(|(_, reply)| matches!(reply, Ok(Reply::Buffer(_)))));
+    assert!(
+        replies
+            .iter()
+            .all(|(_, reply)| matches!(reply, Ok(Reply::Buffer(_))))
+    );
 }

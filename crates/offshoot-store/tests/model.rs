@@ -4,12 +4,15 @@
 
 mod common;
 
-use common::{Model, compare, id_of, identity, new_store, pattern, reopen};
+use common::{Model, compare, id_of, identity, new_store, new_store_of, pattern, reopen};
 use offshoot_block::Buffer;
 use offshoot_store::{Error, IoRequest, Reply, Store, Verb};
 use proptest::prelude::*;
 
 const CLUSTER: u64 = 16_384;
+
+/// Clusters of one block, so many of them that lvols have several extent pages.
+const SMALL_CLUSTER: u64 = 4096;
 
 #[derive(Clone, Debug)]
 enum Op {
@@ -111,6 +114,9 @@ struct World {
     store: Option<Store<common::ShuffledDevice>>,
     model: Model,
     count: u128,
+    cluster: u64,
+    /// What sizes and offsets are multiplied by.
+    scale: u64,
 }
 
 impl World {
@@ -139,7 +145,7 @@ impl World {
     /// The part of a range that lies in an lvol.
     fn clip(&self, name: &str, at: u64, len: u64) -> (usize, usize) {
         let size = self.model[name].len() as u64;
-        let at = at.min(size);
+        let at = (at * (self.cluster * self.scale / CLUSTER)).min(size);
         (
             usize::try_from(at).unwrap(),
             usize::try_from(len.min(size - at)).unwrap(),
@@ -153,17 +159,19 @@ impl World {
 
     #[expect(clippy::too_many_lines, reason = "one arm per operation")]
     fn run(&mut self, op: Op) {
+        let unit = self.cluster * self.scale;
+        let bytes = |clusters: u64| clusters * unit;
         match op {
             Op::Create { clusters, thick } => {
                 let (name, identity) = self.fresh();
                 self.execute(Verb::Create {
                     identity,
-                    size_bytes: clusters * CLUSTER,
+                    size_bytes: bytes(clusters),
                     thick,
                 })
                 .unwrap();
                 self.model
-                    .insert(name, vec![0; usize::try_from(clusters * CLUSTER).unwrap()]);
+                    .insert(name, vec![0; usize::try_from(bytes(clusters)).unwrap()]);
             }
             Op::Snapshot { lvol } => self.snapshot(&[lvol]),
             Op::GroupSnapshot { lvols } => self.snapshot(&lvols),
@@ -199,7 +207,7 @@ impl World {
                 let id = id_of(self.store(), &name);
                 let resized = self.execute(Verb::Resize {
                     lvol: id,
-                    size_bytes: clusters * CLUSTER,
+                    size_bytes: bytes(clusters),
                 });
                 if read_only {
                     assert_eq!(resized, Err(Error::ReadOnlyLvol(name)));
@@ -208,7 +216,7 @@ impl World {
                     self.model
                         .get_mut(&name)
                         .unwrap()
-                        .resize(usize::try_from(clusters * CLUSTER).unwrap(), 0);
+                        .resize(usize::try_from(bytes(clusters)).unwrap(), 0);
                 }
             }
             Op::Rename { lvol } => {
@@ -313,9 +321,10 @@ impl World {
         let id = id_of(self.store(), &name);
         let mut tickets = Vec::new();
         let mut next = at;
+        let factor = self.cluster * self.scale / CLUSTER;
         for (number, len) in (0_u8..).zip(pieces) {
             let (at, len) = self.clip(&name, next, *len);
-            next = (at + len) as u64;
+            next = ((at + len) as u64).next_multiple_of(factor) / factor;
             let data = pattern(len, seed.wrapping_add(number));
             self.model.get_mut(&name).unwrap()[at..at + len].copy_from_slice(data.as_slice());
             let write = IoRequest::Write {
@@ -395,10 +404,23 @@ impl World {
 }
 
 fn run(ops: Vec<Op>, block_size: u32, native: bool, seed: u64) {
+    let store = new_store(16_384, block_size, native, seed);
+    run_in(store, CLUSTER, 1, ops);
+}
+
+/// With clusters of one block and lvols of several extent pages.
+fn run_long(ops: Vec<Op>, native: bool, seed: u64) {
+    let store = new_store_of(512 << 20, 4096, 4096, native, seed);
+    run_in(store, SMALL_CLUSTER, 148, ops);
+}
+
+fn run_in(store: Store<common::ShuffledDevice>, cluster: u64, scale: u64, ops: Vec<Op>) {
     let mut world = World {
-        store: Some(new_store(16_384, block_size, native, seed)),
+        store: Some(store),
         model: Model::new(),
         count: 0,
+        cluster,
+        scale,
     };
     for op in ops {
         world.run(op);
@@ -432,5 +454,19 @@ proptest! {
     #[test]
     fn plain_4096(ops in proptest::collection::vec(op(), 1..40), seed in any::<u64>()) {
         run(ops, 4096, false, seed);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn native_long(ops in proptest::collection::vec(op(), 1..25), seed in any::<u64>()) {
+        run_long(ops, true, seed);
+    }
+
+    #[test]
+    fn plain_long(ops in proptest::collection::vec(op(), 1..25), seed in any::<u64>()) {
+        run_long(ops, false, seed);
     }
 }

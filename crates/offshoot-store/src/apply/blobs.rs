@@ -177,6 +177,7 @@ impl State {
             return;
         };
 
+        let (clone_len, snapshot_len) = (clone.len, snapshot.len);
         let differing = clone.tree.differing(&snapshot.tree);
         let tags = &self.tags;
         let freed = only_in(&snapshot.tree, &clone.tree, &differing, |tag| {
@@ -198,6 +199,10 @@ impl State {
         let spare = self.merge_pages(clone_id, clone_pages, snapshot_pages, &differing);
         self.free_md(&spare);
         self.recount(clone_id);
+        if clone_len != snapshot_len {
+            self.touch_end(clone_id, snapshot_len);
+            self.touch_end(clone_id, clone_len);
+        }
     }
 
     /// Joins the pages of a snapshot and its clone: where only the snapshot owns something its pages move by

@@ -150,7 +150,8 @@ impl State {
         let Some(blob) = self.blobs.get_mut(&id) else {
             return;
         };
-        if len < blob.len {
+        let old_len = blob.len;
+        if len < old_len {
             let cut: Vec<u64> = blob
                 .tree
                 .ordinals()
@@ -175,19 +176,22 @@ impl State {
         }
         blob.len = len;
         blob.pages.rle_runs += 1;
-        // The page of the last ordinal states how many clusters it covers.
-        let last: Vec<ExtentOrdinal> = blob
-            .pages
-            .ordinals
-            .keys()
-            .next_back()
-            .copied()
-            .into_iter()
-            .collect();
-        for ordinal in last {
+        self.touch_end(id, old_len);
+        self.touch_end(id, len);
+        self.touch_chain(id);
+    }
+
+    /// Marks the extent page of the last cluster for writing: it states how many clusters it covers.
+    pub(super) fn touch_end(&mut self, id: BlobId, len: u64) {
+        let Some(last) = len.checked_sub(1) else { return };
+        let (ordinal, _) = ExtentOrdinal::of(BlobCluster(last));
+        if self
+            .blobs
+            .get(&id)
+            .is_some_and(|blob| blob.pages.ordinals.contains_key(&ordinal))
+        {
             self.touch_ordinal(id, ordinal, |_| {});
         }
-        self.touch_chain(id);
     }
 
     pub(super) fn apply_release(&mut self, id: BlobId, ordinals: &[ExtentOrdinal]) {

@@ -64,6 +64,7 @@ impl Engine {
         let ticket = self.next_ticket();
         self.barrier.closing = Some(Closing::SealIfPossible);
         self.reply_after_barrier(ticket, Reply::Done);
+        self.run_ready();
         ticket
     }
 

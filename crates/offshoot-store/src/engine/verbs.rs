@@ -18,6 +18,8 @@ pub(super) struct VerbTask {
     /// Lvols to drain, those held first.
     drains: Vec<BlobId>,
     held: usize,
+    /// Whether it waits in line for the next one.
+    waits_for_lvol: bool,
     plan: Option<Plan>,
     pending: usize,
     error: Option<Error>,
@@ -41,6 +43,7 @@ impl Engine {
             verb,
             drains,
             held: 0,
+            waits_for_lvol: false,
             plan: None,
             pending: 0,
             error: None,
@@ -54,10 +57,10 @@ impl Engine {
         }
     }
 
-    /// The task has got the lvol it waited for, or may try again.
+    /// The task has got the lvol it waited for, or its turn, or may try again.
     pub(super) fn verb_granted(&mut self, task: TaskId) {
         if let Some(verb) = self.verb_task_mut(task) {
-            verb.held = (verb.held + 1).min(verb.drains.len());
+            verb.held += usize::from(core::mem::take(&mut verb.waits_for_lvol));
             self.drain_next(task);
         }
     }
@@ -71,11 +74,14 @@ impl Engine {
             let Some(lvol) = verb.drains.get(verb.held).copied() else {
                 break;
             };
-            if !self.acquire(lvol, task, 0..u64::MAX, Mode::Exclusive) {
+            let held = self.acquire(lvol, task, 0..u64::MAX, Mode::Exclusive);
+            let Some(verb) = self.verb_task_mut(task) else {
                 return;
-            }
-            if let Some(verb) = self.verb_task_mut(task) {
-                verb.held += 1;
+            };
+            verb.waits_for_lvol = !held;
+            verb.held += usize::from(held);
+            if !held {
+                return;
             }
         }
         self.plan_verb(task);
@@ -184,7 +190,7 @@ impl Engine {
         }
         self.verbs.running = self.verbs.waiting.pop_front();
         if let Some(next) = self.verbs.running {
-            self.drain_next(next);
+            self.resume(next);
         }
     }
 

@@ -69,7 +69,10 @@ impl State {
         let units = self.units;
         let base = at * units.cluster;
         let last = (end - base).div_ceil(units.block).min(u64::from(units.blocks));
-        #[expect(clippy::cast_possible_truncation, reason = "a cluster has fewer than 2^32 blocks")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a cluster has fewer than 2^32 blocks"
+        )]
         let (block, limit) = (((pos - base) / units.block) as u32, last as u32);
         let (source, run_end) = entry.source(block, limit);
         let run_end = base + (u64::from(run_end) * units.block).min(units.cluster);

@@ -138,10 +138,14 @@ impl Tree {
             if start >= len.0 {
                 self.remove_leaf(ordinal);
             } else if start + SLOTS as u64 > len.0 {
-                let leaf = self.leaf_mut(ordinal);
                 let keep = usize::try_from(len.0 - start).unwrap_or(SLOTS);
-                for slot in keep..SLOTS {
-                    leaf.replace(slot, Entry::Absent);
+                let is_cut = |leaf: &Leaf| leaf.entries().any(|(slot, _)| slot >= keep);
+                // A leaf that loses nothing stays shared.
+                if self.leaf(ordinal).is_some_and(is_cut) {
+                    let leaf = self.leaf_mut(ordinal);
+                    for slot in keep..SLOTS {
+                        leaf.replace(slot, Entry::Absent);
+                    }
                 }
             }
         }

@@ -77,7 +77,17 @@ pub fn options(cluster_size: u32, block_size: u32, native: bool) -> InitOptions 
 }
 
 pub fn new_store(cluster_size: u32, block_size: u32, native: bool, seed: u64) -> Store<ShuffledDevice> {
-    let device = ShuffledDevice::new(MemDevice::new(DEVICE_BYTES, block_size), seed);
+    new_store_of(DEVICE_BYTES, cluster_size, block_size, native, seed)
+}
+
+pub fn new_store_of(
+    device_bytes: u64,
+    cluster_size: u32,
+    block_size: u32,
+    native: bool,
+    seed: u64,
+) -> Store<ShuffledDevice> {
+    let device = ShuffledDevice::new(MemDevice::new(device_bytes, block_size), seed);
     let store = Store::init(device, &options(cluster_size, block_size, native)).unwrap();
     reopen(store)
 }
