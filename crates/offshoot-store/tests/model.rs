@@ -64,6 +64,14 @@ enum Op {
         at: u64,
         len: u64,
     },
+    /// Two writes that overlap and a read of both ranges, at once.
+    Overlap {
+        lvol: usize,
+        at: u64,
+        len: u64,
+        shift: u64,
+        seed: u8,
+    },
     /// A write, a snapshot and a write under way at the same time.
     Race {
         lvol: usize,
@@ -104,6 +112,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (lvol.clone(), at.clone(), len.clone(), any::<bool>())
             .prop_map(|(lvol, at, len, allocate)| Op::Zero { lvol, at, len, allocate }),
         4 => (lvol.clone(), at.clone(), len.clone()).prop_map(|(lvol, at, len)| Op::Unmap { lvol, at, len }),
+        3 => (lvol.clone(), at.clone(), len.clone(), 0_u64..5000, any::<u8>())
+            .prop_map(|(lvol, at, len, shift, seed)| Op::Overlap { lvol, at, len, shift, seed }),
         2 => (lvol, at, len, any::<u8>()).prop_map(|(lvol, at, len, seed)| Op::Race { lvol, at, len, seed }),
         1 => Just(Op::Flush),
         2 => Just(Op::Reopen),
@@ -287,6 +297,13 @@ impl World {
             }
             Op::Unmap { lvol, at, len } => self.unmap(lvol, at, len),
             Op::Race { lvol, at, len, seed } => self.race(lvol, at, len, seed),
+            Op::Overlap {
+                lvol,
+                at,
+                len,
+                shift,
+                seed,
+            } => self.overlap(lvol, at, len, shift, seed),
             Op::Flush => self.store().flush().unwrap(),
             Op::Reopen => {
                 let store = self.store.take().unwrap();
@@ -368,6 +385,81 @@ impl World {
             );
         }
         before.copy_from_slice(after.as_slice());
+    }
+
+    /// Each sector has the bytes of one of the two writes; a read under way sees old or new ones.
+    fn overlap(&mut self, lvol: usize, at: u64, len: u64, shift: u64, seed: u8) {
+        let Some(name) = self.pick(lvol) else { return };
+        if self.read_only(&name) {
+            return;
+        }
+        let id = id_of(self.store(), &name);
+        let (at, len) = self.clip(&name, at, len);
+        let size = self.model[&name].len();
+        let start = (at + usize::try_from(shift).unwrap()).min(size);
+        let (first, second) = (at..at + len, start..(start + len).min(size));
+        let (a, b) = (
+            pattern(first.len(), seed),
+            pattern(second.len(), seed.wrapping_add(50)),
+        );
+        let whole = first.start..first.end.max(second.end);
+        let read = IoRequest::Read {
+            lvol: id,
+            offset: at as u64,
+            buffer: Buffer::zeroed(whole.len()),
+        };
+        let read = self.store().submit(read);
+        for (range, data) in [(&first, &a), (&second, &b)] {
+            let offset = range.start as u64;
+            self.store().submit(IoRequest::Write {
+                lvol: id,
+                offset,
+                data: data.clone(),
+                fua: false,
+            });
+        }
+        let mut replies = Vec::new();
+        while replies.len() < 3 {
+            self.store().poll(&mut replies);
+        }
+        let after = self.store().read(id, at as u64, whole.len()).unwrap();
+        let before = self.model[&name].clone();
+        let of = |range: &std::ops::Range<usize>, data: &Buffer, byte: usize| {
+            range.contains(&byte).then(|| data.as_slice()[byte - range.start])
+        };
+        for (ticket, result) in replies {
+            let reply = result.unwrap();
+            if ticket == read
+                && let Reply::Buffer(seen) = reply
+            {
+                for (byte, seen) in whole.clone().zip(seen.as_slice()) {
+                    let legal = [Some(before[byte]), of(&first, &a, byte), of(&second, &b, byte)];
+                    assert!(
+                        legal.contains(&Some(*seen)),
+                        "a read saw what nobody wrote at {byte:#x}"
+                    );
+                }
+            }
+        }
+        for sector in whole
+            .clone()
+            .collect::<Vec<_>>()
+            .chunk_by(|left, right| left / 512 == right / 512)
+        {
+            let both = |byte: &&usize| first.contains(byte) && second.contains(byte);
+            let now = |byte: &usize| Some(after.as_slice()[byte - whole.start]);
+            for byte in sector.iter().filter(|byte| !both(byte)) {
+                let only = of(&first, &a, *byte)
+                    .or(of(&second, &b, *byte))
+                    .unwrap_or(before[*byte]);
+                assert_eq!(now(byte), Some(only));
+            }
+            let overlapped = || sector.iter().filter(both);
+            let one = overlapped().all(|byte| now(byte) == of(&first, &a, *byte));
+            let other = overlapped().all(|byte| now(byte) == of(&second, &b, *byte));
+            assert!(one || other, "a sector holds parts of two writes");
+        }
+        self.model.get_mut(&name).unwrap()[whole].copy_from_slice(after.as_slice());
     }
 
     /// The snapshot holds the first write or not, in each byte; the lvol holds both.
