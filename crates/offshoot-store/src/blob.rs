@@ -1,16 +1,11 @@
 //! One blob in memory: an lvol, a snapshot, a clone, the super blob, or one that is dying.
 
 use crate::map::{Tag, Tree};
+use crate::pages::BlobPages;
 use crate::record::Encoding;
-use crate::state::Totals;
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    string::String,
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, string::String, vec::Vec};
 use offshoot_format::{
-    BlobId, DataRoFlags, ExtentOrdinal, Flags, InvalidFlags, MdPageIdx, XATTR_NAME, XATTR_UUID, Xattr,
-    parse_name, parse_uuid,
+    BlobId, DataRoFlags, Flags, InvalidFlags, XATTR_NAME, XATTR_UUID, Xattr, parse_name, parse_uuid,
 };
 use uuid::Uuid;
 
@@ -33,38 +28,6 @@ impl External {
         let text = self.id.strip_suffix(&[0]).unwrap_or(&self.id);
         escape(text)
     }
-}
-
-/// What a blob owns in one extent page's worth of clusters, and the md pages that say so on disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OrdinalMd {
-    /// Own full clusters at the bottom of their entries: slots of the extent page.
-    pub own_full: u16,
-    /// Own layers: records of the layer pages.
-    pub own_layers: u32,
-    /// The extent page, once a checkpoint has assigned one.
-    pub extent: Option<MdPageIdx>,
-    /// The layer pages.
-    pub layers: Vec<MdPageIdx>,
-}
-
-/// The metadata of a blob as it lies on disk, and what of it is out of date.
-#[derive(Clone, Debug, Default)]
-pub struct BlobPages {
-    /// The chain, root first. Only the root until the first checkpoint.
-    pub chain: Vec<MdPageIdx>,
-    /// By ordinal, where the blob owns something or has pages.
-    pub ordinals: BTreeMap<ExtentOrdinal, OrdinalMd>,
-    /// Ordinals whose pages must be written.
-    pub dirty: BTreeSet<ExtentOrdinal>,
-    /// Whether the chain must be written.
-    pub chain_dirty: bool,
-    /// How many md pages the ordinals need.
-    pub totals: Totals,
-    /// Upper bound of the runs of an RLE map.
-    pub rle_runs: u64,
-    /// Md pages that the next checkpoint may have to add for this blob, at most.
-    pub debt: usize,
 }
 
 /// A blob.
@@ -173,6 +136,47 @@ impl Blob {
     #[must_use]
     pub fn write_tag(&self) -> Tag {
         self.tags.last().copied().unwrap_or(Tag(u32::MAX))
+    }
+
+    /// Brings this blob's part of the debt of md pages up to date.
+    pub(crate) fn settle_debt(&mut self, md_debt: &mut usize) {
+        let chain = self.chain_pages_at_most().saturating_sub(self.pages.chain.len());
+        let debt = self.pages.totals.missing + chain;
+        *md_debt = *md_debt + debt - self.pages.debt;
+        self.pages.debt = debt;
+    }
+
+    /// Upper bound of the md pages of the chain, whatever the order of the extent pages.
+    pub(crate) fn chain_pages_at_most(&self) -> usize {
+        const ROOM: usize = offshoot_format::DESCRIPTORS_BYTES;
+        /// Least that a page holds of a descriptor that may be split: the room less two headers.
+        const SPLIT_ROOM: usize = ROOM - 64;
+        let mut pages = 1;
+        let mut filled = 29;
+        let xattrs = self.xattrs.iter().chain(&self.internal_xattrs);
+        let whole = xattrs.map(|xattr| 9 + xattr.name.len() + xattr.value.len());
+        let unknown = self.unknown.iter().map(|(_, payload)| 5 + payload.len());
+        let own = self.parent.map(|_| 9 + 4 + 8).into_iter();
+        let external = self.external.iter().map(|external| 9 + 7 + external.id.len());
+        for size in whole.chain(unknown).chain(own).chain(external) {
+            if filled + size > ROOM {
+                pages += 1;
+                filled = 0;
+            }
+            filled += size;
+        }
+        let map = match self.encoding {
+            Encoding::Rle => {
+                8 * usize::try_from(self.pages.rle_runs.min(self.len)).unwrap_or(usize::MAX / 16)
+            }
+            Encoding::Table => 8 * (2 * self.pages.totals.extents + 1),
+        };
+        let split = map + 8 * self.pages.totals.layers + 64;
+        if filled + split <= ROOM {
+            pages
+        } else {
+            pages + split.div_ceil(SPLIT_ROOM)
+        }
     }
 }
 

@@ -243,7 +243,11 @@ impl Engine {
     /// # Errors
     /// When the lvol does not exist or the range is not in it.
     pub fn extents(&self, lvol: BlobId, range: Range<u64>, limit: usize) -> Result<Vec<Extent>, Error> {
-        let blob = self.state.blob(lvol).filter(|blob| !blob.dying).ok_or(Error::UnknownBlob(lvol))?;
+        let blob = self
+            .state
+            .blob(lvol)
+            .filter(|blob| !blob.dying)
+            .ok_or(Error::UnknownBlob(lvol))?;
         check_range(&range, self.state.bytes(blob))?;
         Ok(self.state.extents(blob, range, limit))
     }

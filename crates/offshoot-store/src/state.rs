@@ -2,8 +2,9 @@
 //!
 //! Only [`State::apply`](crate::apply) and the loader change it. It does no I/O.
 
-use crate::blob::{Blob, BlobPages, External, OrdinalMd};
+use crate::blob::{Blob, External};
 use crate::map::{Entry, Leaf, Tag, Tags};
+use crate::pages::{BlobPages, OrdinalMd, Totals};
 use crate::pool::Pool;
 use crate::record::Encoding;
 use alloc::{
@@ -284,7 +285,7 @@ impl State {
         if let Some(blob) = self.blobs.get_mut(&id) {
             blob.pages.chain_dirty = true;
             self.dirty.insert(id);
-            settle(blob, &mut self.md_debt);
+            blob.settle_debt(&mut self.md_debt);
         }
     }
 
@@ -301,10 +302,10 @@ impl State {
         let per_page = self.units.records_per_page;
         let encoding = blob.encoding;
         let entry = blob.pages.ordinals.entry(ordinal).or_default();
-        let before = planned(entry, encoding, per_page);
+        let before = entry.planned(encoding, per_page);
         change(entry);
-        let after = planned(entry, encoding, per_page);
-        if entry.own_full == 0 && entry.own_layers == 0 && entry.extent.is_none() && entry.layers.is_empty() {
+        let after = entry.planned(encoding, per_page);
+        if entry.is_vacant() {
             blob.pages.ordinals.remove(&ordinal);
         }
         if blob.pages.dirty.insert(ordinal) {
@@ -317,9 +318,9 @@ impl State {
         }
         if before != after {
             blob.pages.totals.replace(before, after);
-            settle(blob, &mut self.md_debt);
+            blob.settle_debt(&mut self.md_debt);
         } else if encoding == Encoding::Rle {
-            settle(blob, &mut self.md_debt);
+            blob.settle_debt(&mut self.md_debt);
         }
     }
 
@@ -332,7 +333,7 @@ impl State {
         for ordinal in blob.pages.ordinals.values() {
             totals.replace(
                 Totals::default(),
-                planned(ordinal, blob.encoding, self.units.records_per_page),
+                ordinal.planned(blob.encoding, self.units.records_per_page),
             );
         }
         blob.pages.totals = totals;
@@ -370,76 +371,5 @@ pub(crate) fn give_up<K: Ord>(disputed: &mut BTreeMap<K, u32>, unit: &K) -> bool
             *claims -= 1;
             true
         }
-    }
-}
-
-/// How many md pages of a kind a set of ordinals has or needs, whichever is more, and how many are missing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Extent pages.
-    pub extents: usize,
-    /// Layer pages.
-    pub layers: usize,
-    /// Of both, how many have no md page yet.
-    pub missing: usize,
-}
-
-impl Totals {
-    fn replace(&mut self, before: Self, after: Self) {
-        self.extents = self.extents + after.extents - before.extents;
-        self.layers = self.layers + after.layers - before.layers;
-        self.missing = self.missing + after.missing - before.missing;
-    }
-}
-
-fn planned(ordinal: &OrdinalMd, encoding: Encoding, records_per_page: usize) -> Totals {
-    let extents = usize::from(ordinal.own_full > 0 && encoding == Encoding::Table);
-    let layers = (ordinal.own_layers as usize).div_ceil(records_per_page);
-    let has_extent = usize::from(ordinal.extent.is_some());
-    Totals {
-        extents: extents.max(has_extent),
-        layers: layers.max(ordinal.layers.len()),
-        missing: extents.saturating_sub(has_extent) + layers.saturating_sub(ordinal.layers.len()),
-    }
-}
-
-fn settle(blob: &mut Blob, md_debt: &mut usize) {
-    let chain = chain_pages_at_most(blob).saturating_sub(blob.pages.chain.len());
-    let debt = blob.pages.totals.missing + chain;
-    *md_debt = *md_debt + debt - blob.pages.debt;
-    blob.pages.debt = debt;
-}
-
-/// Upper bound of the md pages of a blob's chain, whatever the order of its extent pages.
-pub(crate) fn chain_pages_at_most(blob: &Blob) -> usize {
-    const ROOM: usize = offshoot_format::DESCRIPTORS_BYTES;
-    /// Least that a page holds of a descriptor that may be split: the room less two headers.
-    const SPLIT_ROOM: usize = ROOM - 64;
-    let mut pages = 1;
-    let mut filled = 29;
-    let whole = blob
-        .xattrs
-        .iter()
-        .chain(&blob.internal_xattrs)
-        .map(|xattr| 9 + xattr.name.len() + xattr.value.len());
-    let unknown = blob.unknown.iter().map(|(_, payload)| 5 + payload.len());
-    let own = blob.parent.map(|_| 9 + 4 + 8).into_iter();
-    let external = blob.external.iter().map(|external| 9 + 7 + external.id.len());
-    for size in whole.chain(unknown).chain(own).chain(external) {
-        if filled + size > ROOM {
-            pages += 1;
-            filled = 0;
-        }
-        filled += size;
-    }
-    let map = match blob.encoding {
-        Encoding::Rle => 8 * usize::try_from(blob.pages.rle_runs).unwrap_or(usize::MAX / 16),
-        Encoding::Table => 8 * (2 * blob.pages.totals.extents + 1),
-    };
-    let split = map + 8 * blob.pages.totals.layers + 64;
-    if filled + split <= ROOM {
-        pages
-    } else {
-        pages + split.div_ceil(SPLIT_ROOM)
     }
 }

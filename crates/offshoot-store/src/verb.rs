@@ -17,7 +17,7 @@ use crate::blob::{Blob, XATTR_CREATED};
 use crate::error::Error;
 use crate::limits::{LVOL_BYTES_MAX, LVOL_CLUSTERS_MAX};
 use crate::record::{Encoding, MappedRun, Record};
-use crate::state::{State, chain_pages_at_most};
+use crate::state::State;
 use alloc::{
     string::{String, ToString},
     vec::Vec,
@@ -232,7 +232,7 @@ impl State {
         }
         let pages = old
             .iter()
-            .map(|blob| blob.pages.ordinals.len() + chain_pages_at_most(blob) + 1)
+            .map(|blob| blob.pages.ordinals.len() + blob.chain_pages_at_most() + 1)
             .sum();
         (
             Some(Record::UseExtentTable {

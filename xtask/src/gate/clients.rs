@@ -18,9 +18,12 @@ const CLIENTS: &[(&str, &str)] = &[
     ("qemu-nbd", "qemu-utils"),
     ("mke2fs", "e2fsprogs"),
     ("e2fsck", "e2fsprogs"),
+    ("debugfs", "e2fsprogs"),
     ("zstd", "zstd"),
     ("mount", "mount"),
     ("losetup", "mount"),
+    ("umount", "mount"),
+    ("fstrim", "util-linux"),
 ];
 
 /// Where a user's `PATH` often does not lead, though the programs there run for anyone.

@@ -1,8 +1,9 @@
 //! Records about whole blobs: create, snapshot, clone, xattrs, death, adoption.
 
 use super::clusters::what_is_owned;
-use crate::blob::{Blob, BlobPages};
+use crate::blob::Blob;
 use crate::map::{Tag, Tree};
+use crate::pages::BlobPages;
 use crate::record::Encoding;
 use crate::state::State;
 use alloc::{
@@ -253,9 +254,7 @@ impl State {
         }
         own.dirty.append(&mut theirs.dirty);
         own.dirty.append(&mut changed);
-        own.ordinals.retain(|_, md| {
-            md.own_full > 0 || md.own_layers > 0 || md.extent.is_some() || !md.layers.is_empty()
-        });
+        own.ordinals.retain(|_, md| !md.is_vacant());
         own.rle_runs += theirs.rle_runs;
         own.debt = 0;
         self.dirty_ordinals += own.dirty.len();

@@ -25,9 +25,7 @@ impl State {
             after.extend(layers);
             md.layers.clone_from(layers);
         }
-        blob.pages.ordinals.retain(|_, md| {
-            md.own_full > 0 || md.own_layers > 0 || md.extent.is_some() || !md.layers.is_empty()
-        });
+        blob.pages.ordinals.retain(|_, md| !md.is_vacant());
         self.dirty_ordinals -= blob.pages.dirty.len();
         blob.pages.dirty.clear();
         for page in after.difference(&before) {

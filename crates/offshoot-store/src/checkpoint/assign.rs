@@ -1,7 +1,8 @@
 //! Which md pages a checkpoint uses for what changed.
 
 use super::encode::blob_md;
-use crate::blob::{Blob, OrdinalMd};
+use crate::blob::Blob;
+use crate::pages::OrdinalMd;
 use crate::record::{Assignment, Encoding, Record};
 use crate::state::State;
 use alloc::vec::Vec;

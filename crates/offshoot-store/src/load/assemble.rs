@@ -3,9 +3,10 @@
 use super::pages::MdPages;
 use super::verify::{Disputes, Finding, Found, Owners};
 use crate::apply::stacked;
-use crate::blob::{Blob, BlobPages, External, OrdinalMd};
+use crate::blob::{Blob, External};
 use crate::error::LoadError;
 use crate::map::{BlockStates, Entry, Layer, SLOTS, Tag, Tree};
+use crate::pages::{BlobPages, OrdinalMd};
 use crate::pool::Pool;
 use crate::record::Encoding;
 use crate::state::{State, XATTR_NATIVE};

@@ -4,7 +4,7 @@ use super::{Identity, Plan};
 use crate::error::Error;
 use crate::limits::CHAIN_DEPTH_MAX;
 use crate::record::Record;
-use crate::state::{State, chain_pages_at_most};
+use crate::state::State;
 use alloc::{string::ToString, vec::Vec};
 use offshoot_format::BlobId;
 
@@ -36,7 +36,7 @@ pub(super) fn plan(state: &State, items: &[(BlobId, Identity)]) -> Result<Plan, 
         let (to_tables, pages) = state.family_to_tables(*lvol);
         // Two lvols of one family convert it once.
         records.extend(to_tables.filter(|record| !records.contains(record)));
-        needed += pages + chain_pages_at_most(origin) + 3;
+        needed += pages + origin.chain_pages_at_most() + 3;
     }
     let roots = state.new_roots(items.len(), needed)?;
     for ((origin, identity), id) in items.iter().zip(&roots) {
