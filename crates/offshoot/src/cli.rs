@@ -1,0 +1,70 @@
+//! What can be typed: the commands and what they take.
+
+use crate::commands::{
+    check, clone, create, demo, dump, export, import, info, init, ls, rename, resize, rm, serve, snapshot,
+    tree,
+};
+use crate::report::Outcome;
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// A copy-on-write logical volume store, compatible with SPDK's blobstore.
+///
+/// STORE is a file or block device that holds an lvstore. SIZE is a number of bytes, with K, M, G or T for powers of
+/// 1024. An lvol is named by its name, its UUID, or its blob id as `blob-0x...`.
+///
+/// Exit status: 0 done; 1 refused or failed, nothing changed; 2 wrong usage; 3 `check` found damage.
+#[derive(Debug, Parser)]
+#[command(name = "offshoot", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::InitArgs),
+    Info(info::InfoArgs),
+    Ls(ls::LsArgs),
+    Tree(tree::TreeArgs),
+    Dump(dump::DumpArgs),
+    Check(check::CheckArgs),
+    Create(create::CreateArgs),
+    Snapshot(snapshot::SnapshotArgs),
+    Clone(clone::CloneArgs),
+    Rm(rm::RmArgs),
+    Resize(resize::ResizeArgs),
+    Rename(rename::RenameArgs),
+    Import(import::ImportArgs),
+    Export(export::ExportArgs),
+    Serve(serve::ServeCommand),
+    Demo(demo::DemoArgs),
+}
+
+impl Cli {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// Why it was refused or failed.
+    pub(crate) fn run(self) -> Result<Outcome> {
+        match self.command {
+            Command::Check(args) => return check::run(&args),
+            Command::Init(args) => init::run(&args),
+            Command::Info(args) => info::run(&args),
+            Command::Ls(args) => ls::run(&args),
+            Command::Tree(args) => tree::run(&args),
+            Command::Dump(args) => dump::run(&args),
+            Command::Create(args) => create::run(&args),
+            Command::Snapshot(args) => snapshot::run(&args),
+            Command::Clone(args) => clone::run(&args),
+            Command::Rm(args) => rm::run(&args),
+            Command::Resize(args) => resize::run(&args),
+            Command::Rename(args) => rename::run(&args),
+            Command::Import(args) => import::run(&args),
+            Command::Export(args) => export::run(&args),
+            Command::Serve(args) => serve::run(args),
+            Command::Demo(args) => demo::run(&args),
+        }?;
+        Ok(Outcome::Done)
+    }
+}

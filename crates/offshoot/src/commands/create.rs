@@ -1,0 +1,70 @@
+//! `offshoot create`: a new lvol.
+
+use super::identity;
+use crate::interrupt::Interrupt;
+use crate::open::StoreArgs;
+use crate::progress::Progress;
+use crate::report;
+use crate::size::{Bytes, Size};
+use crate::watched::Watch;
+use anyhow::{Result, bail};
+use clap::Args;
+use offshoot_store::{Verb, escape};
+
+/// Make a new lvol that reads zeros
+///
+/// A thick one may take a while, unless the device can zero by itself. If that is interrupted, no lvol remains.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Name of the lvol: 1 to 63 bytes, without control characters, `/` and `=`
+    name: String,
+    /// Its size, rounded up to a whole cluster
+    size: Size,
+    /// Allocate and zero all of it now
+    #[arg(long)]
+    thick: bool,
+}
+
+/// Makes the lvol.
+///
+/// # Errors
+/// Why not.
+pub(crate) fn run(args: &CreateArgs) -> Result<()> {
+    let size_bytes = args.size.bytes()?;
+    if size_bytes == 0 {
+        bail!("an lvol of size 0 holds nothing");
+    }
+    let interrupt = args.thick.then(Interrupt::install).transpose()?;
+    let watch = || {
+        let progress = Progress::new("create", Some(size_bytes));
+        let interrupt = interrupt.clone()?;
+        Some(Watch { progress, interrupt })
+    };
+    let made = args.store.change_watched(watch, |store| {
+        let verb = Verb::Create {
+            identity: identity(&args.name),
+            size_bytes,
+            thick: args.thick,
+        };
+        let made = store.execute(verb)?;
+        let state = store.state();
+        let made = made.iter().filter_map(|id| state.blob(*id));
+        Ok(made.map(|blob| state.bytes(blob)).sum::<u64>())
+    });
+    if made.is_err()
+        && let Some(interrupt) = interrupt
+    {
+        // What the device says of being interrupted is no news to who did it.
+        interrupt.check()?;
+    }
+    let size_bytes = made?;
+    let kind = if args.thick { "thick" } else { "thin" };
+    let name = escape(args.name.as_bytes());
+    report::done(format_args!(
+        "created lvol \"{name}\": {} ({size_bytes} bytes), {kind}",
+        Bytes(size_bytes)
+    ));
+    Ok(())
+}

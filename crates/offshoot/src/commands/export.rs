@@ -1,0 +1,84 @@
+//! `offshoot export`: an lvol becomes a disk image.
+
+use crate::image::{self, Format, NewFile, STANDARD_STREAM, Sink};
+use crate::interrupt::Interrupt;
+use crate::open::{Store, StoreArgs};
+use crate::pipeline::Reader;
+use crate::progress::Progress;
+use crate::size::Bytes;
+use crate::{lookup, report};
+use anyhow::{Context as _, Result};
+use clap::Args;
+use offshoot_format::BlobId;
+use offshoot_store::Error;
+use std::path::{Path, PathBuf};
+
+/// Write the content of an lvol to a disk image
+///
+/// Blocks that hold nothing or zeros become holes. The file appears when it is complete. If it fails or is interrupted,
+/// no file remains.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// The lvol
+    name: String,
+    /// The image, or - for standard output
+    file: PathBuf,
+    /// Format of the image
+    #[arg(long, value_enum, default_value_t = Format::Raw)]
+    format: Format,
+    /// Replace a file that exists
+    #[arg(long)]
+    force: bool,
+}
+
+/// Exports the lvol.
+///
+/// # Errors
+/// Why not; then there is no such file.
+pub(crate) fn run(args: &ExportArgs) -> Result<()> {
+    let mut store = args.store.look()?;
+    let state = store.state();
+    let blob = lookup::lvol(state, &args.name)?;
+    if blob.damage.is_some() {
+        return Err(Error::Damaged(blob.display_name()).into());
+    }
+    let (lvol, name, size_bytes) = (blob.id, blob.display_name(), state.bytes(blob));
+    if args.file == Path::new(STANDARD_STREAM) {
+        let mut sink = image::create(None, args.format, size_bytes)?;
+        return copy(&mut store, lvol, size_bytes, sink.as_mut(), None);
+    }
+    let interrupt = Interrupt::install()?;
+    let file = NewFile::begin(&args.file, args.force, &args.store.path)?;
+    let failed = || report::plain(&args.file.display().to_string());
+    let mut sink = image::create(Some(&file), args.format, size_bytes).with_context(failed)?;
+    copy(&mut store, lvol, size_bytes, sink.as_mut(), Some(&interrupt))?;
+    drop(sink);
+    file.complete()?;
+    report::done(format_args!(
+        "exported lvol \"{name}\" to {}: {} ({size_bytes} bytes)",
+        failed(),
+        Bytes(size_bytes)
+    ));
+    Ok(())
+}
+
+/// Writes what the lvol holds to an image.
+fn copy(
+    store: &mut Store,
+    lvol: BlobId,
+    size_bytes: u64,
+    sink: &mut dyn Sink,
+    interrupt: Option<&Interrupt>,
+) -> Result<()> {
+    let mut progress = Progress::new("export", Some(size_bytes));
+    let mut reader = Reader::new(store, lvol, size_bytes);
+    while let Some((offset, buffer)) = reader.next()? {
+        interrupt.map_or(Ok(()), Interrupt::check)?;
+        sink.write(offset, buffer.as_slice())?;
+        progress.reach(offset + buffer.len() as u64);
+        reader.recycle(buffer);
+    }
+    sink.finish()
+}

@@ -1,0 +1,158 @@
+//! `offshoot import`: a disk image becomes an lvol.
+
+use super::identity;
+use crate::image::{self, Format, Source};
+use crate::interrupt::Interrupt;
+use crate::open::{Store, StoreArgs};
+use crate::pipeline::{Writer, request_bytes};
+use crate::progress::Progress;
+use crate::report;
+use crate::size::Bytes;
+use crate::zeros::{BLOCK_BYTES, data_runs};
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use offshoot_block::Buffer;
+use offshoot_format::BlobId;
+use offshoot_store::{Error, Verb, escape};
+use std::path::PathBuf;
+
+/// Make an lvol from a disk image
+///
+/// The lvol is thin. Holes of the image and blocks that are all zeros take no space. If it fails or is interrupted, no
+/// lvol remains.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Name of the lvol
+    name: String,
+    /// The image, or - for standard input
+    file: PathBuf,
+    /// Format of the image [default: what its first bytes say]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Read the other files that a qcow2 image names, whichever they are
+    #[arg(long)]
+    allow_backing: bool,
+}
+
+/// What was made.
+struct Imported {
+    size_bytes: u64,
+    own_bytes: u64,
+}
+
+/// Imports the image.
+///
+/// # Errors
+/// Why not; then there is no such lvol.
+pub(crate) fn run(args: &ImportArgs) -> Result<()> {
+    offshoot_store::check_name(&args.name)?;
+    let interrupt = Interrupt::install()?;
+    let mut source = image::open(&args.file, args.format, args.allow_backing, &interrupt)?;
+    if source.size_bytes() == Some(0) {
+        bail!("{}: is empty", args.file.display());
+    }
+    let imported = args.store.change(|store| {
+        let lvol = create(store, &args.name, source.size_bytes())?;
+        if let Err(error) = fill(store, lvol, source.as_mut(), &interrupt) {
+            return Err(take_back(store, lvol, error));
+        }
+        let state = store.state();
+        Ok(state.blob(lvol).map(|blob| Imported {
+            size_bytes: state.bytes(blob),
+            own_bytes: blob.own_clusters * state.units.cluster,
+        }))
+    })?;
+    if let Some(Imported {
+        size_bytes,
+        own_bytes,
+    }) = imported
+    {
+        report::done(format_args!(
+            "imported {} as lvol \"{}\": {} ({size_bytes} bytes), {} of it stored",
+            report::plain(&args.file.display().to_string()),
+            escape(args.name.as_bytes()),
+            Bytes(size_bytes),
+            Bytes(own_bytes),
+        ));
+    }
+    Ok(())
+}
+
+/// A thin lvol of the size of the image, as far as that is known.
+fn create(store: &mut Store, name: &str, size_bytes: Option<u64>) -> Result<BlobId> {
+    let made = store.execute(Verb::Create {
+        identity: identity(name),
+        size_bytes: size_bytes.unwrap_or(0),
+        thick: false,
+    })?;
+    made.first().copied().context("no lvol was made")
+}
+
+/// Removes the lvol that was begun. Returns why it had to go, and that it has not where that failed too.
+fn take_back(store: &mut Store, lvol: BlobId, reason: anyhow::Error) -> anyhow::Error {
+    match store.execute(Verb::Remove { lvol }) {
+        Ok(_) => reason,
+        Err(error) => reason.context(format!("the unfinished lvol is still there ({error})")),
+    }
+}
+
+/// Writes the content of the image to the lvol and makes it durable.
+fn fill(store: &mut Store, lvol: BlobId, source: &mut dyn Source, interrupt: &Interrupt) -> Result<()> {
+    let cluster = store.state().units.cluster;
+    let len = request_bytes(cluster);
+    let mut size_bytes = source.size_bytes().unwrap_or(0);
+    let mut end = 0;
+    let mut progress = Progress::new("import", source.size_bytes());
+    let mut writer = Writer::new(store, lvol);
+    loop {
+        interrupt.check()?;
+        let mut buffer = writer.buffer(len);
+        let Some(piece) = source.next(buffer.as_mut_slice())? else {
+            break;
+        };
+        end = piece.offset + piece.len as u64;
+        if source.size_bytes().is_none() && end > size_bytes {
+            size_bytes = grow(&mut writer, size_bytes, end.next_multiple_of(cluster))?;
+        }
+        // A last block that is cut short is stored whole. The lvol has room for it.
+        let padded = piece.len.next_multiple_of(BLOCK_BYTES);
+        buffer.set_len(padded.min(buffer.capacity()));
+        buffer.as_mut_slice()[piece.len..].fill(0);
+        write(&mut writer, piece.offset, buffer)?;
+        progress.reach(end);
+    }
+    writer.finish()?;
+    if source.size_bytes().is_none() {
+        writer.resize(end)?;
+    }
+    store.flush()?;
+    Ok(())
+}
+
+/// Writes what is not zeros.
+fn write(writer: &mut Writer<'_>, offset: u64, buffer: Buffer) -> Result<(), Error> {
+    let runs = data_runs(buffer.as_slice());
+    if runs.first().is_some_and(|run| run.len() == buffer.len()) {
+        return writer.write(offset, buffer);
+    }
+    for run in runs {
+        let mut part = writer.buffer(run.len());
+        part.as_mut_slice()
+            .copy_from_slice(&buffer.as_slice()[run.clone()]);
+        writer.write(offset + run.start as u64, part)?;
+    }
+    writer.recycle(buffer);
+    Ok(())
+}
+
+/// Makes room in an lvol whose final size is not known yet: twice as much as there was, so that it is seldom needed, but
+/// only `needed` where that is beyond the limits.
+fn grow(writer: &mut Writer<'_>, size_bytes: u64, needed: u64) -> Result<u64, Error> {
+    let ample = needed.max(size_bytes.saturating_mul(2));
+    match writer.resize(ample) {
+        Err(Error::TooLarge { .. }) if ample > needed => writer.resize(needed).map(|()| needed),
+        resized => resized.map(|()| ample),
+    }
+}

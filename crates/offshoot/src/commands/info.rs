@@ -1,0 +1,134 @@
+//! `offshoot info`: what a store is like.
+
+use crate::json::{self, StoreInfo};
+use crate::open::{Store, StoreArgs};
+use crate::report;
+use crate::size::Bytes;
+use anyhow::Result;
+use clap::Args;
+use offshoot_block::BlockDevice as _;
+use offshoot_device::{EngineKind, FileDevice};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+/// Show what a store is like
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Show JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows the store.
+///
+/// # Errors
+/// The store cannot be opened.
+pub(crate) fn run(args: &InfoArgs) -> Result<()> {
+    let store = args.store.look()?;
+    if args.json {
+        return json::print(&StoreInfo::of(&store, &args.store.path));
+    }
+    let path = report::plain(&args.store.path.display().to_string());
+    let mut text = String::new();
+    for (key, value) in [("path", path)].into_iter().chain(facts(&store)) {
+        writeln!(text, "{:<16} {value}", format!("{key}:"))?;
+    }
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn facts(store: &Store) -> impl Iterator<Item = (&'static str, String)> {
+    let state = store.state();
+    let layout = &state.layout;
+    let cluster = state.units.cluster;
+    let metadata = u64::from(layout.metadata_clusters());
+    let free = store.engine().free_clusters();
+    let uuid = state
+        .uuid()
+        .map_or_else(|| "unknown".to_owned(), |uuid| uuid.to_string());
+    let geometry = store.device().geometry();
+    [
+        ("name", state.name()),
+        ("uuid", uuid),
+        ("size", exact(layout.size_bytes)),
+        ("cluster size", exact(cluster)),
+        ("block size", layout.io_unit_size.to_string()),
+        (
+            "clusters",
+            format!("{}, {metadata} of them for metadata", layout.total_clusters),
+        ),
+        ("free", format!("{free} clusters, {}", Bytes(free * cluster))),
+        ("md pages", format!("{}, {} free", layout.md_len, state.md.free())),
+        ("lvols", state.lvols().count().to_string()),
+        ("state", condition(store).to_owned()),
+        ("native states", native_states(store)),
+        ("damage", damage(store)),
+        ("device", device_kind(store.device().inner())),
+        (
+            "device blocks",
+            format!(
+                "{} logical, {} physical",
+                geometry.logical_block, geometry.physical_block
+            ),
+        ),
+        (
+            "volatile cache",
+            if geometry.volatile_cache { "yes" } else { "no" }.to_owned(),
+        ),
+    ]
+    .into_iter()
+}
+
+/// A size to read and to compute with.
+fn exact(bytes: u64) -> String {
+    format!("{} ({bytes} bytes)", Bytes(bytes))
+}
+
+fn condition(store: &Store) -> &'static str {
+    let super_block = store.super_block();
+    match (super_block.is_clean(), super_block.is_native()) {
+        (true, false) => "sealed: a plain SPDK store",
+        (true, true) => "closed in order, with states that SPDK cannot read",
+        (false, _) => "not closed in order",
+    }
+}
+
+/// How many clusters are in a state that sealing has to fill in.
+fn native_states(store: &Store) -> String {
+    let state = store.state();
+    let ordinals = state.blobs().flat_map(|blob| blob.pages.ordinals.values());
+    let clusters: u64 = ordinals.map(|ordinal| u64::from(ordinal.own_layers)).sum();
+    match (state.has_native_states(), state.native_allowed) {
+        (true, _) => format!("yes, {clusters} partial or zero clusters"),
+        (false, true) => "none, new ones may arise".to_owned(),
+        (false, false) => "none, and none may arise".to_owned(),
+    }
+}
+
+fn damage(store: &Store) -> String {
+    match store.findings().len() {
+        0 => "none found".to_owned(),
+        count => format!("{count} findings: see offshoot check"),
+    }
+}
+
+fn device_kind(device: &FileDevice) -> String {
+    let kind = if device.is_block_device() {
+        "block device"
+    } else {
+        "regular file"
+    };
+    let cache = match (device.is_direct(), device.direct_note()) {
+        (true, _) => "O_DIRECT".to_owned(),
+        (false, Some(note)) => format!("page cache ({note})"),
+        (false, None) => "page cache".to_owned(),
+    };
+    let engine = match (device.engine(), device.engine_note()) {
+        (EngineKind::Uring, _) => "io_uring".to_owned(),
+        (EngineKind::Threads, Some(note)) => format!("threads ({note})"),
+        (EngineKind::Threads, None) => "threads".to_owned(),
+    };
+    format!("{kind}, {cache}, {engine}")
+}

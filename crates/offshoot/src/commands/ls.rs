@@ -1,0 +1,72 @@
+//! `offshoot ls`: the lvols of a store.
+
+use crate::json::{self, LvolInfo};
+use crate::listing::{Lvol, lvols};
+use crate::open::StoreArgs;
+use crate::size::Bytes;
+use crate::table::{Align, Table};
+use crate::time::Utc;
+use anyhow::Result;
+use clap::Args;
+use std::io::{self, Write as _};
+
+/// List the lvols, snapshots and clones of a store
+///
+/// OWN is what an lvol holds itself, in whole clusters.
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Show JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows the list.
+///
+/// # Errors
+/// The store cannot be opened.
+pub(crate) fn run(args: &LsArgs) -> Result<()> {
+    let store = args.store.look()?;
+    let lvols = lvols(store.engine());
+    if args.json {
+        let list: Vec<LvolInfo<'_>> = lvols.iter().map(LvolInfo::from).collect();
+        return json::print(&list);
+    }
+    let mut table = Table::new([
+        ("NAME", Align::Left),
+        ("KIND", Align::Left),
+        ("SIZE", Align::Right),
+        ("OWN", Align::Right),
+        ("PARENT", Align::Left),
+        ("CREATED", Align::Left),
+        ("STATE", Align::Left),
+    ]);
+    for lvol in &lvols {
+        table.push([
+            lvol.name.clone(),
+            lvol.kind.to_string(),
+            Bytes(lvol.size_bytes).to_string(),
+            Bytes(lvol.own_bytes).to_string(),
+            parent(lvol),
+            created(lvol),
+            lvol.condition().to_owned(),
+        ]);
+    }
+    io::stdout().write_all(table.to_string().as_bytes())?;
+    Ok(())
+}
+
+fn parent(lvol: &Lvol) -> String {
+    match (&lvol.parent, &lvol.external) {
+        (Some((_, name)), _) => name.clone(),
+        (None, Some(external)) => format!("external {external}"),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+/// When an lvol was made, or a dash.
+pub(super) fn created(lvol: &Lvol) -> String {
+    let created = lvol.created.and_then(Utc::of);
+    created.map_or_else(|| "-".to_owned(), |created| created.to_string())
+}

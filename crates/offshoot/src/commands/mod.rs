@@ -1,0 +1,31 @@
+//! The commands, one file each: their arguments and what they do.
+
+pub(crate) mod check;
+pub(crate) mod clone;
+pub(crate) mod create;
+pub(crate) mod demo;
+pub(crate) mod dump;
+pub(crate) mod export;
+pub(crate) mod import;
+pub(crate) mod info;
+pub(crate) mod init;
+pub(crate) mod ls;
+pub(crate) mod rename;
+pub(crate) mod resize;
+pub(crate) mod rm;
+pub(crate) mod serve;
+pub(crate) mod snapshot;
+pub(crate) mod tree;
+
+use crate::time;
+use offshoot_store::Identity;
+use uuid::Uuid;
+
+/// Who a new lvol is: a name, a fresh UUID, and now as its time of creation.
+fn identity(name: &str) -> Identity {
+    Identity {
+        name: name.to_owned(),
+        uuid: Uuid::new_v4(),
+        created: time::now(),
+    }
+}

@@ -1,0 +1,40 @@
+//! `offshoot serve`: lvols as network block devices.
+
+use crate::open::External;
+use crate::serve::{self, ServeArgs};
+use anyhow::Result;
+use clap::Args;
+use std::path::PathBuf;
+
+/// Serve the lvols of stores as NBD exports, until SIGTERM or SIGINT
+///
+/// An export is called LVOL, or STORENAME/LVOL when several stores are served. Snapshots are read-only. The stores are
+/// locked meanwhile, and closed in order at the end.
+#[derive(Debug, Args)]
+pub(crate) struct ServeCommand {
+    /// Files or block devices that hold stores
+    #[arg(value_name = "STORE", required = true)]
+    stores: Vec<PathBuf>,
+    /// Where to listen; may be given several times [default: the socket STORE.sock next to the first store]
+    #[arg(long, value_name = "unix:PATH|tcp:ADDR")]
+    nbd: Vec<String>,
+    /// File that is the external snapshot of this UUID; may be given several times
+    #[arg(long = "external", value_name = "UUID=FILE")]
+    externals: Vec<External>,
+}
+
+/// Serves.
+///
+/// # Errors
+/// Why not, or not any more.
+pub(crate) fn run(command: ServeCommand) -> Result<()> {
+    let externals = command
+        .externals
+        .into_iter()
+        .map(|external| (external.id, external.file));
+    serve::run(ServeArgs {
+        stores: command.stores,
+        nbd: command.nbd,
+        externals: externals.collect(),
+    })
+}

@@ -1,0 +1,93 @@
+//! `offshoot tree`: the families of snapshots and clones, and what their members share.
+
+use super::ls::created;
+use crate::json::{self, FamilyMember};
+use crate::listing::{Lvol, lvols, shared_bytes};
+use crate::open::StoreArgs;
+use crate::size::Bytes;
+use crate::table::{Align, Table};
+use crate::tree::draw;
+use anyhow::Result;
+use clap::Args;
+use offshoot_format::BlobId;
+use std::collections::HashMap;
+use std::io::{self, Write as _};
+
+/// Draw the families of snapshots and clones
+///
+/// OWN is what an lvol holds itself, SHARED what it reads from snapshots above it, both in whole clusters.
+#[derive(Debug, Args)]
+pub(crate) struct TreeArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Show JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Which lvols hang under which, by their position in the list.
+struct Families {
+    roots: Vec<usize>,
+    below: HashMap<BlobId, Vec<usize>>,
+}
+
+impl Families {
+    fn of(lvols: &[Lvol]) -> Self {
+        let mut families = Self {
+            roots: Vec::new(),
+            below: HashMap::new(),
+        };
+        for (index, lvol) in lvols.iter().enumerate() {
+            match &lvol.parent {
+                Some((parent, _)) => families.below.entry(*parent).or_default().push(index),
+                None => families.roots.push(index),
+            }
+        }
+        families
+    }
+
+    fn below(&self, lvol: &Lvol) -> Vec<usize> {
+        self.below.get(&lvol.id).cloned().unwrap_or_default()
+    }
+}
+
+/// Shows the families.
+///
+/// # Errors
+/// The store cannot be opened.
+pub(crate) fn run(args: &TreeArgs) -> Result<()> {
+    let store = args.store.look()?;
+    let lvols = lvols(store.engine());
+    let families = Families::of(&lvols);
+    let lines = draw(&families.roots, |index| families.below(&lvols[index]));
+    let state = store.state();
+    let shared = |lvol: &Lvol| state.blob(lvol.id).map_or(0, |blob| shared_bytes(state, blob));
+    if args.json {
+        let members = lines.iter().map(|(index, _)| &lvols[*index]);
+        let members: Vec<_> = members
+            .map(|lvol| FamilyMember::new(lvol, shared(lvol)))
+            .collect();
+        return json::print(&members);
+    }
+    let mut table = Table::new([
+        ("LVOL", Align::Left),
+        ("KIND", Align::Left),
+        ("SIZE", Align::Right),
+        ("OWN", Align::Right),
+        ("SHARED", Align::Right),
+        ("CREATED", Align::Left),
+    ]);
+    for (index, prefix) in &lines {
+        let lvol = &lvols[*index];
+        table.push([
+            format!("{prefix}{}", lvol.name),
+            lvol.kind.to_string(),
+            Bytes(lvol.size_bytes).to_string(),
+            Bytes(lvol.own_bytes).to_string(),
+            Bytes(shared(lvol)).to_string(),
+            created(lvol),
+        ]);
+    }
+    io::stdout().write_all(table.to_string().as_bytes())?;
+    Ok(())
+}

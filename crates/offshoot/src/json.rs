@@ -1,0 +1,185 @@
+//! What `--json` shows: types that mirror what the commands know, so that the output changes only on purpose.
+//!
+//! Sizes are bytes, times are RFC 3339 in UTC, what is not known is null.
+
+use crate::listing::Lvol;
+use crate::open::Store;
+use crate::time::Utc;
+use anyhow::Result;
+use offshoot_store::Finding;
+use serde::Serialize;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+/// `info --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct StoreInfo {
+    name: String,
+    uuid: Option<String>,
+    path: String,
+    size: u64,
+    cluster_size: u32,
+    block_size: u32,
+    total_clusters: u32,
+    free_clusters: u64,
+    sealed: bool,
+    clean: bool,
+    lvols: usize,
+}
+
+impl StoreInfo {
+    /// Of an open store.
+    pub(crate) fn of(store: &Store, path: &Path) -> Self {
+        let (state, super_block) = (store.state(), store.super_block());
+        let clean = super_block.is_clean();
+        Self {
+            name: state.name(),
+            uuid: state.uuid().map(|uuid| uuid.to_string()),
+            path: path.display().to_string(),
+            size: state.layout.size_bytes,
+            cluster_size: state.layout.cluster_size,
+            block_size: state.layout.io_unit_size,
+            total_clusters: state.layout.total_clusters,
+            free_clusters: store.engine().free_clusters(),
+            sealed: clean && !super_block.is_native(),
+            clean,
+            lvols: state.lvols().count(),
+        }
+    }
+}
+
+/// An element of `ls --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct LvolInfo<'l> {
+    name: &'l str,
+    uuid: Option<String>,
+    kind: &'static str,
+    size: u64,
+    thin: bool,
+    read_only: bool,
+    parent: Option<&'l str>,
+    clones: &'l [String],
+    own_bytes: u64,
+    created: Option<String>,
+    damaged: bool,
+    degraded: bool,
+}
+
+impl<'l> From<&'l Lvol> for LvolInfo<'l> {
+    fn from(lvol: &'l Lvol) -> Self {
+        Self {
+            name: &lvol.name,
+            uuid: lvol.uuid.map(|uuid| uuid.to_string()),
+            kind: lvol.kind.name(),
+            size: lvol.size_bytes,
+            thin: lvol.thin,
+            read_only: lvol.read_only,
+            parent: lvol.parent.as_ref().map(|(_, name)| name.as_str()),
+            clones: &lvol.clones,
+            own_bytes: lvol.own_bytes,
+            created: created(lvol),
+            damaged: lvol.damaged,
+            degraded: lvol.degraded,
+        }
+    }
+}
+
+/// An element of `tree --json`. They come in the order in which they are drawn, and not one within the other: chains of
+/// snapshots are deeper than what reads JSON can follow.
+#[derive(Debug, Serialize)]
+pub(crate) struct FamilyMember<'l> {
+    name: &'l str,
+    uuid: Option<String>,
+    kind: &'static str,
+    size: u64,
+    own_bytes: u64,
+    shared_bytes: u64,
+    parent: Option<&'l str>,
+    created: Option<String>,
+}
+
+impl<'l> FamilyMember<'l> {
+    /// An lvol and what it reads from snapshots, in bytes.
+    pub(crate) fn new(lvol: &'l Lvol, shared_bytes: u64) -> Self {
+        Self {
+            name: &lvol.name,
+            uuid: lvol.uuid.map(|uuid| uuid.to_string()),
+            kind: lvol.kind.name(),
+            size: lvol.size_bytes,
+            own_bytes: lvol.own_bytes,
+            shared_bytes,
+            parent: lvol.parent.as_ref().map(|(_, name)| name.as_str()),
+            created: created(lvol),
+        }
+    }
+}
+
+/// A section of `dump --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct DumpSection {
+    section: String,
+    /// The lines of the text, key and value.
+    facts: Vec<(String, String)>,
+}
+
+impl DumpSection {
+    /// From the text of a section.
+    pub(crate) fn new(section: &str, text: &str) -> Self {
+        let fact = |line: &str| {
+            let (key, value) = line.split_once(": ").unwrap_or((line, ""));
+            (key.to_owned(), value.to_owned())
+        };
+        Self {
+            section: section.to_owned(),
+            facts: text.lines().map(fact).collect(),
+        }
+    }
+}
+
+/// `check --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct CheckReport {
+    damage: Vec<Damage>,
+}
+
+/// Something that is wrong with a store.
+#[derive(Debug, Serialize)]
+pub(crate) struct Damage {
+    /// The lvol that it concerns, if it is one.
+    pub(crate) lvol: Option<String>,
+    /// What is wrong.
+    pub(crate) what: String,
+    /// What could be done about it.
+    pub(crate) repair: &'static str,
+}
+
+impl From<&Finding> for Damage {
+    fn from(finding: &Finding) -> Self {
+        Self {
+            lvol: finding.lvol.clone(),
+            what: finding.what.to_string(),
+            repair: finding.what.repair(),
+        }
+    }
+}
+
+impl From<Vec<Damage>> for CheckReport {
+    fn from(damage: Vec<Damage>) -> Self {
+        Self { damage }
+    }
+}
+
+fn created(lvol: &Lvol) -> Option<String> {
+    lvol.created.and_then(Utc::of).map(|created| created.to_string())
+}
+
+/// Writes a value to standard output, readable and with a newline at the end.
+///
+/// # Errors
+/// Those of standard output.
+pub(crate) fn print(value: &impl Serialize) -> Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    io::stdout().write_all(&text)?;
+    Ok(())
+}

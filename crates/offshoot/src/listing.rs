@@ -1,0 +1,152 @@
+//! What is to be said about an lvol, in one place for `ls`, `tree` and `info`.
+
+use offshoot_format::BlobId;
+use offshoot_store::{Blob, Engine, State, escape};
+use std::fmt;
+use uuid::Uuid;
+
+/// What an lvol is to its family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Writable, and nobody's clone.
+    Lvol,
+    /// Has clones, or was made to have some.
+    Snapshot,
+    /// Writable, and shows through what a snapshot or an external snapshot holds.
+    Clone,
+}
+
+impl Kind {
+    fn of(blob: &Blob) -> Self {
+        if blob.is_read_only() || !blob.clones.is_empty() {
+            Self::Snapshot
+        } else if blob.parent.is_some() || blob.external.is_some() {
+            Self::Clone
+        } else {
+            Self::Lvol
+        }
+    }
+
+    /// The word for it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Lvol => "lvol",
+            Self::Snapshot => "snapshot",
+            Self::Clone => "clone",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An lvol as the commands show it.
+#[derive(Clone, Debug)]
+pub(crate) struct Lvol {
+    pub(crate) id: BlobId,
+    /// Escaped where it is not plain text; `blob-0x...` where it cannot be read.
+    pub(crate) name: String,
+    pub(crate) uuid: Option<Uuid>,
+    pub(crate) kind: Kind,
+    pub(crate) size_bytes: u64,
+    pub(crate) thin: bool,
+    pub(crate) read_only: bool,
+    /// The snapshot in this store that it is a clone of.
+    pub(crate) parent: Option<(BlobId, String)>,
+    /// The external snapshot that it is a clone of.
+    pub(crate) external: Option<String>,
+    /// Names of its clones, sorted.
+    pub(crate) clones: Vec<String>,
+    /// The clusters that it holds itself, in bytes.
+    pub(crate) own_bytes: u64,
+    /// Seconds since 1970.
+    pub(crate) created: Option<u64>,
+    /// Whether its map or that of an ancestor cannot be read.
+    pub(crate) damaged: bool,
+    /// Whether its external snapshot is missing.
+    pub(crate) degraded: bool,
+}
+
+impl Lvol {
+    fn of(engine: &Engine, blob: &Blob) -> Self {
+        let state = engine.state();
+        let listed = |id: &BlobId| state.blob(*id).filter(|blob| !blob.dying);
+        let mut clones: Vec<String> = blob
+            .clones
+            .iter()
+            .filter_map(listed)
+            .map(Blob::display_name)
+            .collect();
+        clones.sort();
+        let external = blob.external.as_ref().filter(|_| blob.external_is_parent);
+        Self {
+            id: blob.id,
+            name: blob.display_name(),
+            uuid: blob.uuid(),
+            kind: Kind::of(blob),
+            size_bytes: state.bytes(blob),
+            thin: blob.is_thin(),
+            read_only: blob.is_read_only(),
+            parent: blob
+                .parent
+                .as_ref()
+                .and_then(listed)
+                .map(|parent| (parent.id, parent.display_name())),
+            external: external.map(|external| escape(external.name().as_bytes())),
+            clones,
+            own_bytes: blob.own_clusters * state.units.cluster,
+            created: blob.created(),
+            damaged: blob.damage.is_some(),
+            degraded: engine.is_degraded(blob.id),
+        }
+    }
+
+    /// In one word, whether it can be used.
+    pub(crate) fn condition(&self) -> &'static str {
+        match self {
+            Self { damaged: true, .. } => "damaged",
+            Self { degraded: true, .. } => "degraded",
+            Self { read_only: true, .. } => "read-only",
+            _ => "ok",
+        }
+    }
+}
+
+/// All lvols of a store by name.
+pub(crate) fn lvols(engine: &Engine) -> Vec<Lvol> {
+    let mut lvols: Vec<Lvol> = engine
+        .state()
+        .lvols()
+        .map(|blob| Lvol::of(engine, blob))
+        .collect();
+    lvols.sort_by(|one, other| (&one.name, one.id).cmp(&(&other.name, other.id)));
+    lvols
+}
+
+/// The clusters that an lvol reads from snapshots below it, in bytes. One of which it reads only a part counts in full.
+pub(crate) fn shared_bytes(state: &State, blob: &Blob) -> u64 {
+    let leaves = blob
+        .tree
+        .ordinals()
+        .into_iter()
+        .filter_map(|ordinal| blob.tree.leaf(ordinal));
+    let shared = leaves.flat_map(|leaf| leaf.entries()).filter(|(_, entry)| {
+        let mut layers = entry.layers();
+        layers.any(|(tag, cluster, _)| cluster.is_some() && !blob.tags.contains(&tag))
+    });
+    shared.count() as u64 * state.units.cluster
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_have_the_words_of_the_contract() {
+        let words = [Kind::Lvol, Kind::Snapshot, Kind::Clone].map(|kind| kind.to_string());
+        assert_eq!(words, ["lvol", "snapshot", "clone"]);
+    }
+}

@@ -1,0 +1,151 @@
+//! Opening a store, for looking or for changing it.
+
+use crate::watched::{Watch, Watched};
+use anyhow::{Context as _, Result, anyhow};
+use clap::Args;
+use offshoot_device::{FileDevice, LockError, OpenError, OpenOptions};
+use offshoot_store::{ExternalDevice, LoadError};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use uuid::Uuid;
+
+/// What stores lie on: a file or block device.
+pub(crate) type Device = Watched<FileDevice>;
+
+/// An open store.
+pub(crate) type Store = offshoot_store::Store<Device>;
+
+/// Which store, and what lies below it. Part of every command that opens one.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct StoreArgs {
+    /// File or block device that holds the store
+    #[arg(value_name = "STORE")]
+    pub(crate) path: PathBuf,
+    /// File that is the external snapshot of this UUID; may be given several times
+    #[arg(long = "external", value_name = "UUID=FILE")]
+    pub(crate) externals: Vec<External>,
+}
+
+/// An external snapshot: the parent, outside of the store, of clones in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct External {
+    /// What clones call it.
+    pub(crate) id: String,
+    /// Where it is.
+    pub(crate) file: PathBuf,
+}
+
+impl FromStr for External {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((id, file)) if !id.is_empty() && !file.is_empty() => Ok(Self {
+                // A UUID is written in small letters on disk. SPDK accepts other ids, which are kept as they are.
+                id: Uuid::parse_str(id).map_or_else(|_| id.to_owned(), |uuid| uuid.to_string()),
+                file: file.into(),
+            }),
+            _ => Err("give UUID=FILE"),
+        }
+    }
+}
+
+impl StoreArgs {
+    /// Opens the store for looking: under a lock that readers share, without ever writing to it.
+    ///
+    /// # Errors
+    /// It cannot be opened, a writer holds it, or nothing of it can be read.
+    pub(crate) fn look(&self) -> Result<Store> {
+        self.open(OpenOptions::read_only(), || None)
+    }
+
+    /// Opens the store under its exclusive lock, changes it, and closes it again, also when the change failed.
+    ///
+    /// # Errors
+    /// It cannot be opened, somebody holds it, or it cannot be closed; else those of the change.
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Store) -> Result<T>) -> Result<T> {
+        self.change_watched(|| None, change)
+    }
+
+    /// [`StoreArgs::change`] with somebody who watches long zeroing.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn change_watched<T>(
+        &self,
+        watch: impl Fn() -> Option<Watch>,
+        change: impl FnOnce(&mut Store) -> Result<T>,
+    ) -> Result<T> {
+        let mut store = self.open(OpenOptions::writable(), watch)?;
+        let changed = change(&mut store);
+        let (_, closed) = store.close();
+        // Why the change failed is the reason to tell, whatever happened to the store afterwards.
+        let changed = changed?;
+        closed.with_context(|| format!("{}: cannot be closed in order", self.path.display()))?;
+        Ok(changed)
+    }
+
+    fn open(&self, options: OpenOptions, watch: impl Fn() -> Option<Watch>) -> Result<Store> {
+        match self.load(options, watch())? {
+            // The store was made where smaller blocks were to be had. The page cache has them.
+            Err(LoadError::BlockSize { store, .. }) => {
+                let logical_block = Some(store);
+                self.load(
+                    OpenOptions {
+                        logical_block,
+                        ..options
+                    },
+                    watch(),
+                )?
+            }
+            loaded => loaded,
+        }
+        .with_context(|| self.path.display().to_string())
+    }
+
+    fn load(&self, options: OpenOptions, watch: Option<Watch>) -> Result<Result<Store, LoadError>> {
+        let below = Watched::new(device(&self.path, &options)?, watch);
+        let externals = self.externals.iter().map(|external| {
+            let file = device(&external.file, &OpenOptions::read_only())?;
+            Ok((external.id.clone(), Watched::new(file, None)))
+        });
+        let externals: Vec<ExternalDevice<Device>> = externals.collect::<Result<_>>()?;
+        Ok(Store::open(below, externals, options.read_only))
+    }
+}
+
+/// Opens a file or block device.
+///
+/// # Errors
+/// Why not, in one line that names it.
+pub(crate) fn device(path: &Path, options: &OpenOptions) -> Result<FileDevice> {
+    FileDevice::open(path, options).map_err(described)
+}
+
+/// An error of opening a device in the words of the command line.
+pub(crate) fn described(error: OpenError) -> anyhow::Error {
+    match error {
+        OpenError::Locked {
+            path,
+            source: source @ LockError::Held { .. },
+        } => anyhow!("{} is {source}", path.display()),
+        error => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn externals_are_parsed() {
+        let uuid = "1B4E28BA-2FA1-11D2-883F-B9A761BDE3FB";
+        let external: External = format!("{uuid}=/a=b").parse().unwrap();
+        assert_eq!((external.id, external.file), (uuid.to_lowercase(), "/a=b".into()));
+        let external: External = "disk0=x".parse().unwrap();
+        assert_eq!(external.id, "disk0");
+        for bad in ["", "=", "a=", "=a", "a"] {
+            assert!(bad.parse::<External>().is_err(), "{bad}");
+        }
+    }
+}

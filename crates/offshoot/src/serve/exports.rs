@@ -1,0 +1,123 @@
+//! What exports are called, and what clients are told about them.
+
+use anyhow::{Result, bail};
+use offshoot_nbd::{ExportInfo, limits};
+use offshoot_store::{Blob, Engine, State};
+
+/// Smallest block in bytes: the engine takes any range.
+const MIN_BLOCK: u32 = 1;
+
+/// The names of exports: `LVOL` when one store is served, `STORENAME/LVOL` when there are several.
+#[derive(Debug, Default)]
+pub(super) struct Naming {
+    /// What stands before the lvol's name, by store.
+    prefixes: Vec<String>,
+}
+
+impl Naming {
+    /// For stores of these names.
+    ///
+    /// # Errors
+    /// Two of several stores have the same name.
+    pub(super) fn of(stores: &[String]) -> Result<Self> {
+        if let [_] = stores {
+            return Ok(Self {
+                prefixes: vec![String::new()],
+            });
+        }
+        for (number, name) in stores.iter().enumerate() {
+            if stores[..number].contains(name) {
+                bail!("two of the stores are called \"{name}\": serve them one by one");
+            }
+        }
+        let prefixes = stores.iter().map(|name| format!("{name}/")).collect();
+        Ok(Self { prefixes })
+    }
+
+    /// The name of an export.
+    pub(super) fn name(&self, store: usize, lvol: &str) -> String {
+        let prefix = self.prefixes.get(store).map_or("", String::as_str);
+        format!("{prefix}{lvol}")
+    }
+
+    /// The stores, each with the name that its lvol would have, that an export name may lead to. More than one
+    /// where names of stores contain slashes.
+    pub(super) fn candidates<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
+        let prefixes = self.prefixes.iter().enumerate();
+        prefixes.filter_map(|(store, prefix)| Some((store, name.strip_prefix(prefix.as_str())?)))
+    }
+}
+
+/// Why an lvol may not be opened, if so. One that would fail half of its reads is not worth a connection.
+pub(super) fn refusal(engine: &Engine, lvol: &Blob) -> Option<String> {
+    if let Some(damage) = &lvol.damage {
+        return Some(format!("damaged: {damage}"));
+    }
+    if engine.is_degraded(lvol.id) {
+        let external = lvol.external.as_ref()?;
+        return Some(format!(
+            "degraded: its external snapshot {} is missing",
+            external.name()
+        ));
+    }
+    None
+}
+
+/// What clients are told about an lvol.
+pub(super) fn info(engine: &Engine, lvol: &Blob, name: String) -> ExportInfo {
+    let state = engine.state();
+    ExportInfo {
+        name,
+        description: description(state, lvol),
+        size_bytes: state.bytes(lvol),
+        read_only: lvol.is_read_only() || engine.is_read_only(),
+        min_block: MIN_BLOCK,
+        preferred_block: u32::try_from(state.units.block).unwrap_or(4096),
+        max_block: limits::PAYLOAD_BYTES_MAX,
+    }
+}
+
+fn description(state: &State, lvol: &Blob) -> String {
+    let kind = match (lvol.is_read_only(), lvol.is_thin()) {
+        (true, _) => "snapshot",
+        (false, true) => "thin lvol",
+        (false, false) => "thick lvol",
+    };
+    match lvol.parent.and_then(|id| state.blob(id)) {
+        Some(parent) => format!("{kind}, clone of {}", parent.display_name()),
+        None => kind.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn naming(stores: &[&str]) -> Result<Naming> {
+        let stores: Vec<String> = stores.iter().map(|name| (*name).to_owned()).collect();
+        Naming::of(&stores)
+    }
+
+    #[test]
+    fn one_store_has_no_prefix() {
+        let naming = naming(&["a"]).unwrap();
+        assert_eq!(naming.name(0, "vol"), "vol");
+        assert_eq!(naming.candidates("a/vol").collect::<Vec<_>>(), [(0, "a/vol")]);
+    }
+
+    #[test]
+    fn several_stores_are_told_apart_by_their_names() {
+        let naming = naming(&["a", "b", "a/b"]).unwrap();
+        assert_eq!(naming.name(1, "vol"), "b/vol");
+        let candidates = |name| naming.candidates(name).collect::<Vec<_>>();
+        assert_eq!(candidates("b/vol"), [(1, "vol")]);
+        assert_eq!(candidates("a/b/vol"), [(0, "b/vol"), (2, "vol")]);
+        assert_eq!(candidates("vol"), []);
+    }
+
+    #[test]
+    fn stores_of_one_name_are_refused() {
+        assert!(naming(&["a", "b", "a"]).is_err());
+        assert!(naming(&["", ""]).is_err());
+    }
+}

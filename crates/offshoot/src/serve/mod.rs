@@ -1,0 +1,154 @@
+//! `offshoot serve`: the lvols of one or more stores as NBD exports.
+//!
+//! One thread does everything: the NBD server sleeps in one `epoll_wait` over sockets, devices and signals, and
+//! between two sleeps it moves every store along. The first SIGTERM or SIGINT ends it in order; later ones change nothing.
+
+mod backend;
+mod errno;
+mod exports;
+mod listen;
+mod openings;
+mod served;
+mod signals;
+mod wakeup;
+
+use anyhow::{Context as _, Result, bail};
+use backend::StoreBackend;
+use listen::{Address, Listen};
+use offshoot_nbd::Server;
+use served::Served;
+use signals::StopSignals;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+use tracing_subscriber::EnvFilter;
+
+/// Environment variable that says what is logged, in the syntax of `tracing_subscriber`'s `EnvFilter`.
+pub(crate) const LOG_VARIABLE: &str = "OFFSHOOT_LOG";
+
+/// What is logged unless that variable says otherwise. A server that is refused says why in one line and nothing else.
+const LOG_DEFAULT: &str = "warn";
+
+/// What to serve, and where.
+#[derive(Clone, Debug)]
+pub(crate) struct ServeArgs {
+    /// Files or block devices with a store. At least one.
+    pub(crate) stores: Vec<PathBuf>,
+    /// `unix:PATH` or `tcp:ADDR[:PORT]`. None: [`default_socket`] of the first store.
+    pub(crate) nbd: Vec<String>,
+    /// External snapshots: the UUID under which clones name one, and the file that holds it.
+    pub(crate) externals: Vec<(String, PathBuf)>,
+}
+
+/// Where a server listens that was not told: `STORE.sock` next to the file of its first store.
+///
+/// # Errors
+/// When that store is a block device. Sockets do not belong into `/dev`.
+pub(crate) fn default_socket(store: &Path) -> Result<PathBuf> {
+    let is_block_device = store
+        .metadata()
+        .is_ok_and(|metadata| metadata.file_type().is_block_device());
+    if is_block_device {
+        bail!(
+            "{} is a block device: say where to listen, as in --nbd unix:/run/offshoot.sock",
+            store.display()
+        );
+    }
+    let mut path = store.as_os_str().to_owned();
+    path.push(".sock");
+    Ok(path.into())
+}
+
+/// Serves until SIGTERM or SIGINT, then closes the stores.
+///
+/// # Errors
+/// A store that cannot be opened or closed, or an address that cannot be listened on. Whatever was opened until then
+/// has been closed.
+pub(crate) fn run(args: ServeArgs) -> Result<()> {
+    start_logging();
+    let listens = addresses(&args)?;
+    // Before anything is open: from here on a signal is an orderly end.
+    let signals = StopSignals::install().context("cannot handle signals")?;
+    let mut backend = StoreBackend::new()?;
+    let served = serve(&mut backend, &args, &listens, &signals);
+    let closed = backend.close();
+    served.and(closed)
+}
+
+fn serve(
+    backend: &mut StoreBackend,
+    args: &ServeArgs,
+    listens: &[Listen],
+    signals: &StopSignals,
+) -> Result<()> {
+    for path in &args.stores {
+        backend.add(Served::open(path, &args.externals)?)?;
+    }
+    let mut server = Server::new(backend)?;
+    let mut lines = Vec::new();
+    for listen in listens {
+        let address = listen.start(&mut server)?;
+        lines.extend(description(server.backend_mut(), &address));
+    }
+    announce(&lines);
+    server.run(signals.pending())?;
+    Ok(())
+}
+
+fn start_logging() {
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
+    // Fails when a subscriber is there already, and then that one logs.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .try_init();
+}
+
+/// Where to listen. Looked at before any store is opened, since a typing error is cheap to tell then.
+fn addresses(args: &ServeArgs) -> Result<Vec<Listen>> {
+    let Some(first) = args.stores.first() else {
+        bail!("no store to serve");
+    };
+    if args.nbd.is_empty() {
+        return Ok(vec![Listen::Unix(default_socket(first)?)]);
+    }
+    args.nbd.iter().map(|text| text.parse()).collect()
+}
+
+/// What to tell about a listener: a line for each store.
+fn description(backend: &StoreBackend, address: &Address) -> Vec<String> {
+    let stores = backend.stores().iter().enumerate();
+    let line = |(number, store): (usize, &Served)| {
+        let path = store.path().display();
+        let count = store.engine().state().lvols().count();
+        let plural = if count == 1 { "" } else { "s" };
+        let uri = address.uri(&backend.naming().name(number, "NAME"));
+        format!("serving {path}: {count} lvol{plural} at {uri}")
+    };
+    stores.map(line).collect()
+}
+
+/// Tells scripts on standard output that clients can come.
+fn announce(lines: &[String]) {
+    let mut out = io::stdout().lock();
+    for line in lines {
+        // Whoever closed standard output wants to be served without being told about it.
+        let _ = writeln!(out, "{line}");
+    }
+    let _ = writeln!(out, "ready");
+    let _ = out.flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_socket_stands_next_to_the_store() {
+        assert_eq!(
+            default_socket(Path::new("/vols/a.img")).unwrap(),
+            Path::new("/vols/a.img.sock")
+        );
+    }
+}

@@ -1,0 +1,264 @@
+//! One store that is being served: commands of clients in, requests to its engine, replies out.
+
+use super::errno::errno;
+use crate::open;
+use anyhow::Context as _;
+use offshoot_block::BlockDevice as _;
+use offshoot_device::{HostDevice, OpenOptions};
+use offshoot_format::BlobId;
+use offshoot_nbd::{BufferPool, Command, Errno, Extent, Reply, RequestId, limits};
+use offshoot_store::{Engine, Error, IoRequest, LoadError, Reply as EngineReply, Store, Ticket};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use tracing::{debug, error, info, warn};
+
+/// What a store lies on.
+pub(super) type Device = Box<dyn HostDevice>;
+
+/// A store and the requests that are under way in it.
+pub(super) struct Served {
+    path: PathBuf,
+    store: Store<Device>,
+    pending: HashMap<Ticket, Pending>,
+    /// Kept for its memory.
+    finished: Vec<(Ticket, Result<EngineReply, Error>)>,
+    /// Whether the log says already that the store takes no writes any more.
+    failure_logged: bool,
+}
+
+/// A request whose reply is awaited.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    id: RequestId,
+    /// Whether the client wants the bytes of the buffer that comes back.
+    reads: bool,
+}
+
+impl Served {
+    /// Opens a store for writing, under its exclusive lock.
+    ///
+    /// # Errors
+    /// The store or one of the external snapshots (id and file) cannot be opened.
+    pub(super) fn open(path: &Path, externals: &[(String, PathBuf)]) -> anyhow::Result<Self> {
+        let writable = OpenOptions::writable();
+        let store = match load(path, externals, &writable)? {
+            // The store was made where smaller blocks were to be had. The page cache has them.
+            Err(LoadError::BlockSize { store, .. }) => {
+                let logical_block = Some(store);
+                let options = OpenOptions {
+                    logical_block,
+                    ..writable
+                };
+                load(path, externals, &options)?
+            }
+            loaded => loaded,
+        };
+        let store = store.with_context(|| path.display().to_string())?;
+        for finding in store.findings() {
+            let lvol = finding.lvol.as_deref().unwrap_or("-");
+            warn!(store = %path.display(), lvol, damage = %finding.what);
+        }
+        info!(store = %path.display(), name = store.state().name(), "open");
+        Ok(Self::new(path.to_owned(), store))
+    }
+
+    pub(super) fn new(path: PathBuf, store: Store<Device>) -> Self {
+        Self {
+            path,
+            store,
+            pending: HashMap::new(),
+            finished: Vec::new(),
+            failure_logged: false,
+        }
+    }
+
+    /// The file or block device.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The engine.
+    pub(super) fn engine(&self) -> &Engine {
+        self.store.engine()
+    }
+
+    /// Every device that completions come from.
+    pub(super) fn devices(&self) -> impl Iterator<Item = &Device> {
+        std::iter::once(self.store.device()).chain(self.store.externals())
+    }
+
+    /// Takes a command for an lvol. Returns the reply to one that can be answered at once; the others are answered by
+    /// [`Served::poll`].
+    pub(super) fn submit(
+        &mut self,
+        id: RequestId,
+        lvol: BlobId,
+        command: Command,
+        pool: &mut BufferPool,
+    ) -> Option<Reply> {
+        let reads = matches!(command, Command::Read { .. });
+        let request = match command {
+            Command::Read { offset, len } => {
+                if self.is_hole(lvol, bytes(offset, len.into())) {
+                    return Some(Reply::Zeroes);
+                }
+                let buffer = pool.take(len as usize);
+                IoRequest::Read { lvol, offset, buffer }
+            }
+            Command::Write { offset, data, fua } => IoRequest::Write {
+                lvol,
+                offset,
+                data,
+                fua,
+            },
+            Command::Flush => IoRequest::Flush,
+            Command::Trim { offset, len, fua } => IoRequest::Unmap {
+                lvol,
+                range: bytes(offset, len),
+                fua,
+            },
+            Command::WriteZeroes { no_hole, fast, .. } if fast && !self.zeroes_fast(lvol, no_hole) => {
+                return Some(Reply::Error(Errno::NotSup));
+            }
+            Command::WriteZeroes {
+                offset,
+                len,
+                fua,
+                no_hole,
+                ..
+            } => IoRequest::WriteZeroes {
+                lvol,
+                range: bytes(offset, len),
+                allocate: no_hole,
+                fua,
+            },
+            Command::BlockStatus { offset, len, one } => {
+                return Some(self.block_status(lvol, bytes(offset, len), one));
+            }
+            // The page cache is passed by, and the map is in memory already.
+            Command::Cache { .. } => return Some(Reply::Done),
+        };
+        let ticket = self.store.submit(request);
+        self.pending.insert(ticket, Pending { id, reads });
+        None
+    }
+
+    /// Makes progress without waiting, and appends the replies that are there.
+    pub(super) fn poll(&mut self, pool: &mut BufferPool, replies: &mut Vec<(RequestId, Reply)>) {
+        // First, so that a completion that arrives from here on wakes the loop again.
+        for device in self.devices() {
+            device.clear_wakeup();
+        }
+        self.store.poll(&mut self.finished);
+        for (ticket, result) in self.finished.drain(..) {
+            let Some(Pending { id, reads }) = self.pending.remove(&ticket) else {
+                debug_assert!(false, "{ticket:?} was never submitted or is answered twice");
+                continue;
+            };
+            let reply = match result {
+                Ok(EngineReply::Buffer(buffer)) if reads => Reply::Data(buffer),
+                Ok(EngineReply::Buffer(buffer)) => {
+                    pool.give(buffer);
+                    Reply::Done
+                }
+                Ok(_) => Reply::Done,
+                Err(cause) => {
+                    debug!(store = %self.path.display(), %cause, "request failed");
+                    Reply::Error(errno(cause.kind()))
+                }
+            };
+            replies.push((id, reply));
+        }
+        self.log_failure();
+    }
+
+    /// Whether to poll again instead of sleeping: a device has work under way and no descriptor to tell of its end, or
+    /// the engine has work of its own that waits for no device.
+    pub(super) fn must_be_polled(&self) -> bool {
+        let mut working = self
+            .devices()
+            .filter(|device| device.outstanding() > 0)
+            .peekable();
+        let waits_for_none = working.peek().is_none();
+        (waits_for_none && self.engine().is_busy()) || working.any(|device| device.completion_fd().is_none())
+    }
+
+    /// Finishes what is under way, makes it durable, seals the store where nothing speaks against it, and lets go of
+    /// the lock.
+    ///
+    /// # Errors
+    /// A device failed. The store is then as after a crash.
+    pub(super) fn close(self) -> Result<(), Error> {
+        let (device, result) = self.store.close();
+        drop(device);
+        result
+    }
+
+    /// Whether nothing is stored for a range, so that it reads zeros without I/O.
+    fn is_hole(&self, lvol: BlobId, range: Range<u64>) -> bool {
+        let len = range.end - range.start;
+        let extents = self.store.extents(lvol, range, 1);
+        extents.is_ok_and(|extents| matches!(extents[..], [only] if only.hole && only.len == len))
+    }
+
+    /// Whether zeros cost less than writing them. They do where they become a record of the map, which takes a thin
+    /// lvol that need not keep its space, in a store where blocks may be hidden. Elsewhere the device zeroes, and what
+    /// that costs it does not say.
+    fn zeroes_fast(&self, lvol: BlobId, no_hole: bool) -> bool {
+        let state = self.store.state();
+        let is_thin = state.blob(lvol).is_some_and(offshoot_store::Blob::is_thin);
+        is_thin && !no_hole && state.native_allowed
+    }
+
+    fn block_status(&self, lvol: BlobId, range: Range<u64>, one: bool) -> Reply {
+        let limit = if one { 1 } else { limits::STATUS_EXTENTS_MAX };
+        match self.store.extents(lvol, range, limit) {
+            Ok(extents) => {
+                let extents = extents.into_iter().map(|extent| Extent {
+                    len: extent.len,
+                    allocated: !extent.hole,
+                    zero: extent.hole,
+                });
+                Reply::Status(extents.collect())
+            }
+            Err(cause) => Reply::Error(errno(cause.kind())),
+        }
+    }
+
+    /// Says once that the store takes no writes any more.
+    fn log_failure(&mut self) {
+        if !self.failure_logged
+            && let Some(cause) = self.store.engine().failure()
+        {
+            self.failure_logged = true;
+            error!(store = %self.path.display(), %cause, "metadata could not be written: the store takes no writes any more");
+        }
+    }
+}
+
+fn load(
+    path: &Path,
+    externals: &[(String, PathBuf)],
+    options: &OpenOptions,
+) -> anyhow::Result<Result<Store<Device>, LoadError>> {
+    let device = open::device(path, options)?;
+    for note in [device.engine_note(), device.direct_note()].into_iter().flatten() {
+        warn!(store = %path.display(), "{note}");
+    }
+    // Each store reads external snapshots through devices of its own.
+    let externals = externals.iter().map(|(id, file)| {
+        let device = open::device(file, &OpenOptions::read_only())?;
+        anyhow::Ok((id.clone(), Box::new(device) as Device))
+    });
+    let externals = externals.collect::<anyhow::Result<_>>()?;
+    Ok(Store::open(Box::new(device) as Device, externals, false))
+}
+
+/// A range that the server has checked against the size of the export.
+fn bytes(offset: u64, len: u64) -> Range<u64> {
+    offset..offset.saturating_add(len)
+}
+
+#[cfg(test)]
+mod tests;
