@@ -1,0 +1,138 @@
+//! `create`, `snapshot`, `clone`, `rm`, `resize` and `rename`: what they do and say.
+
+use super::bench::{Bench, KIB, MIB, noise};
+
+#[test]
+fn sizes_are_rounded_up_and_reported() {
+    let bench = Bench::with_store();
+    let line = bench.ok(&["create", "s", "a", "100K"]);
+    assert_eq!(line, "created lvol \"a\": 128K (131072 bytes), thin\n");
+    assert_eq!(bench.lvol("s", "a")["size"], 128 * KIB);
+    bench.ok(&["export", "s", "a", "a.raw"]);
+    assert_eq!(bench.read("a.raw").len() as u64, 128 * KIB);
+
+    let line = bench.ok(&["resize", "s", "a", "1M"]);
+    assert_eq!(line, "resized lvol \"a\" from 128K to 1M (1048576 bytes)\n");
+    let line = bench.ok(&["resize", "s", "a", "1"]);
+    assert_eq!(line, "resized lvol \"a\" from 1M to 64K (65536 bytes)\n");
+    bench.ok(&["resize", "s", "a", "0"]);
+    assert_eq!(bench.lvol("s", "a")["size"], 0);
+}
+
+#[test]
+fn thick_lvols_own_everything_from_the_start() {
+    let bench = Bench::with_store();
+    let line = bench.ok(&["create", "s", "a", "2M", "--thick"]);
+    assert_eq!(line, "created lvol \"a\": 2M (2097152 bytes), thick\n");
+    let lvol = bench.lvol("s", "a");
+    assert_eq!(
+        (&lvol["thin"], &lvol["own_bytes"]),
+        (&false.into(), &(2 * MIB).into())
+    );
+}
+
+#[test]
+fn a_thick_lvol_reads_zeros_where_another_one_was() {
+    let bench = Bench::with_store();
+    bench.write("image", 8 * MIB, &[(0, &noise(1, 8 * MIB))]);
+    bench.ok(&["import", "s", "old", "image"]);
+    bench.ok(&["rm", "s", "old"]);
+    bench.ok(&["create", "s", "new", "8M", "--thick"]);
+    bench.ok(&["export", "s", "new", "new.raw"]);
+    assert!(bench.read("new.raw").iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn snapshots_of_several_lvols_are_taken_at_once() {
+    let bench = Bench::with_store();
+    bench.ok(&["create", "s", "a", "1M"]);
+    bench.ok(&["create", "s", "b", "1M"]);
+    let lines = bench.ok(&["snapshot", "s", "a=a1", "b"]);
+    let (first, second) = lines.split_once('\n').unwrap();
+    assert_eq!(first, "took snapshot \"a1\" of lvol \"a\"");
+    let name = second
+        .strip_prefix("took snapshot \"")
+        .unwrap()
+        .strip_suffix("\" of lvol \"b\"\n")
+        .unwrap();
+    let time = name.strip_prefix("b-snap-").unwrap();
+    assert_eq!((time.len(), &time[8..9], &time[15..]), (16, "T", "Z"), "{time}");
+    assert_eq!(bench.lvol("s", "a")["parent"], "a1");
+    assert_eq!(bench.lvol("s", "b")["parent"], name);
+
+    let line = bench.refused_without_a_trace(&["snapshot", "s", "a=a2", "b=a1"]);
+    assert_eq!(line, "an lvol named \"a1\" exists already");
+    let line = bench.refused_without_a_trace(&["snapshot", "s", "a=same", "b=same"]);
+    assert_eq!(line, "an lvol named \"same\" exists already");
+}
+
+#[test]
+fn a_snapshot_keeps_what_was_there() {
+    let bench = Bench::with_store();
+    bench.write(
+        "image",
+        2 * MIB,
+        &[(5 * KIB, &noise(1, 100 * KIB)), (MIB, &noise(2, 77))],
+    );
+    bench.ok(&["import", "s", "a", "image"]);
+    bench.ok(&["snapshot", "s", "a=base"]);
+    assert_eq!(
+        bench.ok(&["clone", "s", "base", "c"]),
+        "cloned snapshot \"base\" as lvol \"c\"\n"
+    );
+    for lvol in ["a", "base", "c"] {
+        bench.ok(&["export", "s", lvol, lvol]);
+        assert!(bench.read(lvol) == bench.read("image"), "{lvol}");
+    }
+    // With one clone left, the snapshot hands everything to it.
+    assert_eq!(bench.ok(&["rm", "s", "a"]), "removed lvol \"a\"\n");
+    bench.ok(&["rm", "s", "base"]);
+    bench.ok(&["export", "s", "c", "c", "--force"]);
+    assert!(bench.read("c") == bench.read("image"));
+    assert_eq!(bench.lvol("s", "c")["kind"], "lvol");
+    bench.ok(&["check", "s"]);
+}
+
+#[test]
+fn space_comes_back() {
+    let bench = Bench::with_store();
+    let free = |bench: &Bench| bench.json(&["info", "s", "--json"])["free_clusters"].clone();
+    let before = free(&bench);
+    bench.write("image", 4 * MIB, &[(0, &noise(1, 4 * MIB))]);
+    bench.ok(&["import", "s", "a", "image"]);
+    assert_ne!(free(&bench), before);
+    bench.ok(&["rm", "s", "a"]);
+    assert_eq!(free(&bench), before);
+}
+
+#[test]
+fn lvols_are_found_by_name_uuid_and_id() {
+    let bench = Bench::with_store();
+    bench.ok(&["create", "s", "a", "1M"]);
+    let uuid = bench.lvol("s", "a")["uuid"].as_str().unwrap().to_owned();
+    assert_eq!(
+        bench.ok(&["rename", "s", &uuid, "b"]),
+        "renamed lvol \"a\" to \"b\"\n"
+    );
+    bench.ok(&["rename", "s", &uuid.to_uppercase(), "c"]);
+    let dump = bench.ok(&["dump", "s"]);
+    let id = dump.rsplit_once("[blob ").unwrap().1.split_once(']').unwrap().0;
+    bench.ok(&["rename", "s", &format!("blob-{id}"), "d"]);
+    assert_eq!(bench.names("s"), ["d"]);
+    // A name goes before a UUID, so that no lvol can hide another.
+    bench.ok(&["create", "s", &uuid, "2M"]);
+    bench.ok(&["resize", "s", &uuid, "3M"]);
+    assert_eq!(bench.lvol("s", "d")["size"], MIB);
+    assert_eq!(bench.lvol("s", &uuid)["size"], 3 * MIB);
+}
+
+#[test]
+fn names_may_be_anything_that_is_allowed() {
+    let bench = Bench::with_store();
+    let longest = "x".repeat(63);
+    for name in ["größe", "with space", ".", "..", "-", "a:b", "\\", &longest] {
+        bench.ok(&["create", "s", "--", name, "1M"]);
+        bench.ok(&["rename", "s", "--", name, "moved"]);
+        bench.ok(&["rm", "s", "moved"]);
+    }
+}

@@ -1,0 +1,18 @@
+//! The command line as a user or a script meets it: the binary is run, and what it prints, returns and leaves behind
+//! is looked at.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bad_input;
+mod bench;
+mod changes;
+mod damage;
+mod demo;
+mod export;
+mod import;
+mod init;
+mod locks;
+mod looking;
+mod qcow2;

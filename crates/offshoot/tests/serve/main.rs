@@ -1,0 +1,14 @@
+//! `offshoot serve`, driven from outside: by a small NBD client of the tests' own, and by the clients that people use.
+#![allow(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
+
+mod clients;
+mod exports;
+mod life;
+mod mount;
+mod program;
+mod real_input;
+mod server;
+mod wire;
+
+#[path = "../common/mod.rs"]
+mod common;
