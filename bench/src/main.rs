@@ -22,9 +22,7 @@ const DEPTH: usize = 32;
 const RUNS: usize = 3;
 
 fn main() -> Result<()> {
-    let dir = std::env::args()
-        .nth(1)
-        .ok_or_else(|| anyhow!("usage: bench DIR"))?;
+    let dir = std::env::args().nth(1).ok_or_else(|| anyhow!("usage: bench DIR"))?;
     let dir = Path::new(&dir);
     chain_reads()?;
     amplification()?;
@@ -41,11 +39,7 @@ fn first_writes(dir: &Path) -> Result<()> {
     let mut raw = FileDevice::create(&raw_path, IMAGE, &OpenOptions::writable())?;
     fill(&mut raw, IMAGE)?;
     let device = FileDevice::create(&store_path, 3 * IMAGE, &OpenOptions::writable())?;
-    println!(
-        "disk: engine {:?}, O_DIRECT {}",
-        device.engine(),
-        device.is_direct()
-    );
+    println!("disk: engine {:?}, O_DIRECT {}", device.engine(), device.is_direct());
     let mut store = Store::init(device, &options(256 << 10))?;
     let golden = golden_image(&mut store)?;
     let (mut raws, mut firsts, mut overwrites) = (Vec::new(), Vec::new(), Vec::new());
@@ -75,27 +69,18 @@ fn amplification() -> Result<()> {
     let mut store = Store::init(MemDevice::new(1 << 30, 512), &options(256 << 10))?;
     let lvol = create(&mut store, "image", 256 << 20)?;
     store.write(lvol, 0, Buffer::zeroed(128 << 20))?;
-    store.execute(Verb::Snapshot {
-        items: vec![(lvol, identity("golden"))],
-    })?;
+    store.execute(Verb::Snapshot { items: vec![(lvol, identity("golden"))] })?;
     let golden = store.state().lvol_by_name(b"golden").context("golden")?.id;
     let clone = clone_of(&mut store, golden, "clone")?;
     let before = store.device().stats().writes.bytes;
     let mut random = Random(1);
     let count = 4000;
     for _ in 0..count {
-        store.write(
-            clone,
-            random.below((128 << 20) / BLOCK) * BLOCK,
-            Buffer::zeroed(4096),
-        )?;
+        store.write(clone, random.below((128 << 20) / BLOCK) * BLOCK, Buffer::zeroed(4096))?;
     }
     store.flush()?;
     let written = store.device().stats().writes.bytes - before;
-    println!(
-        "bytes written per first-written byte, one flush: {:.3}",
-        ratio(written, count * BLOCK)
-    );
+    println!("bytes written per first-written byte, one flush: {:.3}", ratio(written, count * BLOCK));
     Ok(())
 }
 
@@ -123,9 +108,7 @@ fn chain(depth: u64) -> Result<(Store<NullDevice>, BlobId)> {
     store.write(lvol, 0, pattern(size)?)?;
     let mut random = Random(9);
     for level in 0..depth {
-        store.execute(Verb::Snapshot {
-            items: vec![(lvol, identity(&format!("s{level}")))],
-        })?;
+        store.execute(Verb::Snapshot { items: vec![(lvol, identity(&format!("s{level}")))] })?;
         for _ in 0..512 {
             store.write(lvol, random.below(size / BLOCK) * BLOCK, pattern(BLOCK)?)?;
         }
@@ -159,20 +142,11 @@ fn raw_writes(device: &mut FileDevice, seed: u64) -> Result<f64> {
 }
 
 fn store_writes(store: &mut Store<FileDevice>, lvol: BlobId, seed: u64) -> Result<f64> {
-    drive(store, seed, IMAGE, |offset, data| IoRequest::Write {
-        lvol,
-        offset,
-        data,
-        fua: false,
-    })
+    drive(store, seed, IMAGE, |offset, data| IoRequest::Write { lvol, offset, data, fua: false })
 }
 
 fn store_reads(store: &mut Store<NullDevice>, lvol: BlobId, seed: u64) -> Result<f64> {
-    drive(store, seed, 128 << 20, |offset, buffer| IoRequest::Read {
-        lvol,
-        offset,
-        buffer,
-    })
+    drive(store, seed, 128 << 20, |offset, buffer| IoRequest::Read { lvol, offset, buffer })
 }
 
 fn drive<D: BlockDevice>(
@@ -209,22 +183,14 @@ fn golden_image(store: &mut Store<FileDevice>) -> Result<BlobId> {
     for offset in (0..IMAGE).step_by(8 << 20) {
         store.write(lvol, offset, pattern(8 << 20)?)?;
     }
-    store.execute(Verb::Snapshot {
-        items: vec![(lvol, identity("golden"))],
-    })?;
+    store.execute(Verb::Snapshot { items: vec![(lvol, identity("golden"))] })?;
     Ok(store.state().lvol_by_name(b"golden").context("golden")?.id)
 }
 
 fn fill(device: &mut impl BlockDevice, size: u64) -> Result<()> {
     let mut completions = Vec::new();
     for offset in (0..size).step_by(8 << 20) {
-        device.submit(
-            OpId(0),
-            DeviceOp::Write {
-                offset: DeviceOffset(offset),
-                buffer: pattern(8 << 20)?,
-            },
-        );
+        device.submit(OpId(0), DeviceOp::Write { offset: DeviceOffset(offset), buffer: pattern(8 << 20)? });
         device.wait(&mut completions);
         for completion in completions.drain(..) {
             completion.result?;
@@ -234,38 +200,21 @@ fn fill(device: &mut impl BlockDevice, size: u64) -> Result<()> {
 }
 
 fn create<D: BlockDevice>(store: &mut Store<D>, name: &str, size_bytes: u64) -> Result<BlobId> {
-    let made = store.execute(Verb::Create {
-        identity: identity(name),
-        size_bytes,
-        thick: false,
-    })?;
+    let made = store.execute(Verb::Create { identity: identity(name), size_bytes, thick: false })?;
     made.first().copied().context("create makes an lvol")
 }
 
 fn clone_of<D: BlockDevice>(store: &mut Store<D>, parent: BlobId, name: &str) -> Result<BlobId> {
-    let made = store.execute(Verb::Clone {
-        parent,
-        identity: identity(name),
-    })?;
+    let made = store.execute(Verb::Clone { parent, identity: identity(name) })?;
     made.first().copied().context("clone makes an lvol")
 }
 
 fn identity(name: &str) -> Identity {
-    Identity {
-        name: name.into(),
-        uuid: Uuid::nil(),
-        created: 0,
-    }
+    Identity { name: name.into(), uuid: Uuid::nil(), created: 0 }
 }
 
 fn options(cluster_size: u32) -> InitOptions {
-    InitOptions {
-        name: "bench".into(),
-        uuid: Uuid::nil(),
-        cluster_size,
-        block_size: 4096,
-        native: true,
-    }
+    InitOptions { name: "bench".into(), uuid: Uuid::nil(), cluster_size, block_size: 4096, native: true }
 }
 
 fn pattern(len: u64) -> Result<Buffer> {

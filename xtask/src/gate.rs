@@ -25,11 +25,7 @@ pub(crate) fn run(root: &Path) -> Result<ExitCode> {
     report.step("tidy", || tidy_step(root));
     report.step("format", || component(root, "fmt", &["--all", "--check"]));
     report.step("clippy", || {
-        component(
-            root,
-            "clippy",
-            &["--workspace", "--all-targets", "--", "-D", "warnings"],
-        )
+        component(root, "clippy", &["--workspace", "--all-targets", "--", "-D", "warnings"])
     });
     report.tests(|| run_tests(root));
     report.step("documentation", || {
@@ -38,11 +34,7 @@ pub(crate) fn run(root: &Path) -> Result<ExitCode> {
     });
     print!("{report}");
     let strict = env::var_os("CI").is_some_and(|value| value == "true");
-    Ok(if report.is_acceptable(strict) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if report.is_acceptable(strict) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn tidy_step(root: &Path) -> Result<Outcome> {
@@ -55,10 +47,7 @@ fn tidy_step(root: &Path) -> Result<Outcome> {
 
 /// Runs a cargo subcommand that comes as a toolchain component of its own and may not be installed.
 fn component(root: &Path, name: &str, args: &[&str]) -> Result<Outcome> {
-    let probe = cargo(root, &[name, "--version"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let probe = cargo(root, &[name, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     if !probe.context("cannot run cargo")?.success() {
         return Ok(Outcome::Skipped(format!("cargo {name} is not installed")));
     }
@@ -68,17 +57,9 @@ fn component(root: &Path, name: &str, args: &[&str]) -> Result<Outcome> {
 /// Runs every test of the workspace. libtest is asked to show the output of passed tests, because that is
 /// where a test says what it skipped; this function keeps it from the terminal again.
 fn run_tests(root: &Path) -> Result<Results> {
-    let mut command = cargo(
-        root,
-        &["test", "--workspace", "--no-fail-fast", "--", "--show-output"],
-    );
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot run cargo test")?;
-    let Some(stdout) = child.stdout.take() else {
-        bail!("cargo test has no output")
-    };
+    let mut command = cargo(root, &["test", "--workspace", "--no-fail-fast", "--", "--show-output"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
+    let Some(stdout) = child.stdout.take() else { bail!("cargo test has no output") };
     let mut results = Results::default();
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line.context("cannot read the output of cargo test")?;
@@ -99,8 +80,6 @@ fn cargo(root: &Path, args: &[&str]) -> Command {
 }
 
 fn status(command: &mut Command) -> Result<Outcome> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {command:?}"))?;
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
     Ok(Outcome::from_success(status.success()))
 }

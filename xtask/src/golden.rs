@@ -19,11 +19,7 @@ type Page = [u8; PAGE_BYTES as usize];
 
 /// Packs the stores of `source` into `testdata/golden` of the workspace at `root`, in place of what is there.
 pub(crate) fn pack(root: &Path, source: &Path) -> Result<()> {
-    ensure!(
-        source.is_dir(),
-        "there are no golden stores at {}",
-        source.display()
-    );
+    ensure!(source.is_dir(), "there are no golden stores at {}", source.display());
     let target = root.join("testdata/golden");
     if target.exists() {
         fs::remove_dir_all(&target).with_context(|| format!("cannot replace {}", target.display()))?;
@@ -33,10 +29,7 @@ pub(crate) fn pack(root: &Path, source: &Path) -> Result<()> {
         if name != "cut" && fs::metadata(store.join("image.raw.zst"))?.len() <= IMAGE_BYTES_MAX {
             println!("packing {name}");
             pack_whole(&store, &target.join(&name))?;
-            sums.push_str(&sum_line(
-                &store.join("image.raw.zst"),
-                &format!("{name}/image.raw"),
-            )?);
+            sums.push_str(&sum_line(&store.join("image.raw.zst"), &format!("{name}/image.raw"))?);
         }
     }
     println!("packing cut");
@@ -56,9 +49,7 @@ fn pack_whole(store: &Path, target: &Path) -> Result<()> {
 /// manifests in one object. Returns their lines of SHA256SUMS.
 fn pack_cut(source: &Path, target: &Path) -> Result<String> {
     let stores = folders(source)?;
-    let Some((_, base)) = stores.first() else {
-        bail!("there are no stores at {}", source.display())
-    };
+    let Some((_, base)) = stores.first() else { bail!("there are no stores at {}", source.display()) };
     let base = base.join("image.raw.zst");
     fs::create_dir_all(target)?;
     recompress(&base, &target.join("base.raw.zst"))?;
@@ -76,9 +67,7 @@ fn pack_cut(source: &Path, target: &Path) -> Result<String> {
         manifests.push((name.clone(), fs::read_to_string(store.join("manifest.json"))?));
         sums.push_str(&sum_line(&image, &format!("cut/{name}.raw"))?);
     }
-    compress(&target.join("manifests.json.zst"), |out| {
-        write_object(&manifests, out)
-    })?;
+    compress(&target.join("manifests.json.zst"), |out| write_object(&manifests, out))?;
     Ok(sums)
 }
 
@@ -154,10 +143,7 @@ fn sum_line(path: &Path, name: &str) -> Result<String> {
     image.finish()?;
     let output = child.wait_with_output().context("cannot wait for sha256sum")?;
     let text = String::from_utf8(output.stdout)?;
-    let sum = text
-        .split_whitespace()
-        .next()
-        .context("sha256sum printed nothing")?;
+    let sum = text.split_whitespace().next().context("sha256sum printed nothing")?;
     Ok(format!("{sum}  {name}\n"))
 }
 
@@ -176,18 +162,12 @@ fn compress(target: &Path, write: impl FnOnce(&mut BufWriter<ChildStdin>) -> io:
         .stdout(File::create(target).with_context(failed)?)
         .spawn()
         .context("cannot run zstd")?;
-    let Some(input) = zstd.stdin.take() else {
-        bail!("zstd has no input")
-    };
+    let Some(input) = zstd.stdin.take() else { bail!("zstd has no input") };
     let mut input = BufWriter::with_capacity(1 << 20, input);
     write(&mut input).with_context(failed)?;
     input.flush().with_context(failed)?;
     drop(input);
-    ensure!(
-        zstd.wait()?.success(),
-        "zstd failed to write {}",
-        target.display()
-    );
+    ensure!(zstd.wait()?.success(), "zstd failed to write {}", target.display());
     Ok(())
 }
 
@@ -222,10 +202,7 @@ mod tests {
 
     /// Pages that are filled with the given bytes.
     fn image(fills: &[u8]) -> Vec<u8> {
-        fills
-            .iter()
-            .flat_map(|fill| [*fill; PAGE_BYTES as usize])
-            .collect()
+        fills.iter().flat_map(|fill| [*fill; PAGE_BYTES as usize]).collect()
     }
 
     fn difference(base: &[u8], image: &[u8]) -> io::Result<Vec<u8>> {
@@ -243,31 +220,18 @@ mod tests {
 
     #[test]
     fn images_of_other_lengths_are_refused() {
-        for (base, store) in [
-            (image(&[1]), image(&[1, 1])),
-            (image(&[1, 1]), image(&[1])),
-            (image(&[1]), vec![1]),
-        ] {
-            assert!(
-                difference(&base, &store).is_err(),
-                "{} and {}",
-                base.len(),
-                store.len()
-            );
+        for (base, store) in
+            [(image(&[1]), image(&[1, 1])), (image(&[1, 1]), image(&[1])), (image(&[1]), vec![1])]
+        {
+            assert!(difference(&base, &store).is_err(), "{} and {}", base.len(), store.len());
         }
     }
 
     #[test]
     fn values_become_members_as_they_stand() {
-        let members = [
-            ("a".to_owned(), "{\n \"x\": 1\n}\n".to_owned()),
-            ("b".to_owned(), "2".to_owned()),
-        ];
+        let members = [("a".to_owned(), "{\n \"x\": 1\n}\n".to_owned()), ("b".to_owned(), "2".to_owned())];
         let mut out = Vec::new();
         write_object(&members, &mut out).unwrap();
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "{\n\"a\": {\n \"x\": 1\n},\n\"b\": 2\n}\n"
-        );
+        assert_eq!(String::from_utf8(out).unwrap(), "{\n\"a\": {\n \"x\": 1\n},\n\"b\": 2\n}\n");
     }
 }

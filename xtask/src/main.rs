@@ -1,11 +1,7 @@
 //! The project's own commands, run as `cargo xtask VERB`: the gate, the house rules and the packing of test
 //! data. Everything here is for those who work on the project; nothing is shipped.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command talks to its terminal"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
 
 mod gate;
 mod golden;
@@ -62,11 +58,7 @@ fn tidy_alone(root: &Path) -> Result<ExitCode> {
     for finding in &findings {
         eprintln!("{finding}");
     }
-    Ok(if findings.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The folder of the root manifest. Cargo names the package's folder at run time; the one known when this was
@@ -74,8 +66,5 @@ fn tidy_alone(root: &Path) -> Result<ExitCode> {
 fn workspace_root() -> Result<PathBuf> {
     let package = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let package = PathBuf::from(package);
-    package
-        .parent()
-        .map(Path::to_path_buf)
-        .context("the xtask package has no parent folder")
+    package.parent().map(Path::to_path_buf).context("the xtask package has no parent folder")
 }

@@ -62,11 +62,7 @@ impl Buffer {
     /// # Panics
     /// When `len` is above [`Buffer::capacity`].
     pub fn set_len(&mut self, len: usize) {
-        assert!(
-            len <= self.capacity(),
-            "length {len} above the capacity {}",
-            self.capacity()
-        );
+        assert!(len <= self.capacity(), "length {len} above the capacity {}", self.capacity());
         self.len = len;
     }
 

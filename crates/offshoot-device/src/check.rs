@@ -50,18 +50,8 @@ mod tests {
 
     #[test]
     fn ranges_lie_within_the_device_and_on_its_blocks() {
-        let misaligned = |offset, len| {
-            Err(DeviceError::Misaligned {
-                offset: DeviceOffset(offset),
-                len,
-            })
-        };
-        let outside = |offset, len| {
-            Err(DeviceError::OutOfRange {
-                offset: DeviceOffset(offset),
-                len,
-            })
-        };
+        let misaligned = |offset, len| Err(DeviceError::Misaligned { offset: DeviceOffset(offset), len });
+        let outside = |offset, len| Err(DeviceError::OutOfRange { offset: DeviceOffset(offset), len });
         let last = u64::MAX - 511;
         let table = [
             (0, 0, Ok(())),
@@ -78,16 +68,8 @@ mod tests {
         ];
         for (offset, len, expected) in table {
             let offset = DeviceOffset(offset);
-            assert_eq!(
-                verdict(false, &DeviceOp::Unmap { offset, len }),
-                expected,
-                "{offset}+{len}"
-            );
-            let op = DeviceOp::WriteZeroes {
-                offset,
-                len,
-                may_unmap: true,
-            };
+            assert_eq!(verdict(false, &DeviceOp::Unmap { offset, len }), expected, "{offset}+{len}");
+            let op = DeviceOp::WriteZeroes { offset, len, may_unmap: true };
             assert_eq!(verdict(false, &op), expected, "{offset}+{len}");
         }
     }
@@ -95,20 +77,11 @@ mod tests {
     #[test]
     fn a_read_only_device_takes_reads_and_syncs() {
         let offset = DeviceOffset(0);
-        let read = DeviceOp::Read {
-            offset,
-            buffer: Buffer::zeroed(512),
-        };
-        let write = DeviceOp::Write {
-            offset,
-            buffer: Buffer::zeroed(512),
-        };
+        let read = DeviceOp::Read { offset, buffer: Buffer::zeroed(512) };
+        let write = DeviceOp::Write { offset, buffer: Buffer::zeroed(512) };
         assert_eq!(verdict(true, &read), Ok(()));
         assert_eq!(verdict(true, &DeviceOp::Sync), Ok(()));
         assert_eq!(verdict(true, &write), Err(DeviceError::ReadOnly));
-        assert_eq!(
-            verdict(true, &DeviceOp::Unmap { offset, len: 512 }),
-            Err(DeviceError::ReadOnly)
-        );
+        assert_eq!(verdict(true, &DeviceOp::Unmap { offset, len: 512 }), Err(DeviceError::ReadOnly));
     }
 }

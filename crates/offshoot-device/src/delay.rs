@@ -69,14 +69,7 @@ impl<D: BlockDevice> DelayDevice<D> {
     /// Delays `inner` by another clock.
     #[must_use]
     pub fn with_clock(inner: D, delay: Delay, clock: impl Clock + 'static) -> Self {
-        Self {
-            inner,
-            delay,
-            clock: Box::new(clock),
-            polls: 0,
-            held: VecDeque::new(),
-            arrived: Vec::new(),
-        }
+        Self { inner, delay, clock: Box::new(clock), polls: 0, held: VecDeque::new(), arrived: Vec::new() }
     }
 
     /// Changes the delay of what completes from now on. What is held may hold it up: the order stays.
@@ -99,8 +92,7 @@ impl<D: BlockDevice> DelayDevice<D> {
             Delay::Polls(polls) => Due::Poll(self.polls.saturating_add(polls)),
             Delay::Time(duration) => Due::Time(self.clock.now() + duration),
         };
-        self.held
-            .extend(self.arrived.drain(..).map(|completion| (due, completion)));
+        self.held.extend(self.arrived.drain(..).map(|completion| (due, completion)));
     }
 
     fn release(&mut self, completions: &mut Vec<Completion>) {

@@ -39,13 +39,7 @@ impl Fault {
     /// Fails with any error.
     #[must_use]
     pub fn with_error(error: DeviceError) -> Self {
-        Self {
-            error,
-            kind: None,
-            range: None,
-            skip: 0,
-            count: u64::MAX,
-        }
+        Self { error, kind: None, range: None, skip: 0, count: u64::MAX }
     }
 
     /// Restricts it to operations of one kind.
@@ -110,12 +104,7 @@ impl<D: BlockDevice> ErrorDevice<D> {
     /// Fails nothing yet.
     #[must_use]
     pub fn new(inner: D) -> Self {
-        Self {
-            inner,
-            faults: Vec::new(),
-            failed: Vec::new(),
-            failures: 0,
-        }
+        Self { inner, faults: Vec::new(), failed: Vec::new(), failures: 0 }
     }
 
     /// Adds a fault. Every fault counts every operation that it matches; the oldest one that strikes

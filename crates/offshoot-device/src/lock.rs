@@ -122,10 +122,7 @@ impl StoreLock {
             Err(TryLockError::WouldBlock) => {
                 let holder = holder::of(&file.metadata()?);
                 // What refuses a shared lock is exclusive.
-                let unknown = LockError::Held {
-                    pid: None,
-                    exclusive: mode == LockMode::Shared,
-                };
+                let unknown = LockError::Held { pid: None, exclusive: mode == LockMode::Shared };
                 Err(holder.map_or(unknown, holder::Holder::into_error))
             }
         }

@@ -32,10 +32,7 @@ impl MemDevice {
     /// When `logical_block` is neither 512 nor 4096.
     #[must_use]
     pub fn new(size_bytes: u64, logical_block: u32) -> Self {
-        assert!(
-            is_logical_block(logical_block),
-            "logical block of {logical_block} bytes"
-        );
+        assert!(is_logical_block(logical_block), "logical block of {logical_block} bytes");
         let geometry = DeviceGeometry {
             size_bytes: size_bytes - size_bytes % u64::from(logical_block),
             logical_block,
@@ -129,10 +126,7 @@ impl MemDevice {
         self.assert_within(offset, source.len());
         for (index, within, range) in pieces(offset, source.len()) {
             let source = &source[range];
-            let chunk = self
-                .chunks
-                .entry(index)
-                .or_insert_with(|| vec![0; CHUNK_BYTES].into());
+            let chunk = self.chunks.entry(index).or_insert_with(|| vec![0; CHUNK_BYTES].into());
             chunk[within..within + source.len()].copy_from_slice(source);
         }
     }
@@ -152,10 +146,7 @@ impl MemDevice {
     fn assert_within(&self, offset: u64, len: usize) {
         let end = offset.checked_add(len as u64);
         let size_bytes = self.geometry.size_bytes;
-        assert!(
-            end.is_some_and(|end| end <= size_bytes),
-            "range {offset}+{len} beyond {size_bytes} bytes"
-        );
+        assert!(end.is_some_and(|end| end <= size_bytes), "range {offset}+{len} beyond {size_bytes} bytes");
     }
 
     /// Zeroes a range and gives whole chunks back. Costs the chunks that exist, not the length.
@@ -290,13 +281,8 @@ mod tests {
     #[test]
     fn nothing_happens_before_the_poll() {
         let mut device = MemDevice::new(1 << 20, 512);
-        device.submit(
-            OpId(1),
-            DeviceOp::Write {
-                offset: DeviceOffset(0),
-                buffer: Buffer::copy_of(&[7; 512]),
-            },
-        );
+        device
+            .submit(OpId(1), DeviceOp::Write { offset: DeviceOffset(0), buffer: Buffer::copy_of(&[7; 512]) });
         assert_eq!(device.outstanding(), 1);
         assert_eq!(device.content()[0], 0);
         device.poll(&mut Vec::new());
@@ -310,27 +296,11 @@ mod tests {
         let size = device.geometry().size_bytes;
         assert_eq!(size, u64::MAX - 4095);
         let offset = DeviceOffset(size - 8192);
-        run(
-            &mut device,
-            DeviceOp::Write {
-                offset,
-                buffer: Buffer::copy_of(&[7; 8192]),
-            },
-        );
-        let read = run(
-            &mut device,
-            DeviceOp::Read {
-                offset,
-                buffer: Buffer::zeroed(8192),
-            },
-        );
+        run(&mut device, DeviceOp::Write { offset, buffer: Buffer::copy_of(&[7; 8192]) });
+        let read = run(&mut device, DeviceOp::Read { offset, buffer: Buffer::zeroed(8192) });
         assert_eq!(read.buffer.unwrap().as_slice(), [7; 8192]);
         assert_eq!(device.allocated_bytes(), CHUNK_BYTES as u64);
-        let all = DeviceOp::WriteZeroes {
-            offset: DeviceOffset(0),
-            len: size,
-            may_unmap: true,
-        };
+        let all = DeviceOp::WriteZeroes { offset: DeviceOffset(0), len: size, may_unmap: true };
         assert_eq!(run(&mut device, all).result, Ok(()));
         let mut bytes = [1; 8192];
         device.read_at(offset.0, &mut bytes);
@@ -341,10 +311,7 @@ mod tests {
     fn zeroing_keeps_what_is_around_it() {
         let mut device = MemDevice::with_content(&[7; 4 * CHUNK_BYTES], 512);
         let len = 2 * CHUNK_BYTES as u64;
-        let op = DeviceOp::Unmap {
-            offset: DeviceOffset(512),
-            len,
-        };
+        let op = DeviceOp::Unmap { offset: DeviceOffset(512), len };
         assert_eq!(run(&mut device, op).result, Ok(()));
         let mut expected = vec![7; 4 * CHUNK_BYTES];
         expected[512..512 + 2 * CHUNK_BYTES].fill(0);
@@ -357,28 +324,13 @@ mod tests {
         let mut device = MemDevice::new(1 << 20, 512);
         device.start_log();
         let offset = DeviceOffset(4096);
-        run(
-            &mut device,
-            DeviceOp::Write {
-                offset,
-                buffer: Buffer::zeroed(1024),
-            },
-        );
-        run(
-            &mut device,
-            DeviceOp::Write {
-                offset: DeviceOffset(1),
-                buffer: Buffer::zeroed(1024),
-            },
-        );
+        run(&mut device, DeviceOp::Write { offset, buffer: Buffer::zeroed(1024) });
+        run(&mut device, DeviceOp::Write { offset: DeviceOffset(1), buffer: Buffer::zeroed(1024) });
         run(&mut device, DeviceOp::Sync);
         assert_eq!(device.stats().writes, OpCount { ops: 1, bytes: 1024 });
         assert_eq!(device.stats().syncs, 1);
         let log = [(OpKind::Write, offset, 1024), (OpKind::Sync, DeviceOffset(0), 0)];
-        assert_eq!(
-            device.take_log(),
-            log.map(|(kind, offset, len)| LoggedOp { kind, offset, len })
-        );
+        assert_eq!(device.take_log(), log.map(|(kind, offset, len)| LoggedOp { kind, offset, len }));
         assert_eq!(device.take_log(), []);
     }
 

@@ -59,11 +59,7 @@ impl LoggedOp {
             DeviceOp::WriteZeroes { offset, len, .. } | DeviceOp::Unmap { offset, len } => (*offset, *len),
             DeviceOp::Sync => (DeviceOffset(0), 0),
         };
-        Self {
-            kind: OpKind::of(op),
-            offset,
-            len,
-        }
+        Self { kind: OpKind::of(op), offset, len }
     }
 }
 

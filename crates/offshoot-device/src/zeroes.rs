@@ -45,10 +45,7 @@ struct Hollow {
 
 impl Hollow {
     fn new(size_bytes: u64, logical_block: u32, read_only: bool) -> Self {
-        assert!(
-            is_logical_block(logical_block),
-            "logical block of {logical_block} bytes"
-        );
+        assert!(is_logical_block(logical_block), "logical block of {logical_block} bytes");
         let geometry = DeviceGeometry {
             size_bytes: size_bytes - size_bytes % u64::from(logical_block),
             logical_block,
@@ -56,10 +53,7 @@ impl Hollow {
             volatile_cache: false,
             read_only,
         };
-        Self {
-            geometry,
-            completed: Vec::new(),
-        }
+        Self { geometry, completed: Vec::new() }
     }
 
     fn submit(&mut self, id: OpId, mut op: DeviceOp) {
@@ -117,13 +111,7 @@ mod tests {
     fn write_and_read(mut device: impl BlockDevice) -> (Result<(), DeviceError>, Vec<u8>) {
         let (offset, buffer) = (DeviceOffset(4096), Buffer::copy_of(&[7; 512]));
         let mut completions = Vec::new();
-        device.submit(
-            OpId(1),
-            DeviceOp::Write {
-                offset,
-                buffer: buffer.clone(),
-            },
-        );
+        device.submit(OpId(1), DeviceOp::Write { offset, buffer: buffer.clone() });
         device.submit(OpId(2), DeviceOp::Read { offset, buffer });
         assert_eq!(device.outstanding(), 2);
         device.wait(&mut completions);
@@ -134,10 +122,7 @@ mod tests {
 
     #[test]
     fn null_drops_writes() {
-        assert_eq!(
-            write_and_read(NullDevice::new(1 << 20, 512)),
-            (Ok(()), vec![0; 512])
-        );
+        assert_eq!(write_and_read(NullDevice::new(1 << 20, 512)), (Ok(()), vec![0; 512]));
     }
 
     #[test]

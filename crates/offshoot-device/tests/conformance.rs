@@ -30,10 +30,7 @@ fn files() {
     for directory in directories() {
         for (index, options) in variants().iter().enumerate() {
             for logical_block in [None, Some(4096)] {
-                let options = OpenOptions {
-                    logical_block,
-                    ..*options
-                };
+                let options = OpenOptions { logical_block, ..*options };
                 let path = directory.path().join(format!("store{index}-{logical_block:?}"));
                 let Some(mut device) = create(&path, SIZE, &options) else {
                     continue;
@@ -68,10 +65,7 @@ fn block_devices() {
     let directory = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for sector_bytes in [512, 4096] {
         let backing = directory.path().join(format!("backing{sector_bytes}"));
-        std::fs::File::create_new(&backing)
-            .unwrap()
-            .set_len(SIZE)
-            .unwrap();
+        std::fs::File::create_new(&backing).unwrap().set_len(SIZE).unwrap();
         let Some(loop_device) = LoopDevice::attach(&backing, sector_bytes) else {
             continue;
         };
@@ -80,10 +74,7 @@ fn block_devices() {
                 continue;
             };
             assert!(device.is_block_device());
-            assert_eq!(
-                offshoot_block::BlockDevice::geometry(&device).logical_block,
-                sector_bytes
-            );
+            assert_eq!(offshoot_block::BlockDevice::geometry(&device).logical_block, sector_bytes);
             assert_eq!(device.is_direct(), options.direct == Direct::Auto);
             conforms(&mut device);
         }
@@ -94,18 +85,12 @@ fn block_devices() {
 fn finer_blocks_than_the_medium_go_through_the_page_cache() {
     let directory = tempfile::TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let backing = directory.path().join("backing");
-    std::fs::File::create_new(&backing)
-        .unwrap()
-        .set_len(SIZE)
-        .unwrap();
+    std::fs::File::create_new(&backing).unwrap().set_len(SIZE).unwrap();
     let Some(loop_device) = LoopDevice::attach(&backing, 4096) else {
         return;
     };
     for options in variants() {
-        let options = OpenOptions {
-            logical_block: Some(512),
-            ..options
-        };
+        let options = OpenOptions { logical_block: Some(512), ..options };
         let Some(mut device) = open(loop_device.path(), &options) else {
             continue;
         };
@@ -118,14 +103,10 @@ fn finer_blocks_than_the_medium_go_through_the_page_cache() {
 #[test]
 fn the_engine_is_what_was_asked_for() {
     let directory = tempfile::TempDir::new().unwrap();
-    for (engine, expected) in [
-        (EngineChoice::Threads, EngineKind::Threads),
-        (EngineChoice::Uring, EngineKind::Uring),
-    ] {
-        let options = OpenOptions {
-            engine,
-            ..OpenOptions::writable()
-        };
+    for (engine, expected) in
+        [(EngineChoice::Threads, EngineKind::Threads), (EngineChoice::Uring, EngineKind::Uring)]
+    {
+        let options = OpenOptions { engine, ..OpenOptions::writable() };
         let path = directory.path().join(format!("{engine:?}"));
         let Some(device) = create(&path, SIZE, &options) else {
             continue;
@@ -134,8 +115,5 @@ fn the_engine_is_what_was_asked_for() {
     }
     let path = directory.path().join("auto");
     let device = FileDevice::create(&path, SIZE, &OpenOptions::writable()).unwrap();
-    assert_eq!(
-        device.engine_note().is_some(),
-        device.engine() == EngineKind::Threads
-    );
+    assert_eq!(device.engine_note().is_some(), device.engine() == EngineKind::Threads);
 }

@@ -19,22 +19,11 @@ fn allocated_bytes(path: &Path) -> u64 {
 
 #[test]
 fn unmapping_frees_space_and_zeroing_keeps_it() {
-    let zeroes = |may_unmap| DeviceOp::WriteZeroes {
-        offset: DeviceOffset(0),
-        len: 4 * MIB,
-        may_unmap,
-    };
-    let unmap = DeviceOp::Unmap {
-        offset: DeviceOffset(0),
-        len: 4 * MIB,
-    };
+    let zeroes = |may_unmap| DeviceOp::WriteZeroes { offset: DeviceOffset(0), len: 4 * MIB, may_unmap };
+    let unmap = DeviceOp::Unmap { offset: DeviceOffset(0), len: 4 * MIB };
     for (index, options) in variants().iter().enumerate() {
         let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        for (op, is_freed) in [
-            (zeroes(false), false),
-            (zeroes(true), true),
-            (unmap.clone(), true),
-        ] {
+        for (op, is_freed) in [(zeroes(false), false), (zeroes(true), true), (unmap.clone(), true)] {
             let path = directory.path().join(format!("{index}-{is_freed}"));
             let Some(mut device) = create(&path, 8 * MIB, options) else {
                 continue;
@@ -46,11 +35,7 @@ fn unmapping_frees_space_and_zeroing_keeps_it() {
             assert_eq!(read(&mut device, 0, 4 << 20).unwrap(), vec![0; 4 << 20]);
             assert_eq!(read(&mut device, 4 * MIB, 4 << 20).unwrap(), vec![7; 4 << 20]);
             let allocated = allocated_bytes(&path);
-            assert_eq!(
-                allocated < 5 * MIB,
-                is_freed,
-                "{op:?} left {allocated} bytes with {options:?}"
-            );
+            assert_eq!(allocated < 5 * MIB, is_freed, "{op:?} left {allocated} bytes with {options:?}");
             std::fs::remove_file(&path).unwrap();
         }
     }
@@ -65,10 +50,7 @@ fn discarding_a_block_device_reaches_what_is_below() {
         return;
     };
     let mut device = FileDevice::open(loop_device.path(), &OpenOptions::writable()).unwrap();
-    let op = DeviceOp::Unmap {
-        offset: DeviceOffset(0),
-        len: 4 * MIB,
-    };
+    let op = DeviceOp::Unmap { offset: DeviceOffset(0), len: 4 * MIB };
     assert_eq!(run(&mut device, op).result, Ok(()));
     assert!(allocated_bytes(&backing) < 5 * MIB);
     assert_eq!(read(&mut device, 4 * MIB, 4 << 20).unwrap(), vec![7; 4 << 20]);
@@ -83,17 +65,8 @@ fn a_truncated_file_is_an_io_error() {
                 continue;
             };
             for len in [0, 700] {
-                std::fs::File::options()
-                    .write(true)
-                    .open(&path)
-                    .unwrap()
-                    .set_len(len)
-                    .unwrap();
-                assert_eq!(
-                    read(&mut device, 0, 8192),
-                    Err(DeviceError::Io { errno: 5 }),
-                    "{options:?}"
-                );
+                std::fs::File::options().write(true).open(&path).unwrap().set_len(len).unwrap();
+                assert_eq!(read(&mut device, 0, 8192), Err(DeviceError::Io { errno: 5 }), "{options:?}");
             }
         }
     }
@@ -105,11 +78,8 @@ fn read_only_devices_refuse_to_change() {
     let path = directory.path().join("store");
     std::fs::write(&path, vec![7; 8192]).unwrap();
     for options in variants() {
-        let options = OpenOptions {
-            engine: options.engine,
-            direct: options.direct,
-            ..OpenOptions::read_only()
-        };
+        let options =
+            OpenOptions { engine: options.engine, direct: options.direct, ..OpenOptions::read_only() };
         let Some(mut device) = open(&path, &options) else {
             continue;
         };
@@ -147,16 +117,8 @@ fn a_full_file_system_is_no_space() {
         })
         .collect();
     let unmounted = std::process::Command::new("umount").arg(&mount).status();
-    assert!(
-        unmounted.is_ok_and(|status| status.success()),
-        "closed files keep the file system busy"
-    );
-    assert!(
-        outcomes
-            .iter()
-            .all(|written| *written == Err(DeviceError::NoSpace)),
-        "{outcomes:?}"
-    );
+    assert!(unmounted.is_ok_and(|status| status.success()), "closed files keep the file system busy");
+    assert!(outcomes.iter().all(|written| *written == Err(DeviceError::NoSpace)), "{outcomes:?}");
 }
 
 #[test]
@@ -202,13 +164,7 @@ fn moves_between_threads() {
             continue;
         };
         let buffer = Buffer::copy_of(&[7; 4096]);
-        device.submit(
-            OpId(1),
-            DeviceOp::Write {
-                offset: DeviceOffset(0),
-                buffer,
-            },
-        );
+        device.submit(OpId(1), DeviceOp::Write { offset: DeviceOffset(0), buffer });
         device.poll(&mut Vec::new());
         let mut device: Box<dyn HostDevice> = Box::new(device);
         let bytes = std::thread::spawn(move || {
@@ -226,21 +182,11 @@ fn sizes_are_whole_blocks() {
     std::fs::write(&path, vec![7; 4096 + 512 + 100]).unwrap();
     for (logical_block, expected) in [(None, 4096 + 512), (Some(512), 4096 + 512), (Some(4096), 4096)] {
         for options in variants() {
-            let Some(device) = open(
-                &path,
-                &OpenOptions {
-                    logical_block,
-                    ..options
-                },
-            ) else {
+            let Some(device) = open(&path, &OpenOptions { logical_block, ..options }) else {
                 continue;
             };
             let block = u64::from(device.geometry().logical_block);
-            let expected = if logical_block.is_none() {
-                4708 / block * block
-            } else {
-                expected
-            };
+            let expected = if logical_block.is_none() { 4708 / block * block } else { expected };
             assert_eq!(device.geometry().size_bytes, expected, "{options:?}");
         }
     }
@@ -272,11 +218,7 @@ fn huge_files_are_sparse() {
             }
         };
         write(&mut device, size - 4096, &[7; 4096]).unwrap();
-        let op = DeviceOp::WriteZeroes {
-            offset: DeviceOffset(0),
-            len: size,
-            may_unmap: true,
-        };
+        let op = DeviceOp::WriteZeroes { offset: DeviceOffset(0), len: size, may_unmap: true };
         assert_eq!(run(&mut device, op).result, Ok(()));
         assert_eq!(read(&mut device, size - 4096, 4096), Ok(vec![0; 4096]));
     }
@@ -305,10 +247,7 @@ fn open_errors_name_the_path_and_the_reason() {
     }
     for (path, expected) in table {
         for options in [OpenOptions::writable(), OpenOptions::read_only()] {
-            let options = OpenOptions {
-                direct: Direct::Never,
-                ..options
-            };
+            let options = OpenOptions { direct: Direct::Never, ..options };
             let error = FileDevice::open(&path, &options).unwrap_err();
             assert_eq!(error.to_string(), format!("{}: {expected}", path.display()));
         }
@@ -326,24 +265,12 @@ fn create_refuses_what_exists_and_leaves_nothing_behind() {
 
     let path = directory.path().join("tiny");
     let refused = FileDevice::create(&path, 100, &OpenOptions::writable());
-    assert!(matches!(
-        refused,
-        Err(OpenError::TooSmall { size_bytes: 100, .. })
-    ));
+    assert!(matches!(refused, Err(OpenError::TooSmall { size_bytes: 100, .. })));
     assert!(!path.exists());
 
-    let options = OpenOptions {
-        logical_block: Some(1024),
-        ..OpenOptions::writable()
-    };
+    let options = OpenOptions { logical_block: Some(1024), ..OpenOptions::writable() };
     let refused = FileDevice::create(directory.path().join("odd"), MIB, &options);
-    assert!(matches!(
-        refused,
-        Err(OpenError::LogicalBlock {
-            logical_block: 1024,
-            ..
-        })
-    ));
+    assert!(matches!(refused, Err(OpenError::LogicalBlock { logical_block: 1024, .. })));
     assert!(!directory.path().join("odd").exists());
 }
 
@@ -351,16 +278,10 @@ fn create_refuses_what_exists_and_leaves_nothing_behind() {
 fn direct_io_and_the_page_cache_agree() {
     let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = directory.path().join("store");
-    let options = OpenOptions {
-        engine: EngineChoice::Auto,
-        ..OpenOptions::writable()
-    };
+    let options = OpenOptions { engine: EngineChoice::Auto, ..OpenOptions::writable() };
     let mut device = FileDevice::create(&path, MIB, &options).unwrap();
     write(&mut device, 4096, &[7; 4096]).unwrap();
     let mut bytes = [0; 4096];
-    std::fs::File::open(&path)
-        .unwrap()
-        .read_exact_at(&mut bytes, 4096)
-        .unwrap();
+    std::fs::File::open(&path).unwrap().read_exact_at(&mut bytes, 4096).unwrap();
     assert_eq!(bytes, [7; 4096]);
 }

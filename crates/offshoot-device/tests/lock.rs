@@ -33,13 +33,7 @@ fn hold() {
     let mut completions = Vec::new();
     for id in 0.. {
         let offset = DeviceOffset(id % 16 * 65536);
-        device.submit(
-            OpId(id),
-            DeviceOp::Read {
-                offset,
-                buffer: Buffer::zeroed(65536),
-            },
-        );
+        device.submit(OpId(id), DeviceOp::Read { offset, buffer: Buffer::zeroed(65536) });
         if device.outstanding() >= 64 {
             device.wait(&mut completions);
         }
@@ -53,10 +47,7 @@ struct Holder(Child);
 impl Holder {
     fn start(path: &Path, read_only: bool) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command
-            .args(["--exact", "hold", "--nocapture"])
-            .env(STORE, path)
-            .stdout(Stdio::piped());
+        command.args(["--exact", "hold", "--nocapture"]).env(STORE, path).stdout(Stdio::piped());
         if read_only {
             command.env(READ_ONLY, "1");
         }
@@ -82,23 +73,14 @@ impl Drop for Holder {
 
 fn store(directory: &TempDir) -> PathBuf {
     let path = directory.path().join("store");
-    std::fs::File::create_new(&path)
-        .unwrap()
-        .set_len(1 << 20)
-        .unwrap();
+    std::fs::File::create_new(&path).unwrap().set_len(1 << 20).unwrap();
     path
 }
 
 /// The pid that an attempt to open names.
 fn refused_by(path: &Path, options: &OpenOptions) -> (u32, bool) {
     match FileDevice::open(path, options).unwrap_err() {
-        OpenError::Locked {
-            source: LockError::Held {
-                pid: Some(pid),
-                exclusive,
-            },
-            ..
-        } => (pid, exclusive),
+        OpenError::Locked { source: LockError::Held { pid: Some(pid), exclusive }, .. } => (pid, exclusive),
         other => panic!("{other}"),
     }
 }
@@ -118,10 +100,7 @@ fn excludes(path: &Path) {
     drop(device);
 
     // Many readers, no writer.
-    let readers = [
-        FileDevice::open(path, &reader).unwrap(),
-        FileDevice::open(path, &reader).unwrap(),
-    ];
+    let readers = [FileDevice::open(path, &reader).unwrap(), FileDevice::open(path, &reader).unwrap()];
     assert_eq!(refused_by(path, &writer), (own, false));
     drop(readers);
 
@@ -158,27 +137,14 @@ fn another_node_of_the_same_block_device_is_refused() {
         return;
     };
     let alias = directory.path().join("alias");
-    let copied = Command::new("cp")
-        .arg("-R")
-        .arg(loop_device.path())
-        .arg(&alias)
-        .status();
+    let copied = Command::new("cp").arg("-R").arg(loop_device.path()).arg(&alias).status();
     if !copied.is_ok_and(|status| status.success()) {
         eprintln!("SKIPPED: no right to make a device node");
         return;
     }
     let device = FileDevice::open(loop_device.path(), &OpenOptions::writable()).unwrap();
     let error = FileDevice::open(&alias, &OpenOptions::writable()).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            OpenError::Locked {
-                source: LockError::InUse,
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, OpenError::Locked { source: LockError::InUse, .. }), "{error}");
     drop(device);
     FileDevice::open(&alias, &OpenOptions::writable()).unwrap();
 }
@@ -188,10 +154,7 @@ fn no_lock_is_taken_when_none_is_wanted() {
     let directory = TempDir::new().unwrap();
     let path = store(&directory);
     let device = FileDevice::open(&path, &OpenOptions::writable()).unwrap();
-    let options = OpenOptions {
-        lock: None,
-        ..OpenOptions::writable()
-    };
+    let options = OpenOptions { lock: None, ..OpenOptions::writable() };
     assert!(FileDevice::open(&path, &options).unwrap().lock().is_none());
     assert_eq!(device.lock().unwrap().mode(), LockMode::Exclusive);
 }

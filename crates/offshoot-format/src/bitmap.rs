@@ -17,10 +17,7 @@ impl Bitmap {
     /// `len` zero bits.
     #[must_use]
     pub fn new(len: usize) -> Self {
-        Self {
-            words: vec![0; len.div_ceil(BITS)],
-            len,
-        }
+        Self { words: vec![0; len.div_ceil(BITS)], len }
     }
 
     /// The first `len` bits of `bytes`; bits that the bytes do not have are zero.

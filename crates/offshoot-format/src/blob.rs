@@ -85,10 +85,7 @@ impl BlobMd {
 }
 
 fn find<'a>(xattrs: &'a [Xattr], name: &[u8]) -> Option<&'a [u8]> {
-    xattrs
-        .iter()
-        .find(|xattr| xattr.name == name)
-        .map(|xattr| xattr.value.as_slice())
+    xattrs.iter().find(|xattr| xattr.name == name).map(|xattr| xattr.value.as_slice())
 }
 
 #[cfg(test)]
@@ -103,20 +100,11 @@ mod tests {
     fn blob(invalid: InvalidFlags, internal: Internal<'_>) -> BlobMd {
         BlobMd {
             id: BlobId(0x1_0000_0001),
-            flags: Flags {
-                invalid,
-                ..Flags::default()
-            },
+            flags: Flags { invalid, ..Flags::default() },
             xattrs: vec![],
-            internal_xattrs: internal
-                .iter()
-                .map(|(name, value)| Xattr::new(*name, *value))
-                .collect(),
+            internal_xattrs: internal.iter().map(|(name, value)| Xattr::new(*name, *value)).collect(),
             native: None,
-            map: MapMd::Rle(vec![Run {
-                cluster: None,
-                length: 3,
-            }]),
+            map: MapMd::Rle(vec![Run { cluster: None, length: 3 }]),
             unknown: vec![],
         }
     }
@@ -148,10 +136,7 @@ mod tests {
             (&[], None),
             (&[(XATTR_SNAPTMP, &one)], Some(Transition::SnapshotOf(BlobId(1)))),
             (&[(XATTR_SNAPRM, &two)], Some(Transition::DeletedInto(BlobId(2)))),
-            (
-                &[(XATTR_SNAPTMP, &one), (XATTR_SNAPRM, &two)],
-                Some(Transition::DeletedInto(BlobId(2))),
-            ),
+            (&[(XATTR_SNAPTMP, &one), (XATTR_SNAPRM, &two)], Some(Transition::DeletedInto(BlobId(2)))),
         ];
         for (internal, transition) in table {
             assert_eq!(blob(InvalidFlags::empty(), internal).transition(), transition);

@@ -28,9 +28,7 @@ impl BlobMd {
             let next = pages.get(index + 1).map(|(at, _)| *at);
             let checked = check_place(&page, id, index, next);
             let added = checked.and_then(|()| {
-                page.descriptors
-                    .into_iter()
-                    .try_for_each(|descriptor| parts.add(descriptor, index == 0))
+                page.descriptors.into_iter().try_for_each(|descriptor| parts.add(descriptor, index == 0))
             });
             added.map_err(|what| Damage::in_md_page(*at, what))?;
         }
@@ -76,31 +74,16 @@ impl BlobMd {
         let pages = self.lay_out(&entries);
         assert_eq!(chain.len(), pages.len(), "md pages for blob {}", self.id);
         let links = chain.iter().skip(1).copied().map(Some).chain([None]);
-        let headers = (0..).zip(links).map(|(sequence, next)| MdPageHeader {
-            id: self.id.0,
-            sequence,
-            next,
-        });
-        headers
-            .zip(pages)
-            .map(|(header, pieces)| write_page(header, pieces))
-            .collect()
+        let headers = (0..).zip(links).map(|(sequence, next)| MdPageHeader { id: self.id.0, sequence, next });
+        headers.zip(pages).map(|(header, pieces)| write_page(header, pieces)).collect()
     }
 
     /// What goes on which page: each filled before the next is begun.
     fn lay_out<'a>(&'a self, entries: &'a [TableEntry]) -> Vec<Vec<Piece<'a>>> {
-        let mut pages = Pages {
-            full: Vec::new(),
-            last: Vec::new(),
-            room: DESCRIPTORS_BYTES,
-        };
+        let mut pages = Pages { full: Vec::new(), last: Vec::new(), room: DESCRIPTORS_BYTES };
         pages.place(Piece::Flags(self.flags));
-        self.xattrs
-            .iter()
-            .for_each(|xattr| pages.place(Piece::Xattr(xattr)));
-        self.internal_xattrs
-            .iter()
-            .for_each(|xattr| pages.place(Piece::XattrInternal(xattr)));
+        self.xattrs.iter().for_each(|xattr| pages.place(Piece::Xattr(xattr)));
+        self.internal_xattrs.iter().for_each(|xattr| pages.place(Piece::XattrInternal(xattr)));
         if let Some(native) = &self.native {
             pages.place(native.as_piece());
         }
@@ -110,10 +93,7 @@ impl BlobMd {
             MapMd::Rle(runs) => pages.place(Piece::Runs(runs)),
             // Without clusters there is one: it tells that the blob has a table.
             MapMd::Table { num_clusters, .. } => {
-                pages.place(Piece::Table {
-                    num_clusters: *num_clusters,
-                    entries,
-                });
+                pages.place(Piece::Table { num_clusters: *num_clusters, entries });
             }
         }
         for (kind, payload) in &self.unknown {
@@ -166,17 +146,11 @@ impl<'a> Pages<'a> {
 /// Whether a page is the `index`th of the chain of blob `id` and leads to `next`.
 fn check_place(page: &MdPage, id: BlobId, index: usize, next: Option<MdPageIdx>) -> Result<(), Fault> {
     if page.id != id.0 {
-        return Err(Fault::Owner {
-            stored: page.id,
-            expected: id.0,
-        });
+        return Err(Fault::Owner { stored: page.id, expected: id.0 });
     }
     if page.sequence as usize != index {
         let expected = u32::try_from(index).unwrap_or(u32::MAX);
-        return Err(Fault::Sequence {
-            stored: page.sequence,
-            expected,
-        });
+        return Err(Fault::Sequence { stored: page.sequence, expected });
     }
     if page.next != next {
         let (stored, expected) = (MdPageIdx::to_link(page.next), MdPageIdx::to_link(next));
@@ -209,10 +183,7 @@ impl Parts {
             Descriptor::Xattr(xattr) => self.xattrs.push(xattr),
             Descriptor::XattrInternal(xattr) => self.internal_xattrs.push(xattr),
             Descriptor::ExtentRle(runs) => self.map.add_runs(runs),
-            Descriptor::ExtentTable {
-                num_clusters,
-                entries,
-            } => self.map.add_table(num_clusters, entries)?,
+            Descriptor::ExtentTable { num_clusters, entries } => self.map.add_table(num_clusters, entries)?,
             Descriptor::NativeBlob(part) => match &mut self.native {
                 Some(native) => native.join(part)?,
                 None => self.native = Some(part),
@@ -241,12 +212,7 @@ impl Parts {
             && blob.parent().is_none()
             && let Some(value) = blob.internal_xattr(XATTR_SNAP)
         {
-            return Err(Fault::XattrSize {
-                name: "SNAP",
-                length: value.len(),
-                min: 8,
-                max: 8,
-            });
+            return Err(Fault::XattrSize { name: "SNAP", length: value.len(), min: 8, max: 8 });
         }
         Ok(blob)
     }

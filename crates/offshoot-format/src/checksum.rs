@@ -22,19 +22,12 @@ pub fn page_crc_ok(bytes: &[u8]) -> bool {
 /// The first 4096 bytes of `bytes`, if they carry their own CRC.
 pub(crate) fn checked_page(bytes: &[u8]) -> Result<&[u8; MD_STRUCT_BYTES], Fault> {
     let Some(page) = bytes.first_chunk::<MD_STRUCT_BYTES>() else {
-        return Err(Fault::Short {
-            len: bytes.len(),
-            needed: MD_STRUCT_BYTES,
-        });
+        return Err(Fault::Short { len: bytes.len(), needed: MD_STRUCT_BYTES });
     };
     let (covered, tail) = page.split_at(CRC_COVERS_BYTES);
     let stored = tail.first_chunk().map_or(0, |crc| u32::from_le_bytes(*crc));
     let computed = crc32c(covered);
-    if stored == computed {
-        Ok(page)
-    } else {
-        Err(Fault::Crc { stored, computed })
-    }
+    if stored == computed { Ok(page) } else { Err(Fault::Crc { stored, computed }) }
 }
 
 /// Writes the CRC of a super block or md page into its last four bytes.
@@ -49,11 +42,8 @@ mod tests {
 
     #[test]
     fn check_values() {
-        let vectors: [(&[u8], u32); 3] = [
-            (b"123456789", 0xe306_9283),
-            (b"Hello world!", 0x7b98_e751),
-            (&[0; 4092], 0xa732_586e),
-        ];
+        let vectors: [(&[u8], u32); 3] =
+            [(b"123456789", 0xe306_9283), (b"Hello world!", 0x7b98_e751), (&[0; 4092], 0xa732_586e)];
         for (bytes, crc) in vectors {
             assert_eq!(crc32c(bytes), crc);
         }

@@ -18,19 +18,13 @@ impl Damage {
     /// A fault of the super block.
     #[must_use]
     pub fn in_super_block(what: Fault) -> Self {
-        Self {
-            at: Place::SuperBlock,
-            what,
-        }
+        Self { at: Place::SuperBlock, what }
     }
 
     /// A fault of an md page.
     #[must_use]
     pub fn in_md_page(at: MdPageIdx, what: Fault) -> Self {
-        Self {
-            at: Place::MdPage(at),
-            what,
-        }
+        Self { at: Place::MdPage(at), what }
     }
 }
 

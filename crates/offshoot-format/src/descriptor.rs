@@ -150,24 +150,15 @@ impl Descriptor {
             DescriptorKind::EXTENT_RLE => Self::ExtentRle(decode_runs(payload)?),
             DescriptorKind::EXTENT_TABLE => {
                 let (num_clusters, entries) = decode_table(payload)?;
-                Self::ExtentTable {
-                    num_clusters,
-                    entries,
-                }
+                Self::ExtentTable { num_clusters, entries }
             }
             DescriptorKind::EXTENT_PAGE => {
                 let (start, clusters) = split_extent_page(payload)?;
-                Self::ExtentPage {
-                    start,
-                    clusters: clusters.iter().map(|cluster| cluster.get()).collect(),
-                }
+                Self::ExtentPage { start, clusters: clusters.iter().map(|cluster| cluster.get()).collect() }
             }
             DescriptorKind::NATIVE_BLOB => Self::NativeBlob(NativeBlob::decode_part(payload)?),
             DescriptorKind::LAYERS => Self::Layers(Layers::decode(payload)?),
-            DescriptorKind(kind) => Self::Unknown {
-                kind,
-                payload: payload.to_vec(),
-            },
+            DescriptorKind(kind) => Self::Unknown { kind, payload: payload.to_vec() },
         })
     }
 
@@ -204,12 +195,7 @@ impl<'a> Iterator for RawDescriptors<'a> {
             }
             let Some(payload) = rest.get(..length as usize) else {
                 self.offset = self.area.len();
-                return Some(Err(Fault::DescriptorOverrun {
-                    kind,
-                    offset,
-                    length,
-                    room: rest.len(),
-                }));
+                return Some(Err(Fault::DescriptorOverrun { kind, offset, length, room: rest.len() }));
             };
             self.offset += HEADER_BYTES + payload.len();
             if kind != DescriptorKind::PADDING {
@@ -220,10 +206,7 @@ impl<'a> Iterator for RawDescriptors<'a> {
 }
 
 fn wrong_length(kind: DescriptorKind, payload: &[u8]) -> Fault {
-    Fault::DescriptorLength {
-        kind,
-        length: payload.len(),
-    }
+    Fault::DescriptorLength { kind, length: payload.len() }
 }
 
 fn decode_flags(payload: &[u8]) -> Result<Flags, Fault> {
@@ -240,11 +223,7 @@ fn decode_xattr(kind: DescriptorKind, payload: &[u8]) -> Result<Xattr, Fault> {
     let (name_length, value_length) = (header.name_length.get(), header.value_length.get());
     match text.split_at_checked(name_length.into()) {
         Some((name, value)) if value.len() == usize::from(value_length) => Ok(Xattr::new(name, value)),
-        _ => Err(Fault::XattrLengths {
-            length: payload.len(),
-            name: name_length,
-            value: value_length,
-        }),
+        _ => Err(Fault::XattrLengths { length: payload.len(), name: name_length, value: value_length }),
     }
 }
 
@@ -258,10 +237,7 @@ fn decode_runs(payload: &[u8]) -> Result<Vec<Run>, Fault> {
         if length == 0 || (cluster != 0 && cluster.checked_add(length).is_none()) {
             return Err(Fault::Run { cluster, length });
         }
-        Ok(Run {
-            cluster: (cluster != 0).then_some(ClusterIdx(cluster)),
-            length,
-        })
+        Ok(Run { cluster: (cluster != 0).then_some(ClusterIdx(cluster)), length })
     };
     raw.iter().map(decode).collect()
 }
@@ -272,23 +248,13 @@ fn decode_table(payload: &[u8]) -> Result<(u64, Vec<TableEntry>), Fault> {
     let entries = <[RawTableEntry]>::ref_from_bytes(entries).map_err(|_| wrong_length())?;
     let decode = |entry: &RawTableEntry| {
         let (page, count) = (entry.page.get(), entry.count.get());
-        let allowed = if page == 0 {
-            count > 0
-        } else {
-            page != NO_PAGE && count == 1
-        };
+        let allowed = if page == 0 { count > 0 } else { page != NO_PAGE && count == 1 };
         if !allowed {
             return Err(Fault::TableEntry { page, count });
         }
-        Ok(TableEntry {
-            page: (page != 0).then_some(MdPageIdx(page)),
-            count,
-        })
+        Ok(TableEntry { page: (page != 0).then_some(MdPageIdx(page)), count })
     };
-    Ok((
-        num_clusters.get(),
-        entries.iter().map(decode).collect::<Result<_, _>>()?,
-    ))
+    Ok((num_clusters.get(), entries.iter().map(decode).collect::<Result<_, _>>()?))
 }
 
 /// The first cluster and the physical clusters of an EXTENT_PAGE payload.

@@ -27,50 +27,26 @@ pub fn dump_super_block(super_block: &SuperBlock, out: &mut impl Write) -> fmt::
     writeln!(out, "used_page_mask: {}", super_block.used_page_mask)?;
     writeln!(out, "used_cluster_mask: {}", super_block.used_cluster_mask)?;
     writeln!(out, "used_blobid_mask: {}", super_block.used_blobid_mask)?;
-    writeln!(
-        out,
-        "md: {}",
-        Region {
-            start: super_block.md_start,
-            len: super_block.md_len
-        }
-    )?;
+    writeln!(out, "md: {}", Region { start: super_block.md_start, len: super_block.md_len })?;
     if !super_block.reserved.is_zero() {
         writeln!(out, "reserved: not zero")?;
     }
-    super_block
-        .native
-        .as_ref()
-        .map_or(Ok(()), |native| dump_native_header(native, out))
+    super_block.native.as_ref().map_or(Ok(()), |native| dump_native_header(native, out))
 }
 
 fn dump_native_header(native: &NativeHeader, out: &mut impl Write) -> fmt::Result {
     writeln!(out, "native.base_version: {}", native.base_version)?;
-    writeln!(
-        out,
-        "native.flags: {}",
-        Words(&native.flags, native.flags.bits().into())
-    )?;
+    writeln!(out, "native.flags: {}", Words(&native.flags, native.flags.bits().into()))?;
     writeln!(out, "native.epoch: {:032x}", u128::from_be_bytes(native.epoch))?;
     writeln!(out, "native.start_lsn: {}", native.start_lsn)?;
     writeln!(out, "native.checkpoint_lsn: {}", native.checkpoint_lsn)?;
     writeln!(out, "native.sequence: {}", native.sequence)?;
     match native.journal {
-        Some(area) => writeln!(
-            out,
-            "native.journal: {}",
-            Region {
-                start: area.start.0,
-                len: area.len
-            }
-        )?,
+        Some(area) => writeln!(out, "native.journal: {}", Region { start: area.start.0, len: area.len })?,
         None => writeln!(out, "native.journal: none")?,
     }
     let [pages, clusters, blob_ids] = native.mask_crcs;
-    writeln!(
-        out,
-        "native.mask_crcs: {pages:#010x} {clusters:#010x} {blob_ids:#010x}"
-    )
+    writeln!(out, "native.mask_crcs: {pages:#010x} {clusters:#010x} {blob_ids:#010x}")
 }
 
 /// Writes the metadata of a blob.
@@ -79,23 +55,11 @@ fn dump_native_header(native: &NativeHeader, out: &mut impl Write) -> fmt::Resul
 /// Whatever `out` fails with.
 pub fn dump_blob(blob: &BlobMd, out: &mut impl Write) -> fmt::Result {
     writeln!(out, "blob: {}", blob.id)?;
-    writeln!(
-        out,
-        "invalid_flags: {}",
-        Words(&blob.flags.invalid, blob.flags.invalid.bits())
-    )?;
-    writeln!(
-        out,
-        "data_ro_flags: {}",
-        Words(&blob.flags.data_ro, blob.flags.data_ro.bits())
-    )?;
+    writeln!(out, "invalid_flags: {}", Words(&blob.flags.invalid, blob.flags.invalid.bits()))?;
+    writeln!(out, "data_ro_flags: {}", Words(&blob.flags.data_ro, blob.flags.data_ro.bits()))?;
     writeln!(out, "md_ro_flags: {:#x}", blob.flags.md_ro)?;
-    blob.xattrs
-        .iter()
-        .try_for_each(|xattr| dump_xattr("xattr", xattr, out))?;
-    blob.internal_xattrs
-        .iter()
-        .try_for_each(|xattr| dump_xattr("internal_xattr", xattr, out))?;
+    blob.xattrs.iter().try_for_each(|xattr| dump_xattr("xattr", xattr, out))?;
+    blob.internal_xattrs.iter().try_for_each(|xattr| dump_xattr("internal_xattr", xattr, out))?;
     if let Some(native) = &blob.native {
         writeln!(out, "native.dying: {}", native.dying)?;
         writeln!(out, "native.inherit_len: {}", native.inherit_len)?;
@@ -137,10 +101,7 @@ pub fn dump_extent_page(page: &ExtentPage, out: &mut impl Write) -> fmt::Result 
     writeln!(out, "extent_page.id: {}", page.id)?;
     writeln!(out, "extent_page.start: {}", page.start)?;
     writeln!(out, "extent_page.len: {}", page.clusters.len())?;
-    let each = page.clusters.iter().map(|cluster| Run {
-        cluster: *cluster,
-        length: 1,
-    });
+    let each = page.clusters.iter().map(|cluster| Run { cluster: *cluster, length: 1 });
     dump_runs(page.start.into(), each, out)
 }
 
@@ -189,8 +150,7 @@ fn dump_runs(start: u64, runs: impl Iterator<Item = Run>, out: &mut impl Write) 
     for run in runs {
         let length = u64::from(run.length);
         let joins = pending.and_then(|(_, first, count)| {
-            run.cluster
-                .filter(|cluster| u64::from(first.0) + count == u64::from(cluster.0))
+            run.cluster.filter(|cluster| u64::from(first.0) + count == u64::from(cluster.0))
         });
         match (&mut pending, joins) {
             (Some((_, _, count)), Some(_)) => *count += length,
@@ -209,12 +169,7 @@ fn dump_run(run: Option<(u64, ClusterIdx, u64)>, out: &mut impl Write) -> fmt::R
         return Ok(());
     };
     let physical = u64::from(cluster.0);
-    writeln!(
-        out,
-        "clusters: {} -> {}",
-        Span(at..at + count),
-        Span(physical..physical + count)
-    )
+    writeln!(out, "clusters: {} -> {}", Span(at..at + count), Span(physical..physical + count))
 }
 
 fn dump_xattr(key: &str, xattr: &Xattr, out: &mut impl Write) -> fmt::Result {
@@ -226,10 +181,7 @@ fn dump_xattr(key: &str, xattr: &Xattr, out: &mut impl Write) -> fmt::Result {
 }
 
 fn trim_nuls(bytes: &[u8]) -> &[u8] {
-    bytes
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(&[], |last| &bytes[..=last])
+    bytes.iter().rposition(|byte| *byte != 0).map_or(&[], |last| &bytes[..=last])
 }
 
 /// Bytes as text on one line: quoted, escaped, and the NULs at the end counted.
@@ -274,11 +226,7 @@ struct Version(u32);
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0 == crate::NATIVE_VERSION {
-            write!(f, "{:#x}", self.0)
-        } else {
-            write!(f, "{}", self.0)
-        }
+        if self.0 == crate::NATIVE_VERSION { write!(f, "{:#x}", self.0) } else { write!(f, "{}", self.0) }
     }
 }
 

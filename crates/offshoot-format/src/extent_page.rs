@@ -34,15 +34,9 @@ impl ExtentPage {
     ) -> Result<Self, Damage> {
         let page = Self::decode_as_found(at, bytes)?;
         let what = if u64::from(page.start) != ordinal.first_cluster().0 {
-            Fault::ExtentStart {
-                stored: page.start,
-                expected: ordinal.first_cluster().0,
-            }
+            Fault::ExtentStart { stored: page.start, expected: ordinal.first_cluster().0 }
         } else if page.clusters.len() != expected_len {
-            Fault::ExtentLength {
-                stored: page.clusters.len(),
-                expected: expected_len,
-            }
+            Fault::ExtentLength { stored: page.clusters.len(), expected: expected_len }
         } else {
             return Ok(page);
         };
@@ -60,20 +54,11 @@ impl ExtentPage {
         let (header, payload) = sole_descriptor(at, bytes, DescriptorKind::EXTENT_PAGE)?;
         let (start, clusters) = split_extent_page(payload).map_err(|what| Damage::in_md_page(at, what))?;
         if clusters.len() > CLUSTERS_PER_EXTENT_PAGE {
-            let what = Fault::ExtentLength {
-                stored: clusters.len(),
-                expected: CLUSTERS_PER_EXTENT_PAGE,
-            };
+            let what = Fault::ExtentLength { stored: clusters.len(), expected: CLUSTERS_PER_EXTENT_PAGE };
             return Err(Damage::in_md_page(at, what));
         }
-        let clusters = clusters
-            .iter()
-            .map(|cluster| Some(ClusterIdx(cluster.get())).filter(|c| c.0 != 0));
-        Ok(Self {
-            id: BlobId(header.id),
-            start,
-            clusters: clusters.collect(),
-        })
+        let clusters = clusters.iter().map(|cluster| Some(ClusterIdx(cluster.get())).filter(|c| c.0 != 0));
+        Ok(Self { id: BlobId(header.id), start, clusters: clusters.collect() })
     }
 
     /// Which extent page of its blob this is, `None` when it starts where none does.
@@ -81,9 +66,7 @@ impl ExtentPage {
     pub fn ordinal(&self) -> Option<ExtentOrdinal> {
         let per_page = CLUSTERS_PER_EXTENT_PAGE as u64;
         let start = u64::from(self.start);
-        start
-            .is_multiple_of(per_page)
-            .then(|| ExtentOrdinal::of(crate::BlobCluster(start)).0)
+        start.is_multiple_of(per_page).then(|| ExtentOrdinal::of(crate::BlobCluster(start)).0)
     }
 
     /// The md page.
@@ -97,18 +80,8 @@ impl ExtentPage {
         for (raw, cluster) in clusters.iter_mut().zip(&self.clusters) {
             *raw = cluster.map_or(0, |cluster| cluster.0);
         }
-        let header = MdPageHeader {
-            id: self.id.0,
-            sequence: 0,
-            next: None,
-        };
-        write_page(
-            header,
-            [Piece::ExtentPage {
-                start: self.start,
-                clusters,
-            }],
-        )
+        let header = MdPageHeader { id: self.id.0, sequence: 0, next: None };
+        write_page(header, [Piece::ExtentPage { start: self.start, clusters }])
     }
 }
 
@@ -123,11 +96,7 @@ mod tests {
     fn page(start: u32, len: usize) -> ExtentPage {
         let cluster = |slot: u32| (!slot.is_multiple_of(3)).then_some(ClusterIdx(77 + slot));
         let clusters = (0..).map(cluster).take(len).collect();
-        ExtentPage {
-            id: BlobId(0x1_0000_0004),
-            start,
-            clusters,
-        }
+        ExtentPage { id: BlobId(0x1_0000_0004), start, clusters }
     }
 
     #[test]
@@ -135,10 +104,7 @@ mod tests {
         for (start, len, ordinal) in [(0, 512, 0), (512, 1, 1), (u32::MAX - 511, 512, (1 << 23) - 1)] {
             let sample = page(start, len);
             let image = sample.encode();
-            assert_eq!(
-                ExtentPage::decode(AT, &image, ExtentOrdinal(ordinal), len),
-                Ok(sample.clone())
-            );
+            assert_eq!(ExtentPage::decode(AT, &image, ExtentOrdinal(ordinal), len), Ok(sample.clone()));
             assert_eq!(sample.ordinal(), Some(ExtentOrdinal(ordinal)));
             assert_eq!(MdPage::decode(AT, &image).map(|page| page.encode()), Ok(image));
         }
@@ -151,79 +117,26 @@ mod tests {
         let decode = |ordinal, len| {
             ExtentPage::decode(AT, &image, ExtentOrdinal(ordinal), len).map_err(|damage| damage.what)
         };
-        assert_eq!(
-            decode(2, 7),
-            Err(Fault::ExtentStart {
-                stored: 512,
-                expected: 1024
-            })
-        );
-        assert_eq!(
-            decode(1, 8),
-            Err(Fault::ExtentLength {
-                stored: 7,
-                expected: 8
-            })
-        );
+        assert_eq!(decode(2, 7), Err(Fault::ExtentStart { stored: 512, expected: 1024 }));
+        assert_eq!(decode(1, 8), Err(Fault::ExtentLength { stored: 7, expected: 8 }));
         assert_eq!(ExtentPage::decode_as_found(AT, &image), Ok(page(512, 7)));
     }
 
     #[test]
     fn refuses_other_pages() {
-        let extents = |len| Descriptor::ExtentPage {
-            start: 0,
-            clusters: vec![1; len],
-        };
+        let extents = |len| Descriptor::ExtentPage { start: 0, clusters: vec![1; len] };
         let kind = DescriptorKind::EXTENT_PAGE;
         let cases = [
-            (
-                0,
-                None,
-                vec![extents(513)],
-                Fault::ExtentLength {
-                    stored: 513,
-                    expected: 512,
-                },
-            ),
-            (
-                1,
-                None,
-                vec![extents(1)],
-                Fault::Sequence {
-                    stored: 1,
-                    expected: 0,
-                },
-            ),
-            (
-                0,
-                Some(MdPageIdx(3)),
-                vec![extents(1)],
-                Fault::Link {
-                    stored: 3,
-                    expected: u32::MAX,
-                },
-            ),
+            (0, None, vec![extents(513)], Fault::ExtentLength { stored: 513, expected: 512 }),
+            (1, None, vec![extents(1)], Fault::Sequence { stored: 1, expected: 0 }),
+            (0, Some(MdPageIdx(3)), vec![extents(1)], Fault::Link { stored: 3, expected: u32::MAX }),
             (0, None, vec![], Fault::NoDescriptor { kind }),
-            (
-                0,
-                None,
-                vec![Descriptor::Flags(Flags::default())],
-                Fault::NoDescriptor { kind },
-            ),
+            (0, None, vec![Descriptor::Flags(Flags::default())], Fault::NoDescriptor { kind }),
             (0, None, vec![extents(1), extents(1)], Fault::Misplaced { kind }),
         ];
         for (sequence, next, descriptors, what) in cases {
-            let image = MdPage {
-                id: 4,
-                sequence,
-                next,
-                descriptors,
-            }
-            .encode();
-            assert_eq!(
-                ExtentPage::decode_as_found(AT, &image),
-                Err(Damage::in_md_page(AT, what))
-            );
+            let image = MdPage { id: 4, sequence, next, descriptors }.encode();
+            assert_eq!(ExtentPage::decode_as_found(AT, &image), Err(Damage::in_md_page(AT, what)));
         }
     }
 }

@@ -96,10 +96,7 @@ impl Flags {
     /// These flags with another clear method. (SPDK only ever adds the bits, so there the two methods merge.)
     #[must_use]
     pub const fn with_clear_method(self, method: ClearMethod) -> Self {
-        Self {
-            md_ro: self.md_ro & !Self::CLEAR_METHOD | method as u64,
-            ..self
-        }
+        Self { md_ro: self.md_ro & !Self::CLEAR_METHOD | method as u64, ..self }
     }
 
     /// The bits of `md_ro` that have no name here.
@@ -126,10 +123,7 @@ mod tests {
     fn clear_methods() {
         use ClearMethod::{Default, None, Unmap, WriteZeroes};
         for (bits, method) in [(0, Default), (1, None), (2, Unmap), (3, WriteZeroes)] {
-            let flags = Flags {
-                md_ro: 0x10 | bits,
-                ..Flags::default()
-            };
+            let flags = Flags { md_ro: 0x10 | bits, ..Flags::default() };
             assert_eq!(flags.clear_method(), method);
             assert_eq!(flags.unknown_md_ro(), 0x10);
             assert_eq!(flags.with_clear_method(Unmap).md_ro, 0x12);

@@ -68,10 +68,7 @@ impl BlobId {
 
     /// The md page that holds the root of this blob: the low half of the id.
     #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the low half is what is asked for"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
     pub const fn root(self) -> MdPageIdx {
         MdPageIdx(self.0 as u32)
     }
@@ -137,15 +134,9 @@ mod tests {
     #[test]
     fn extent_ordinals_split_at_512() {
         for (cluster, ordinal, slot) in [(0, 0, 0), (511, 0, 511), (512, 1, 0), (1 << 32, 1 << 23, 0)] {
-            assert_eq!(
-                ExtentOrdinal::of(BlobCluster(cluster)),
-                (ExtentOrdinal(ordinal), slot)
-            );
+            assert_eq!(ExtentOrdinal::of(BlobCluster(cluster)), (ExtentOrdinal(ordinal), slot));
         }
-        assert_eq!(
-            ExtentOrdinal::of(BlobCluster(u64::MAX)),
-            (ExtentOrdinal(u32::MAX), 511)
-        );
+        assert_eq!(ExtentOrdinal::of(BlobCluster(u64::MAX)), (ExtentOrdinal(u32::MAX), 511));
         assert_eq!(ExtentOrdinal(3).first_cluster(), BlobCluster(1536));
     }
 

@@ -143,9 +143,7 @@ pub enum LayoutError {
 #[must_use]
 pub fn md_len_for_ratio(size_bytes: u64, cluster_size: u32, percent: u32) -> u32 {
     let clusters = size_bytes.checked_div(cluster_size.into()).unwrap_or(0);
-    u32::try_from(clusters.saturating_mul(percent.into()) / 100)
-        .unwrap_or(u32::MAX)
-        .min(NO_PAGE - 1)
+    u32::try_from(clusters.saturating_mul(percent.into()) / 100).unwrap_or(u32::MAX).min(NO_PAGE - 1)
 }
 
 impl Region {
@@ -173,13 +171,7 @@ impl Layout {
     /// Sizes that are not allowed, and metadata that does not leave room. No room for data at all is allowed, as in
     /// SPDK.
     pub fn plan(params: &LayoutParams) -> Result<Self, LayoutError> {
-        let LayoutParams {
-            size_bytes,
-            cluster_size,
-            io_unit_size,
-            md_page_size,
-            md_len,
-        } = *params;
+        let LayoutParams { size_bytes, cluster_size, io_unit_size, md_page_size, md_len } = *params;
         if !is_md_page_size(md_page_size) {
             return Err(LayoutError::MdPageSize { md_page_size });
         }
@@ -187,10 +179,7 @@ impl Layout {
             return Err(LayoutError::IoUnitSize { io_unit_size });
         }
         if !is_cluster_size(cluster_size, md_page_size) {
-            return Err(LayoutError::ClusterSize {
-                cluster_size,
-                md_page_size,
-            });
+            return Err(LayoutError::ClusterSize { cluster_size, md_page_size });
         }
         let total_clusters = count_clusters(size_bytes, cluster_size)?;
         if md_len == 0 || md_len == NO_PAGE {
@@ -199,27 +188,15 @@ impl Layout {
 
         let page_mask_len = mask_pages(md_len, md_page_size);
         let cluster_mask_len = mask_pages(total_clusters, md_page_size);
-        let used_page_mask = Region {
-            start: 1,
-            len: page_mask_len,
-        };
-        let used_cluster_mask = Region {
-            start: 1 + page_mask_len,
-            len: cluster_mask_len,
-        };
+        let used_page_mask = Region { start: 1, len: page_mask_len };
+        let used_cluster_mask = Region { start: 1 + page_mask_len, len: cluster_mask_len };
         // The cluster mask can grow to as many pages as the md page mask has.
         let headroom = cluster_mask_len.max(page_mask_len);
-        let used_blobid_mask = Region {
-            start: used_cluster_mask.start + headroom,
-            len: page_mask_len,
-        };
+        let used_blobid_mask = Region { start: used_cluster_mask.start + headroom, len: page_mask_len };
         let md_start = used_blobid_mask.start + used_blobid_mask.len;
         let needed = metadata_clusters(md_start, md_len, cluster_size, md_page_size);
         if needed > total_clusters.into() {
-            return Err(LayoutError::NoRoom {
-                needed,
-                total_clusters,
-            });
+            return Err(LayoutError::NoRoom { needed, total_clusters });
         }
         Ok(Self {
             cluster_size,
@@ -241,10 +218,7 @@ impl Layout {
     /// A smaller size, and a cluster mask that does not fit where it stands.
     pub fn grown(&self, size_bytes: u64) -> Result<Self, LayoutError> {
         if size_bytes < self.size_bytes {
-            return Err(LayoutError::Shrinks {
-                size_bytes,
-                present_bytes: self.size_bytes,
-            });
+            return Err(LayoutError::Shrinks { size_bytes, present_bytes: self.size_bytes });
         }
         let total_clusters = count_clusters(size_bytes, self.cluster_size)?;
         // What a store has is never taken away, even if it is more than it needs.
@@ -253,16 +227,8 @@ impl Layout {
         if needed > room {
             return Err(LayoutError::MaskRoom { needed, room });
         }
-        let used_cluster_mask = Region {
-            len: needed,
-            ..self.used_cluster_mask
-        };
-        Ok(Self {
-            size_bytes,
-            total_clusters,
-            used_cluster_mask,
-            ..self.clone()
-        })
+        let used_cluster_mask = Region { len: needed, ..self.used_cluster_mask };
+        Ok(Self { size_bytes, total_clusters, used_cluster_mask, ..self.clone() })
     }
 
     /// Checks what a super block says. `total_clusters` is computed, so it is not in question.
@@ -276,51 +242,26 @@ impl Layout {
             let area = Area::Mask(kind);
             let needed = mask_pages(self.mask_bits(kind), self.md_page_size);
             if region.len < needed {
-                return Err(Fault::AreaShort {
-                    area,
-                    len: region.len,
-                    needed,
-                });
+                return Err(Fault::AreaShort { area, len: region.len, needed });
             }
             let (start, len) = (region.start.into(), region.len.into());
             let end = self.md_start.into();
             if start < 1 || region.end() > end {
-                return Err(Fault::AreaOutside {
-                    area,
-                    start,
-                    len,
-                    first: 1,
-                    end,
-                });
+                return Err(Fault::AreaOutside { area, start, len, first: 1, end });
             }
-            let other = masks
-                .into_iter()
-                .find(|(other, at)| *other < kind && region.overlaps(*at));
+            let other = masks.into_iter().find(|(other, at)| *other < kind && region.overlaps(*at));
             if let Some((other, _)) = other {
-                return Err(Fault::Overlap {
-                    area,
-                    other: Area::Mask(other),
-                });
+                return Err(Fault::Overlap { area, other: Area::Mask(other) });
             }
         }
         if self.md_len == 0 {
-            return Err(Fault::AreaShort {
-                area: Area::MdPages,
-                len: 0,
-                needed: 1,
-            });
+            return Err(Fault::AreaShort { area: Area::MdPages, len: 0, needed: 1 });
         }
         let metadata = metadata_clusters(self.md_start, self.md_len, self.cluster_size, self.md_page_size);
         if metadata > self.total_clusters.into() {
             let (start, len) = (self.md_start.into(), self.md_len.into());
             let end = self.cluster_offset(ClusterIdx(self.total_clusters)) / u64::from(self.md_page_size);
-            return Err(Fault::AreaOutside {
-                area: Area::MdPages,
-                start,
-                len,
-                first: 1,
-                end,
-            });
+            return Err(Fault::AreaOutside { area: Area::MdPages, start, len, first: 1, end });
         }
         Ok(())
     }
@@ -409,11 +350,7 @@ impl Layout {
     pub fn cluster_mask_room(&self) -> u32 {
         let start = self.used_cluster_mask.start;
         let followers = [self.used_page_mask, self.used_blobid_mask].map(|region| region.start);
-        let end = followers
-            .into_iter()
-            .filter(|follower| *follower > start)
-            .min()
-            .unwrap_or(self.md_start);
+        let end = followers.into_iter().filter(|follower| *follower > start).min().unwrap_or(self.md_start);
         end - start
     }
 
@@ -444,15 +381,9 @@ pub(crate) fn is_cluster_size(bytes: u32, md_page_size: u32) -> bool {
 fn count_clusters(size_bytes: u64, cluster_size: u32) -> Result<u32, LayoutError> {
     let clusters = size_bytes / u64::from(cluster_size);
     match u32::try_from(clusters) {
-        Ok(0) => Err(LayoutError::TooSmall {
-            size_bytes,
-            cluster_size,
-        }),
+        Ok(0) => Err(LayoutError::TooSmall { size_bytes, cluster_size }),
         Ok(count) if count < u32::MAX => Ok(count),
-        _ => Err(LayoutError::TooManyClusters {
-            clusters,
-            cluster_size,
-        }),
+        _ => Err(LayoutError::TooManyClusters { clusters, cluster_size }),
     }
 }
 
@@ -465,12 +396,7 @@ fn mask_pages(bits: u32, md_page_size: u32) -> u32 {
 }
 
 fn metadata_clusters(md_start: u32, md_len: u32, cluster_size: u32, md_page_size: u32) -> u64 {
-    Region {
-        start: md_start,
-        len: md_len,
-    }
-    .end()
-    .div_ceil((cluster_size / md_page_size).into())
+    Region { start: md_start, len: md_len }.end().div_ceil((cluster_size / md_page_size).into())
 }
 
 #[cfg(test)]

@@ -59,23 +59,13 @@ impl StoreIdentity {
     /// As SPDK: no UUID or name, a UUID that is not 36 characters and a NUL, a name of more than 64 bytes.
     pub fn of(super_blob: &BlobMd) -> Result<Self, Damage> {
         let identity = || {
-            let value = super_blob
-                .xattr(XATTR_UUID)
-                .ok_or(Fault::XattrMissing { name: UUID })?;
+            let value = super_blob.xattr(XATTR_UUID).ok_or(Fault::XattrMissing { name: UUID })?;
             if value.len() != UUID_VALUE_BYTES {
                 let (min, max) = (UUID_VALUE_BYTES, UUID_VALUE_BYTES);
-                return Err(Fault::XattrSize {
-                    name: UUID,
-                    length: value.len(),
-                    min,
-                    max,
-                });
+                return Err(Fault::XattrSize { name: UUID, length: value.len(), min, max });
             }
             let uuid = parse_uuid(value).ok_or(Fault::UuidText { name: UUID })?;
-            Ok(Self {
-                uuid,
-                name: name_of(super_blob)?,
-            })
+            Ok(Self { uuid, name: name_of(super_blob)? })
         };
         identity().map_err(|what| Damage::in_md_page(super_blob.id.root(), what))
     }
@@ -83,10 +73,7 @@ impl StoreIdentity {
     /// The xattrs of a new super blob, in SPDK's order.
     #[must_use]
     pub fn xattrs(&self) -> [Xattr; 2] {
-        [
-            Xattr::new(XATTR_UUID, uuid_value(self.uuid)),
-            Xattr::new(XATTR_NAME, name_value(&self.name)),
-        ]
+        [Xattr::new(XATTR_UUID, uuid_value(self.uuid)), Xattr::new(XATTR_NAME, name_value(&self.name))]
     }
 }
 
@@ -97,10 +84,7 @@ impl LvolIdentity {
     /// No name, or one of more than 64 bytes. (SPDK then refuses the whole store.)
     pub fn of(blob: &BlobMd) -> Result<Self, Damage> {
         let name = name_of(blob).map_err(|what| Damage::in_md_page(blob.id.root(), what))?;
-        Ok(Self {
-            name,
-            uuid: blob.xattr(XATTR_UUID).and_then(parse_uuid),
-        })
+        Ok(Self { name, uuid: blob.xattr(XATTR_UUID).and_then(parse_uuid) })
     }
 
     /// The xattrs of a new lvol, in SPDK's order: it stores a whole name buffer, and only with a rename
@@ -110,9 +94,7 @@ impl LvolIdentity {
         let mut name = name_value(&self.name);
         name.resize(LVOL_NAME_BYTES_MAX.max(name.len()), 0);
         let uuid = self.uuid.map(|uuid| Xattr::new(XATTR_UUID, uuid_value(uuid)));
-        core::iter::once(Xattr::new(XATTR_NAME, name))
-            .chain(uuid)
-            .collect()
+        core::iter::once(Xattr::new(XATTR_NAME, name)).chain(uuid).collect()
     }
 }
 
@@ -168,12 +150,7 @@ pub fn parse_blob_id(value: &[u8]) -> Option<BlobId> {
 fn name_of(blob: &BlobMd) -> Result<Vec<u8>, Fault> {
     let value = blob.xattr(XATTR_NAME).ok_or(Fault::XattrMissing { name: NAME })?;
     let (length, max) = (value.len(), LVOL_NAME_BYTES_MAX);
-    parse_name(value).map(<[u8]>::to_vec).ok_or(Fault::XattrSize {
-        name: NAME,
-        length,
-        min: 0,
-        max,
-    })
+    parse_name(value).map(<[u8]>::to_vec).ok_or(Fault::XattrSize { name: NAME, length, min: 0, max })
 }
 
 #[cfg(test)]
@@ -202,12 +179,7 @@ mod tests {
         assert_eq!(uuid_value(uuid), TEXT);
         assert_eq!(parse_uuid(&TEXT.to_ascii_uppercase()), Some(uuid));
         let without_nul = [&TEXT[..36], b"x"].concat();
-        let cases: [&[u8]; 4] = [
-            b"",
-            &TEXT[..36],
-            &without_nul,
-            b"11111111222243338444555555555555\0",
-        ];
+        let cases: [&[u8]; 4] = [b"", &TEXT[..36], &without_nul, b"11111111222243338444555555555555\0"];
         for value in cases {
             assert_eq!(parse_uuid(value), None);
         }
@@ -231,27 +203,15 @@ mod tests {
     #[test]
     fn identities_round_trip() {
         let uuid = parse_uuid(TEXT).unwrap();
-        let store = StoreIdentity {
-            uuid,
-            name: b"lvs".to_vec(),
-        };
+        let store = StoreIdentity { uuid, name: b"lvs".to_vec() };
         let [first, second] = store.xattrs();
-        assert_eq!(
-            (first.value.len(), second.value.as_slice()),
-            (37, b"lvs\0".as_slice())
-        );
+        assert_eq!((first.value.len(), second.value.as_slice()), (37, b"lvs\0".as_slice()));
         assert_eq!(StoreIdentity::of(&blob(vec![first, second])), Ok(store));
 
         for uuid in [Some(uuid), None] {
-            let lvol = LvolIdentity {
-                name: b"vm".to_vec(),
-                uuid,
-            };
+            let lvol = LvolIdentity { name: b"vm".to_vec(), uuid };
             let xattrs = lvol.xattrs();
-            assert_eq!(
-                (xattrs[0].name.as_slice(), xattrs[0].value.len()),
-                (XATTR_NAME, 64)
-            );
+            assert_eq!((xattrs[0].name.as_slice(), xattrs[0].value.len()), (XATTR_NAME, 64));
             assert_eq!(LvolIdentity::of(&blob(xattrs)), Ok(lvol));
         }
     }
@@ -260,28 +220,17 @@ mod tests {
     fn refuses_identities() {
         let name = || Xattr::new(XATTR_NAME, *b"lvs\0");
         let uuid = |value: &[u8]| Xattr::new(XATTR_UUID, value);
-        let size = |name, length, min, max| Fault::XattrSize {
-            name,
-            length,
-            min,
-            max,
-        };
+        let size = |name, length, min, max| Fault::XattrSize { name, length, min, max };
         let cases = [
             (vec![], Fault::XattrMissing { name: "uuid" }),
             (vec![uuid(TEXT)], Fault::XattrMissing { name: "name" }),
             (vec![uuid(&TEXT[..36]), name()], size("uuid", 36, 37, 37)),
             (vec![uuid(&[0; 37]), name()], Fault::UuidText { name: "uuid" }),
-            (
-                vec![uuid(TEXT), Xattr::new(XATTR_NAME, [1; 65])],
-                size("name", 65, 0, 64),
-            ),
+            (vec![uuid(TEXT), Xattr::new(XATTR_NAME, [1; 65])], size("name", 65, 0, 64)),
         ];
         for (xattrs, what) in cases {
             let at = crate::MdPageIdx(7);
-            assert_eq!(
-                StoreIdentity::of(&blob(xattrs)),
-                Err(Damage::in_md_page(at, what))
-            );
+            assert_eq!(StoreIdentity::of(&blob(xattrs)), Err(Damage::in_md_page(at, what)));
         }
         let nameless = LvolIdentity::of(&blob(vec![uuid(TEXT)])).map_err(|damage| damage.what);
         assert_eq!(nameless, Err(Fault::XattrMissing { name: "name" }));
@@ -289,10 +238,7 @@ mod tests {
 
     #[test]
     fn blob_ids() {
-        assert_eq!(
-            parse_blob_id(&blob_id_value(BlobId(0x1_0000_002a))),
-            Some(BlobId(0x1_0000_002a))
-        );
+        assert_eq!(parse_blob_id(&blob_id_value(BlobId(0x1_0000_002a))), Some(BlobId(0x1_0000_002a)));
         assert_eq!(parse_blob_id(&[0; 7]), None);
     }
 }

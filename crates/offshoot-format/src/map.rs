@@ -73,9 +73,7 @@ impl MapMd {
         match self {
             Self::Rle(runs) => {
                 let hole = runs.iter().position(|run| run.cluster.is_none())?;
-                Some(BlobCluster(
-                    runs[..hole].iter().map(|run| u64::from(run.length)).sum(),
-                ))
+                Some(BlobCluster(runs[..hole].iter().map(|run| u64::from(run.length)).sum()))
             }
             Self::Table { pages, .. } => {
                 let hole = pages.iter().position(Option::is_none)?;
@@ -103,10 +101,7 @@ impl TableEntry {
         for page in pages {
             match entries.last_mut() {
                 Some(last) if page.is_none() && last.page.is_none() => last.count += 1,
-                _ => entries.push(Self {
-                    page: *page,
-                    count: 1,
-                }),
+                _ => entries.push(Self { page: *page, count: 1 }),
             }
         }
         entries
@@ -128,10 +123,7 @@ impl MapParts {
     pub(crate) fn add_table(&mut self, num_clusters: u64, entries: Vec<TableEntry>) -> Result<(), Fault> {
         let (expected, all) = self.table.get_or_insert_with(|| (num_clusters, Vec::new()));
         if num_clusters != *expected {
-            return Err(Fault::TableSize {
-                stored: num_clusters,
-                expected: *expected,
-            });
+            return Err(Fault::TableSize { stored: num_clusters, expected: *expected });
         }
         all.extend(entries);
         Ok(())
@@ -141,17 +133,13 @@ impl MapParts {
         let map = match (self.runs, self.table) {
             (Some(_), Some(_)) => return Err(Fault::MixedMaps),
             (runs, None) => MapMd::Rle(runs.unwrap_or_default()),
-            (None, Some((num_clusters, entries))) => MapMd::Table {
-                num_clusters,
-                pages: expand(num_clusters, &entries)?,
-            },
+            (None, Some((num_clusters, entries))) => {
+                MapMd::Table { num_clusters, pages: expand(num_clusters, &entries)? }
+            }
         };
         let clusters = map.num_clusters();
         if clusters > BLOB_CLUSTERS_MAX {
-            return Err(Fault::MapSize {
-                clusters,
-                max: BLOB_CLUSTERS_MAX,
-            });
+            return Err(Fault::MapSize { clusters, max: BLOB_CLUSTERS_MAX });
         }
         Ok(map)
     }
@@ -160,10 +148,7 @@ impl MapParts {
 /// One element for each extent page. The size is checked first, since a few bytes can ask for any amount of memory.
 fn expand(num_clusters: u64, entries: &[TableEntry]) -> Result<Vec<Option<MdPageIdx>>, Fault> {
     if num_clusters > BLOB_CLUSTERS_MAX {
-        return Err(Fault::MapSize {
-            clusters: num_clusters,
-            max: BLOB_CLUSTERS_MAX,
-        });
+        return Err(Fault::MapSize { clusters: num_clusters, max: BLOB_CLUSTERS_MAX });
     }
     let expected = MapMd::extent_page_count(num_clusters);
     let stored = entries.iter().map(|entry| u64::from(entry.count)).sum();
@@ -183,17 +168,11 @@ mod tests {
     use alloc::vec;
 
     fn run(cluster: u32, length: u32) -> Run {
-        Run {
-            cluster: (cluster != 0).then_some(ClusterIdx(cluster)),
-            length,
-        }
+        Run { cluster: (cluster != 0).then_some(ClusterIdx(cluster)), length }
     }
 
     fn entry(page: u32, count: u32) -> TableEntry {
-        TableEntry {
-            page: (page != 0).then_some(MdPageIdx(page)),
-            count,
-        }
+        TableEntry { page: (page != 0).then_some(MdPageIdx(page)), count }
     }
 
     #[test]
@@ -210,10 +189,7 @@ mod tests {
     fn tables_fold_and_expand() {
         let pages = [0, 0, 7, 8, 0, 9].map(|p| (p != 0).then_some(MdPageIdx(p)));
         let entries = TableEntry::fold(&pages);
-        assert_eq!(
-            entries,
-            [entry(0, 2), entry(7, 1), entry(8, 1), entry(0, 1), entry(9, 1)]
-        );
+        assert_eq!(entries, [entry(0, 2), entry(7, 1), entry(8, 1), entry(0, 1), entry(9, 1)]);
         assert_eq!(expand(5 * 512 + 1, &entries).as_deref(), Ok(&pages[..]));
     }
 
@@ -221,40 +197,14 @@ mod tests {
     fn refuses() {
         let table = |num_clusters, entries: &[TableEntry]| {
             let mut parts = MapParts::default();
-            parts
-                .add_table(num_clusters, entries.to_vec())
-                .and_then(|()| parts.finish())
+            parts.add_table(num_clusters, entries.to_vec()).and_then(|()| parts.finish())
         };
         let max = BLOB_CLUSTERS_MAX;
         let cases = [
-            (
-                table(512, &[entry(0, 2)]),
-                Fault::TableCover {
-                    stored: 2,
-                    expected: 1,
-                },
-            ),
-            (
-                table(513, &[entry(3, 1)]),
-                Fault::TableCover {
-                    stored: 1,
-                    expected: 2,
-                },
-            ),
-            (
-                table(max + 1, &[]),
-                Fault::MapSize {
-                    clusters: max + 1,
-                    max,
-                },
-            ),
-            (
-                table(u64::MAX, &[entry(0, u32::MAX)]),
-                Fault::MapSize {
-                    clusters: u64::MAX,
-                    max,
-                },
-            ),
+            (table(512, &[entry(0, 2)]), Fault::TableCover { stored: 2, expected: 1 }),
+            (table(513, &[entry(3, 1)]), Fault::TableCover { stored: 1, expected: 2 }),
+            (table(max + 1, &[]), Fault::MapSize { clusters: max + 1, max }),
+            (table(u64::MAX, &[entry(0, u32::MAX)]), Fault::MapSize { clusters: u64::MAX, max }),
         ];
         for (result, fault) in cases {
             assert_eq!(result, Err(fault));
@@ -262,23 +212,11 @@ mod tests {
 
         let mut parts = MapParts::default();
         parts.add_runs(vec![run(1, u32::MAX), run(0, 2)]);
-        assert_eq!(
-            parts.finish(),
-            Err(Fault::MapSize {
-                clusters: max + 1,
-                max
-            })
-        );
+        assert_eq!(parts.finish(), Err(Fault::MapSize { clusters: max + 1, max }));
 
         let mut parts = MapParts::default();
         parts.add_table(0, vec![]).unwrap();
-        assert_eq!(
-            parts.add_table(1, vec![]),
-            Err(Fault::TableSize {
-                stored: 1,
-                expected: 0
-            })
-        );
+        assert_eq!(parts.add_table(1, vec![]), Err(Fault::TableSize { stored: 1, expected: 0 }));
         parts.add_runs(vec![]);
         assert_eq!(parts.finish(), Err(Fault::MixedMaps));
     }

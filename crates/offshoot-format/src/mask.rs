@@ -49,26 +49,16 @@ impl fmt::Display for MaskKind {
 /// # Errors
 /// A wrong type, a wrong length, or a region too short for `bits`.
 pub fn decode_mask(kind: MaskKind, region: &[u8], bits: usize) -> Result<Bitmap, Damage> {
-    let damaged = |what| Damage {
-        at: Place::Mask(kind),
-        what,
-    };
+    let damaged = |what| Damage { at: Place::Mask(kind), what };
     let needed = MASK_HEADER_BYTES + bits.div_ceil(8);
-    let (Some((header, mask)), true) = (
-        region.split_first_chunk::<MASK_HEADER_BYTES>(),
-        region.len() >= needed,
-    ) else {
-        return Err(damaged(Fault::Short {
-            len: region.len(),
-            needed,
-        }));
+    let (Some((header, mask)), true) =
+        (region.split_first_chunk::<MASK_HEADER_BYTES>(), region.len() >= needed)
+    else {
+        return Err(damaged(Fault::Short { len: region.len(), needed }));
     };
     let [stored, length @ ..] = *header;
     if stored != kind.to_disk() {
-        return Err(damaged(Fault::MaskType {
-            stored,
-            expected: kind.to_disk(),
-        }));
+        return Err(damaged(Fault::MaskType { stored, expected: kind.to_disk() }));
     }
     let length = u32::from_le_bytes(length);
     let fits = match kind {
@@ -76,10 +66,7 @@ pub fn decode_mask(kind: MaskKind, region: &[u8], bits: usize) -> Result<Bitmap,
         MaskKind::MdPages | MaskKind::BlobIds => u64::from(length) == bits as u64,
     };
     if !fits {
-        return Err(damaged(Fault::MaskLength {
-            stored: length,
-            expected: bits as u64,
-        }));
+        return Err(damaged(Fault::MaskLength { stored: length, expected: bits as u64 }));
     }
     Ok(Bitmap::from_bytes(mask, bits))
 }
@@ -91,9 +78,7 @@ pub fn decode_mask(kind: MaskKind, region: &[u8], bits: usize) -> Result<Bitmap,
 /// neither.
 #[must_use]
 pub fn encode_mask(kind: MaskKind, bitmap: &Bitmap, region_bytes: usize) -> Vec<u8> {
-    let Ok(length) = u32::try_from(bitmap.len()) else {
-        panic!("a mask of {} bits", bitmap.len())
-    };
+    let Ok(length) = u32::try_from(bitmap.len()) else { panic!("a mask of {} bits", bitmap.len()) };
     let bits = bitmap.to_bytes();
     let mut region = vec![0; region_bytes];
     region[0] = kind.to_disk();
@@ -130,21 +115,11 @@ mod tests {
     #[test]
     fn only_a_cluster_mask_may_be_longer() {
         let mask = bitmap(77, &[0, 70]);
-        let truncated = decode_mask(
-            MaskKind::Clusters,
-            &encode_mask(MaskKind::Clusters, &mask, 64),
-            33,
-        );
+        let truncated = decode_mask(MaskKind::Clusters, &encode_mask(MaskKind::Clusters, &mask, 64), 33);
         assert_eq!(truncated, Ok(bitmap(33, &[0])));
         for kind in [MaskKind::MdPages, MaskKind::BlobIds] {
             let what = decode_mask(kind, &encode_mask(kind, &mask, 64), 33).map_err(|damage| damage.what);
-            assert_eq!(
-                what,
-                Err(Fault::MaskLength {
-                    stored: 77,
-                    expected: 33
-                })
-            );
+            assert_eq!(what, Err(Fault::MaskLength { stored: 77, expected: 33 }));
         }
     }
 
@@ -152,40 +127,13 @@ mod tests {
     fn refuses() {
         let region = encode_mask(MaskKind::Clusters, &bitmap(77, &[]), 64);
         let cases: [(MaskKind, &[u8], usize, Fault); 4] = [
-            (
-                MaskKind::MdPages,
-                &region,
-                77,
-                Fault::MaskType {
-                    stored: 1,
-                    expected: 0,
-                },
-            ),
-            (
-                MaskKind::Clusters,
-                &region,
-                78,
-                Fault::MaskLength {
-                    stored: 77,
-                    expected: 78,
-                },
-            ),
-            (
-                MaskKind::Clusters,
-                &region[..14],
-                77,
-                Fault::Short { len: 14, needed: 15 },
-            ),
+            (MaskKind::MdPages, &region, 77, Fault::MaskType { stored: 1, expected: 0 }),
+            (MaskKind::Clusters, &region, 78, Fault::MaskLength { stored: 77, expected: 78 }),
+            (MaskKind::Clusters, &region[..14], 77, Fault::Short { len: 14, needed: 15 }),
             (MaskKind::Clusters, &[], 0, Fault::Short { len: 0, needed: 5 }),
         ];
         for (kind, region, bits, what) in cases {
-            assert_eq!(
-                decode_mask(kind, region, bits),
-                Err(Damage {
-                    at: Place::Mask(kind),
-                    what
-                })
-            );
+            assert_eq!(decode_mask(kind, region, bits), Err(Damage { at: Place::Mask(kind), what }));
         }
     }
 }

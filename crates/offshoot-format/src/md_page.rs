@@ -72,12 +72,7 @@ impl MdPage {
             let descriptors = RawDescriptors::new(&raw.descriptors)
                 .map(|descriptor| descriptor.and_then(|(kind, payload)| Descriptor::decode(kind, payload)))
                 .collect::<Result<_, _>>()?;
-            Ok(Self {
-                id,
-                sequence,
-                next,
-                descriptors,
-            })
+            Ok(Self { id, sequence, next, descriptors })
         };
         decode().map_err(|what| Damage::in_md_page(at, what))
     }
@@ -89,11 +84,7 @@ impl MdPage {
     /// md page 0).
     #[must_use]
     pub fn encode(&self) -> PageImage {
-        let header = MdPageHeader {
-            id: self.id,
-            sequence: self.sequence,
-            next: self.next,
-        };
+        let header = MdPageHeader { id: self.id, sequence: self.sequence, next: self.next };
         write_page(header, self.descriptors.iter().map(Descriptor::as_piece))
     }
 }
@@ -104,9 +95,7 @@ impl MdPageHeader {
     /// # Errors
     /// Too few bytes or a bad checksum.
     pub fn decode(at: MdPageIdx, bytes: &[u8]) -> Result<Self, Damage> {
-        checked(bytes)
-            .map(RawMdPage::header)
-            .map_err(|what| Damage::in_md_page(at, what))
+        checked(bytes).map(RawMdPage::header).map_err(|what| Damage::in_md_page(at, what))
     }
 }
 
@@ -120,16 +109,10 @@ pub(crate) fn sole_descriptor(
         let raw = checked(bytes)?;
         let header = raw.header();
         if header.sequence != 0 {
-            return Err(Fault::Sequence {
-                stored: header.sequence,
-                expected: 0,
-            });
+            return Err(Fault::Sequence { stored: header.sequence, expected: 0 });
         }
         if header.next.is_some() {
-            return Err(Fault::Link {
-                stored: raw.next.get(),
-                expected: MdPageIdx::to_link(None),
-            });
+            return Err(Fault::Link { stored: raw.next.get(), expected: MdPageIdx::to_link(None) });
         }
         let mut descriptors = RawDescriptors::new(&raw.descriptors);
         let payload = match descriptors.next().transpose()? {
@@ -176,12 +159,7 @@ mod tests {
     const AT: MdPageIdx = MdPageIdx(12);
 
     fn page(descriptors: Vec<Descriptor>) -> MdPage {
-        MdPage {
-            id: 0x1_0000_000c,
-            sequence: 0,
-            next: None,
-            descriptors,
-        }
+        MdPage { id: 0x1_0000_000c, sequence: 0, next: None, descriptors }
     }
 
     /// Decodes a page whose descriptor area starts with `area`.
@@ -189,9 +167,7 @@ mod tests {
         let mut image = page(vec![]).encode();
         image[DESCRIPTORS_OFFSET..][..area.len()].copy_from_slice(area);
         seal_page(&mut image);
-        MdPage::decode(AT, &image)
-            .map(|page| page.descriptors)
-            .map_err(|damage| damage.what)
+        MdPage::decode(AT, &image).map(|page| page.descriptors).map_err(|damage| damage.what)
     }
 
     fn descriptor(kind: u8, payload: &[u8]) -> Vec<u8> {
@@ -205,30 +181,17 @@ mod tests {
             sequence: 3,
             next: Some(MdPageIdx(99)),
             ..page(vec![
-                Descriptor::Flags(Flags {
-                    md_ro: 2,
-                    ..Flags::default()
-                }),
+                Descriptor::Flags(Flags { md_ro: 2, ..Flags::default() }),
                 Descriptor::Xattr(Xattr::new(*b"name", *b"x\0")),
                 Descriptor::XattrInternal(Xattr::new([], [])),
-                Descriptor::ExtentRle(vec![Run {
-                    cluster: None,
-                    length: 3,
-                }]),
-                Descriptor::Unknown {
-                    kind: 0x77,
-                    payload: vec![1, 2, 3],
-                },
+                Descriptor::ExtentRle(vec![Run { cluster: None, length: 3 }]),
+                Descriptor::Unknown { kind: 0x77, payload: vec![1, 2, 3] },
             ])
         };
         let image = sample.encode();
         assert_eq!(MdPage::decode(AT, &image), Ok(sample));
         assert_eq!(image[0xff8..0xffc], 99_u32.to_le_bytes());
-        let header = MdPageHeader {
-            id: 0x1_0000_000c,
-            sequence: 3,
-            next: Some(MdPageIdx(99)),
-        };
+        let header = MdPageHeader { id: 0x1_0000_000c, sequence: 3, next: Some(MdPageIdx(99)) };
         assert_eq!(MdPageHeader::decode(AT, &image), Ok(header));
     }
 
@@ -241,10 +204,7 @@ mod tests {
 
     #[test]
     fn stops_at_the_end_and_skips_padding() {
-        let unknown = |byte| Descriptor::Unknown {
-            kind: 0x90,
-            payload: vec![byte],
-        };
+        let unknown = |byte| Descriptor::Unknown { kind: 0x90, payload: vec![byte] };
         let one = descriptor(0x90, &[1]);
         let two = descriptor(0x90, &[2]);
         let padding = descriptor(0, &[9; 5]);
@@ -275,30 +235,12 @@ mod tests {
             (4, &[9, 0, 0, 0], xattr(4, 9, 0)),
             (1, &[], length(rle, 0)),
             (1, &[0; 7], length(rle, 7)),
-            (
-                1,
-                &[1, 0, 0, 0, 0, 0, 0, 0],
-                Fault::Run {
-                    cluster: 1,
-                    length: 0,
-                },
-            ),
-            (
-                1,
-                &[0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0],
-                Fault::Run {
-                    cluster: u32::MAX,
-                    length: 1,
-                },
-            ),
+            (1, &[1, 0, 0, 0, 0, 0, 0, 0], Fault::Run { cluster: 1, length: 0 }),
+            (1, &[0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0], Fault::Run { cluster: u32::MAX, length: 1 }),
             (5, &[0; 7], length(table, 7)),
             (5, &[0; 12], length(table, 12)),
             (5, &[0; 16], Fault::TableEntry { page: 0, count: 0 }),
-            (
-                5,
-                &[0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0, 0],
-                Fault::TableEntry { page: 5, count: 2 },
-            ),
+            (5, &[0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0, 0], Fault::TableEntry { page: 5, count: 2 }),
             (6, &[], length(DescriptorKind::EXTENT_PAGE, 0)),
             (6, &[0; 6], length(DescriptorKind::EXTENT_PAGE, 6)),
         ];
@@ -312,12 +254,7 @@ mod tests {
         let kind = DescriptorKind(0x90);
         for (length, fits) in [(4067, true), (4068, false), (u32::MAX, false)] {
             let header = [[0x90].as_slice(), &length.to_le_bytes()].concat();
-            let overrun = Fault::DescriptorOverrun {
-                kind,
-                offset: 0,
-                length,
-                room: 4067,
-            };
+            let overrun = Fault::DescriptorOverrun { kind, offset: 0, length, room: 4067 };
             let expected = if fits { Ok(1) } else { Err(overrun) };
             assert_eq!(decode_area(&header).map(|all| all.len()), expected);
         }
@@ -326,10 +263,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "mid > len")]
     fn does_not_write_more_than_a_page() {
-        let _ = page(vec![Descriptor::Unknown {
-            kind: 0x90,
-            payload: vec![0; 4068],
-        }])
-        .encode();
+        let _ = page(vec![Descriptor::Unknown { kind: 0x90, payload: vec![0; 4068] }]).encode();
     }
 }

@@ -18,28 +18,11 @@ pub(crate) enum Piece<'a> {
     Xattr(&'a Xattr),
     XattrInternal(&'a Xattr),
     Runs(&'a [Run]),
-    Table {
-        num_clusters: u64,
-        entries: &'a [TableEntry],
-    },
-    ExtentPage {
-        start: u32,
-        clusters: &'a [u32],
-    },
-    NativeBlob {
-        dying: bool,
-        inherit_len: u64,
-        layer_pages: &'a [(ExtentOrdinal, MdPageIdx)],
-    },
-    Layers {
-        ordinal: ExtentOrdinal,
-        states_bytes: u16,
-        records: &'a [LayerRecord],
-    },
-    Unknown {
-        kind: u8,
-        payload: &'a [u8],
-    },
+    Table { num_clusters: u64, entries: &'a [TableEntry] },
+    ExtentPage { start: u32, clusters: &'a [u32] },
+    NativeBlob { dying: bool, inherit_len: u64, layer_pages: &'a [(ExtentOrdinal, MdPageIdx)] },
+    Layers { ordinal: ExtentOrdinal, states_bytes: u16, records: &'a [LayerRecord] },
+    Unknown { kind: u8, payload: &'a [u8] },
 }
 
 /// An md page with these descriptors, one after the other, zeros behind them, and its checksum.
@@ -49,9 +32,7 @@ pub(crate) enum Piece<'a> {
 pub(crate) fn write_page<'a>(header: MdPageHeader, pieces: impl IntoIterator<Item = Piece<'a>>) -> PageImage {
     let mut page = [0; MD_STRUCT_BYTES];
     write_header(&mut page, header);
-    let mut fill = Fill {
-        area: &mut page[DESCRIPTORS_OFFSET..][..DESCRIPTORS_BYTES],
-    };
+    let mut fill = Fill { area: &mut page[DESCRIPTORS_OFFSET..][..DESCRIPTORS_BYTES] };
     for piece in pieces {
         fill.piece(piece);
     }
@@ -88,11 +69,9 @@ impl<'a> Piece<'a> {
                 Self::NativeBlob { layer_pages, .. } => {
                     NATIVE_BLOB_HEADER_BYTES + layer_pages.len() * NativeBlob::ENTRY_BYTES
                 }
-                Self::Layers {
-                    states_bytes,
-                    records,
-                    ..
-                } => layers_payload_bytes(states_bytes, records.len()),
+                Self::Layers { states_bytes, records, .. } => {
+                    layers_payload_bytes(states_bytes, records.len())
+                }
                 Self::Unknown { payload, .. } => payload.len(),
             }
     }
@@ -109,30 +88,16 @@ impl<'a> Piece<'a> {
                 let (head, rest) = split_list(runs, room, HEADER_BYTES, size_of::<RawRun>())?;
                 Some((Self::Runs(head), Some(Self::Runs(rest))))
             }
-            Self::Table {
-                num_clusters,
-                entries,
-            } => {
+            Self::Table { num_clusters, entries } => {
                 let fixed = HEADER_BYTES + size_of::<u64>();
                 let (head, rest) = split_list(entries, room, fixed, size_of::<RawTableEntry>())?;
-                let part = |entries| Self::Table {
-                    num_clusters,
-                    entries,
-                };
+                let part = |entries| Self::Table { num_clusters, entries };
                 Some((part(head), Some(part(rest))))
             }
-            Self::NativeBlob {
-                dying,
-                inherit_len,
-                layer_pages,
-            } => {
+            Self::NativeBlob { dying, inherit_len, layer_pages } => {
                 let fixed = HEADER_BYTES + NATIVE_BLOB_HEADER_BYTES;
                 let (head, rest) = split_list(layer_pages, room, fixed, NativeBlob::ENTRY_BYTES)?;
-                let part = |layer_pages| Self::NativeBlob {
-                    dying,
-                    inherit_len,
-                    layer_pages,
-                };
+                let part = |layer_pages| Self::NativeBlob { dying, inherit_len, layer_pages };
                 Some((part(head), Some(part(rest))))
             }
             _ => None,
@@ -142,11 +107,7 @@ impl<'a> Piece<'a> {
 
 fn split_list<T>(list: &[T], room: usize, fixed: usize, each: usize) -> Option<(&[T], &[T])> {
     let fits = room.checked_sub(fixed)? / each;
-    if fits == 0 {
-        None
-    } else {
-        list.split_at_checked(fits)
-    }
+    if fits == 0 { None } else { list.split_at_checked(fits) }
 }
 
 impl Descriptor {
@@ -156,17 +117,10 @@ impl Descriptor {
             Self::Xattr(xattr) => Piece::Xattr(xattr),
             Self::XattrInternal(xattr) => Piece::XattrInternal(xattr),
             Self::ExtentRle(runs) => Piece::Runs(runs),
-            Self::ExtentTable {
-                num_clusters,
-                entries,
-            } => Piece::Table {
-                num_clusters: *num_clusters,
-                entries,
-            },
-            Self::ExtentPage { start, clusters } => Piece::ExtentPage {
-                start: *start,
-                clusters,
-            },
+            Self::ExtentTable { num_clusters, entries } => {
+                Piece::Table { num_clusters: *num_clusters, entries }
+            }
+            Self::ExtentPage { start, clusters } => Piece::ExtentPage { start: *start, clusters },
             Self::NativeBlob(native) => native.as_piece(),
             Self::Layers(layers) => Piece::Layers {
                 ordinal: layers.ordinal,
@@ -180,11 +134,7 @@ impl Descriptor {
 
 impl NativeBlob {
     pub(crate) fn as_piece(&self) -> Piece<'_> {
-        Piece::NativeBlob {
-            dying: self.dying,
-            inherit_len: self.inherit_len,
-            layer_pages: &self.layer_pages,
-        }
+        Piece::NativeBlob { dying: self.dying, inherit_len: self.inherit_len, layer_pages: &self.layer_pages }
     }
 }
 
@@ -198,13 +148,7 @@ impl Fill<'_> {
         let Ok(length) = u32::try_from(piece.len() - HEADER_BYTES) else {
             panic!("{} too long", piece.kind())
         };
-        self.put(
-            RawDescriptorHeader {
-                kind: piece.kind().0,
-                length: length.into(),
-            }
-            .as_bytes(),
-        );
+        self.put(RawDescriptorHeader { kind: piece.kind().0, length: length.into() }.as_bytes());
         match piece {
             Piece::Flags(flags) => self.put(
                 RawFlags {
@@ -216,31 +160,18 @@ impl Fill<'_> {
             ),
             Piece::Xattr(xattr) | Piece::XattrInternal(xattr) => self.xattr(xattr),
             Piece::Runs(runs) => runs.iter().for_each(|run| self.run(*run)),
-            Piece::Table {
-                num_clusters,
-                entries,
-            } => {
+            Piece::Table { num_clusters, entries } => {
                 self.put(&num_clusters.to_le_bytes());
                 entries.iter().for_each(|entry| self.table_entry(*entry));
             }
             Piece::ExtentPage { start, clusters } => {
                 self.put(&start.to_le_bytes());
-                clusters
-                    .iter()
-                    .for_each(|cluster| self.put(&cluster.to_le_bytes()));
+                clusters.iter().for_each(|cluster| self.put(&cluster.to_le_bytes()));
             }
-            Piece::NativeBlob {
-                dying,
-                inherit_len,
-                layer_pages,
-            } => {
+            Piece::NativeBlob { dying, inherit_len, layer_pages } => {
                 write_native_blob(dying, inherit_len, layer_pages, |bytes| self.put(bytes));
             }
-            Piece::Layers {
-                ordinal,
-                states_bytes,
-                records,
-            } => {
+            Piece::Layers { ordinal, states_bytes, records } => {
                 write_layers(ordinal, states_bytes, records, |bytes| self.put(bytes));
             }
             Piece::Unknown { payload, .. } => self.put(payload),
@@ -252,10 +183,7 @@ impl Fill<'_> {
             Ok(length) => length.into(),
             Err(_) => panic!("xattr part of {} bytes", bytes.len()),
         };
-        let header = RawXattrHeader {
-            name_length: length(&xattr.name),
-            value_length: length(&xattr.value),
-        };
+        let header = RawXattrHeader { name_length: length(&xattr.name), value_length: length(&xattr.value) };
         self.put(header.as_bytes());
         self.put(&xattr.name);
         self.put(&xattr.value);
@@ -267,31 +195,15 @@ impl Fill<'_> {
             assert!(cluster.0 != 0, "a run at cluster 0");
             cluster.0
         });
-        self.put(
-            RawRun {
-                cluster: cluster.into(),
-                length: run.length.into(),
-            }
-            .as_bytes(),
-        );
+        self.put(RawRun { cluster: cluster.into(), length: run.length.into() }.as_bytes());
     }
 
     fn table_entry(&mut self, entry: TableEntry) {
         let page = entry.page.map_or(0, |page| {
-            assert!(
-                page.0 != 0 && entry.count == 1,
-                "{} extent pages at md page {page}",
-                entry.count
-            );
+            assert!(page.0 != 0 && entry.count == 1, "{} extent pages at md page {page}", entry.count);
             page.0
         });
-        self.put(
-            RawTableEntry {
-                page: page.into(),
-                count: entry.count.into(),
-            }
-            .as_bytes(),
-        );
+        self.put(RawTableEntry { page: page.into(), count: entry.count.into() }.as_bytes());
     }
 
     fn put(&mut self, bytes: &[u8]) {

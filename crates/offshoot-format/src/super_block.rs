@@ -166,18 +166,11 @@ impl SuperBlock {
     /// Then what SPDK does not check: a bad native header under [`NATIVE_VERSION`], and all that
     /// [`SuperBlock::layout`] refuses on a device that is just large enough.
     pub fn decode(bytes: &[u8]) -> Result<Self, Damage> {
-        let raw = RawSuperBlock::ref_from_prefix(bytes)
-            .map(|(raw, _)| raw)
-            .map_err(|_| {
-                Damage::in_super_block(Fault::Short {
-                    len: bytes.len(),
-                    needed: MD_STRUCT_BYTES,
-                })
-            })?;
-        let super_block = raw
-            .check(bytes)
-            .and_then(|()| Self::from_raw(raw))
-            .map_err(Damage::in_super_block)?;
+        let raw = RawSuperBlock::ref_from_prefix(bytes).map(|(raw, _)| raw).map_err(|_| {
+            Damage::in_super_block(Fault::Short { len: bytes.len(), needed: MD_STRUCT_BYTES })
+        })?;
+        let super_block =
+            raw.check(bytes).and_then(|()| Self::from_raw(raw)).map_err(Damage::in_super_block)?;
         // A store that does not know its size gets the device's with `layout`.
         if super_block.size_bytes != 0 {
             super_block.layout(super_block.size_bytes)?;
@@ -199,11 +192,7 @@ impl SuperBlock {
             reserved.0[..NATIVE_HEADER_BYTES].fill(0);
         }
         let base_version = native.as_ref().map_or(version, |native| native.base_version);
-        let bstype = if base_version == 1 {
-            NO_TYPE
-        } else {
-            BSTYPE_LVOLSTORE
-        };
+        let bstype = if base_version == 1 { NO_TYPE } else { BSTYPE_LVOLSTORE };
         if raw.bstype != bstype {
             return Err(Fault::StoreType { stored: raw.bstype });
         }
@@ -241,16 +230,9 @@ impl SuperBlock {
         let or = |stored: u32, old: u32| if stored == 0 { old } else { stored };
         let md_page_size = or(self.md_page_size, MD_PAGE_BYTES_OLD);
         let io_unit_size = or(self.io_unit_size, IO_UNIT_BYTES_OLD);
-        let size_bytes = if self.size_bytes == 0 {
-            device_bytes
-        } else {
-            self.size_bytes
-        };
+        let size_bytes = if self.size_bytes == 0 { device_bytes } else { self.size_bytes };
         if size_bytes > device_bytes {
-            return Err(Fault::DeviceSize {
-                stored: size_bytes,
-                device: device_bytes,
-            });
+            return Err(Fault::DeviceSize { stored: size_bytes, device: device_bytes });
         }
         if !is_md_page_size(md_page_size) {
             return Err(Fault::MdPageSize { stored: md_page_size });
@@ -259,9 +241,7 @@ impl SuperBlock {
             return Err(Fault::IoUnitSize { stored: io_unit_size });
         }
         if !is_cluster_size(self.cluster_size, md_page_size) || u64::from(self.cluster_size) > size_bytes {
-            return Err(Fault::ClusterSize {
-                stored: self.cluster_size,
-            });
+            return Err(Fault::ClusterSize { stored: self.cluster_size });
         }
         let clusters = size_bytes / u64::from(self.cluster_size);
         let total_clusters = match u32::try_from(clusters) {
@@ -308,13 +288,7 @@ impl SuperBlock {
         };
         if start < first || end > limit {
             let len = journal.len.into();
-            return Err(Fault::AreaOutside {
-                area: Area::Journal,
-                start,
-                len,
-                first,
-                end: limit,
-            });
+            return Err(Fault::AreaOutside { area: Area::Journal, start, len, first, end: limit });
         }
         Ok(())
     }
@@ -335,10 +309,7 @@ impl SuperBlock {
             cluster_size: self.cluster_size.into(),
             used_page_mask: RawRegion::encode(self.used_page_mask),
             used_cluster_mask: RawRegion::encode(self.used_cluster_mask),
-            md: RawRegion {
-                start: self.md_start.into(),
-                len: self.md_len.into(),
-            },
+            md: RawRegion { start: self.md_start.into(), len: self.md_len.into() },
             bstype: self.bstype,
             used_blobid_mask: RawRegion::encode(self.used_blobid_mask),
             size: self.size_bytes.into(),
@@ -407,14 +378,10 @@ impl fmt::Debug for Reserved {
 impl RawSuperBlock {
     fn check(&self, bytes: &[u8]) -> Result<(), Fault> {
         if !matches!(self.version.get(), 1..=SPDK_VERSION | NATIVE_VERSION) {
-            return Err(Fault::Version {
-                stored: self.version.get(),
-            });
+            return Err(Fault::Version { stored: self.version.get() });
         }
         if self.signature != SIGNATURE {
-            return Err(Fault::Signature {
-                stored: self.signature,
-            });
+            return Err(Fault::Signature { stored: self.signature });
         }
         checked_page(bytes).map(|_| ())
     }
@@ -422,17 +389,11 @@ impl RawSuperBlock {
 
 impl RawRegion {
     fn decode(&self) -> Region {
-        Region {
-            start: self.start.get(),
-            len: self.len.get(),
-        }
+        Region { start: self.start.get(), len: self.len.get() }
     }
 
     fn encode(region: Region) -> Self {
-        Self {
-            start: region.start.into(),
-            len: region.len.into(),
-        }
+        Self { start: region.start.into(), len: region.len.into() }
     }
 }
 

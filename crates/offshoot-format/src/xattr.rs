@@ -20,10 +20,7 @@ impl Xattr {
     /// A named value. Nothing checks here that it fits: see [`Xattr::fits`].
     #[must_use]
     pub fn new(name: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) -> Self {
-        Self {
-            name: name.into(),
-            value: value.into(),
-        }
+        Self { name: name.into(), value: value.into() }
     }
 
     /// Whether an md page can hold it.

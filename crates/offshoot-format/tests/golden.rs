@@ -34,22 +34,17 @@ impl Loaded {
                 .flatten()
                 .map(ClusterIdx)
                 .collect(),
-            MapMd::Table { .. } => self
-                .extent_pages
-                .values()
-                .flat_map(|page| page.clusters.iter().flatten().copied())
-                .collect(),
+            MapMd::Table { .. } => {
+                self.extent_pages.values().flat_map(|page| page.clusters.iter().flatten().copied()).collect()
+            }
         }
     }
 }
 
 fn chain(golden: &Golden, layout: &Layout, root: MdPageIdx) -> Vec<MdPageIdx> {
     let mut chain = vec![root];
-    while let Some(next) = BlobMd::next_of(
-        chain[chain.len() - 1],
-        golden.md_page(layout, chain[chain.len() - 1]),
-    )
-    .unwrap()
+    while let Some(next) =
+        BlobMd::next_of(chain[chain.len() - 1], golden.md_page(layout, chain[chain.len() - 1])).unwrap()
     {
         assert!(!chain.contains(&next), "{}: cycle at md page {next}", golden.name);
         chain.push(next);
@@ -60,18 +55,11 @@ fn chain(golden: &Golden, layout: &Layout, root: MdPageIdx) -> Vec<MdPageIdx> {
 /// Loads a blob, and asserts that it encodes to the bytes it was loaded from.
 fn load(golden: &Golden, layout: &Layout, root: MdPageIdx) -> Loaded {
     let chain = chain(golden, layout, root);
-    let pages: Vec<_> = chain
-        .iter()
-        .map(|page| (*page, golden.md_page(layout, *page)))
-        .collect();
+    let pages: Vec<_> = chain.iter().map(|page| (*page, golden.md_page(layout, *page))).collect();
     let blob = BlobMd::decode_chain(&pages).unwrap();
     assert_eq!(blob.chain_len(), chain.len());
     for (image, (at, bytes)) in blob.encode_chain(&chain).iter().zip(&pages) {
-        assert!(
-            image == bytes,
-            "{}: md page {at} encodes differently",
-            golden.name
-        );
+        assert!(image == bytes, "{}: md page {at} encodes differently", golden.name);
     }
     let mut extent_pages = BTreeMap::new();
     if let MapMd::Table { num_clusters, pages } = &blob.map {
@@ -81,19 +69,11 @@ fn load(golden: &Golden, layout: &Layout, root: MdPageIdx) -> Loaded {
             let len = usize::try_from((num_clusters - ordinal.first_cluster().0).min(512)).unwrap();
             let bytes = golden.md_page(layout, at);
             let page = ExtentPage::decode(at, bytes, ordinal, len).unwrap();
-            assert!(
-                page.encode() == bytes,
-                "{}: extent page {at} encodes differently",
-                golden.name
-            );
+            assert!(page.encode() == bytes, "{}: extent page {at} encodes differently", golden.name);
             extent_pages.insert(at, page);
         }
     }
-    Loaded {
-        blob,
-        chain,
-        extent_pages,
-    }
+    Loaded { blob, chain, extent_pages }
 }
 
 fn masks(golden: &Golden, layout: &Layout) -> [Bitmap; 3] {
@@ -111,29 +91,19 @@ fn masks(golden: &Golden, layout: &Layout) -> [Bitmap; 3] {
 }
 
 fn clean_stores() -> impl Iterator<Item = Golden> {
-    folders("")
-        .into_iter()
-        .map(|folder| Golden::read(&folder))
-        .filter(|golden| golden.name != "dirty")
+    folders("").into_iter().map(|folder| Golden::read(&folder)).filter(|golden| golden.name != "dirty")
 }
 
 fn load_all(golden: &Golden, layout: &Layout) -> Vec<Loaded> {
     let [_, _, blob_ids] = masks(golden, layout);
-    blob_ids
-        .iter_ones()
-        .map(|root| load(golden, layout, MdPageIdx(u32::try_from(root).unwrap())))
-        .collect()
+    blob_ids.iter_ones().map(|root| load(golden, layout, MdPageIdx(u32::try_from(root).unwrap()))).collect()
 }
 
 #[test]
 fn super_blocks_say_what_the_manifest_says() {
     for golden in clean_stores() {
         let super_block = SuperBlock::decode(&golden.bytes).unwrap();
-        assert!(
-            super_block.encode() == golden.bytes[..MD_STRUCT_BYTES],
-            "{}",
-            golden.name
-        );
+        assert!(super_block.encode() == golden.bytes[..MD_STRUCT_BYTES], "{}", golden.name);
         let manifest = &golden.manifest["super_block"];
         let fields = [
             ("version", super_block.version.into()),
@@ -143,17 +113,11 @@ fn super_blocks_say_what_the_manifest_says() {
             ("cluster_size", super_block.cluster_size.into()),
             ("used_page_mask_start", super_block.used_page_mask.start.into()),
             ("used_page_mask_len", super_block.used_page_mask.len.into()),
-            (
-                "used_cluster_mask_start",
-                super_block.used_cluster_mask.start.into(),
-            ),
+            ("used_cluster_mask_start", super_block.used_cluster_mask.start.into()),
             ("used_cluster_mask_len", super_block.used_cluster_mask.len.into()),
             ("md_start", super_block.md_start.into()),
             ("md_len", super_block.md_len.into()),
-            (
-                "used_blobid_mask_start",
-                super_block.used_blobid_mask.start.into(),
-            ),
+            ("used_blobid_mask_start", super_block.used_blobid_mask.start.into()),
             ("used_blobid_mask_len", super_block.used_blobid_mask.len.into()),
             ("size", super_block.size_bytes),
             ("io_unit_size", super_block.io_unit_size.into()),
@@ -179,18 +143,8 @@ fn layouts_are_planned_as_spdk_plans_them() {
         };
         assert_eq!(Layout::plan(&params), Ok(layout.clone()));
         let spdk = &golden.manifest["live_before_stop"]["lvstores"][0];
-        assert_eq!(
-            spdk["total_data_clusters"],
-            layout.total_data_clusters(),
-            "{}",
-            golden.name
-        );
-        assert_eq!(
-            spdk["max_growable_size"],
-            layout.max_growable_bytes(),
-            "{}",
-            golden.name
-        );
+        assert_eq!(spdk["total_data_clusters"], layout.total_data_clusters(), "{}", golden.name);
+        assert_eq!(spdk["max_growable_size"], layout.max_growable_bytes(), "{}", golden.name);
     }
 }
 
@@ -205,28 +159,16 @@ fn masks_are_what_the_blobs_use() {
         for loaded in load_all(&golden, &layout) {
             blob_ids.set(loaded.blob.id.root().0 as usize, true);
             for page in loaded.chain.iter().chain(loaded.extent_pages.keys()) {
-                assert!(
-                    !pages.get(page.0 as usize),
-                    "{}: md page {page} used twice",
-                    golden.name
-                );
+                assert!(!pages.get(page.0 as usize), "{}: md page {page} used twice", golden.name);
                 pages.set(page.0 as usize, true);
             }
             for cluster in loaded.clusters() {
                 assert!(layout.contains_data_cluster(cluster));
-                assert!(
-                    !clusters.get(cluster.0 as usize),
-                    "{}: cluster {cluster} used twice",
-                    golden.name
-                );
+                assert!(!clusters.get(cluster.0 as usize), "{}: cluster {cluster} used twice", golden.name);
                 clusters.set(cluster.0 as usize, true);
             }
         }
-        assert!(
-            masks(&golden, &layout) == [pages, clusters.clone(), blob_ids],
-            "{}",
-            golden.name
-        );
+        assert!(masks(&golden, &layout) == [pages, clusters.clone(), blob_ids], "{}", golden.name);
         let free = clusters.len() - clusters.count_ones();
         let spdk = &golden.manifest["live_before_stop"]["lvstores"][0];
         assert_eq!(spdk["free_clusters"], free, "{}", golden.name);
@@ -241,10 +183,7 @@ fn lvols_are_what_spdk_lists() {
         let store = StoreIdentity::of(&load(&golden, &layout, super_blob.root()).blob).unwrap();
         let spdk = &golden.manifest["live_before_stop"];
         assert_eq!(spdk["lvstores"][0]["uuid"], store.uuid.to_string());
-        assert_eq!(
-            spdk["lvstores"][0]["name"],
-            String::from_utf8(store.name).unwrap()
-        );
+        assert_eq!(spdk["lvstores"][0]["name"], String::from_utf8(store.name).unwrap());
 
         let all = load_all(&golden, &layout);
         let lvols = all.iter().filter(|loaded| loaded.blob.id != super_blob);
@@ -269,11 +208,7 @@ fn lvols_are_what_spdk_lists() {
 /// The facts about an lvol that SPDK lists as well.
 fn describe(loaded: &Loaded, all: &[Loaded], layout: &Layout) -> Value {
     let name_of = |id: BlobId| {
-        let blob = all
-            .iter()
-            .map(|loaded| &loaded.blob)
-            .find(|blob| blob.id == id)
-            .unwrap();
+        let blob = all.iter().map(|loaded| &loaded.blob).find(|blob| blob.id == id).unwrap();
         String::from_utf8(LvolIdentity::of(blob).unwrap().name).unwrap()
     };
     let blob = &loaded.blob;
@@ -293,9 +228,8 @@ fn describe(loaded: &Loaded, all: &[Loaded], layout: &Layout) -> Value {
 /// Blobs of stores that died: each chain decodes or is refused where it stands, and none can end the test.
 #[test]
 fn interrupted_stores_are_refused_page_by_page() {
-    for folder in folders("cut")
-        .into_iter()
-        .chain(folders("").into_iter().filter(|path| path.ends_with("dirty")))
+    for folder in
+        folders("cut").into_iter().chain(folders("").into_iter().filter(|path| path.ends_with("dirty")))
     {
         let golden = Golden::read(&folder);
         let layout = match SuperBlock::decode(&golden.bytes) {
@@ -342,10 +276,7 @@ fn dumps_are_stable() {
         for loaded in load_all(&golden, &layout) {
             text.push('\n');
             dump_blob(&loaded.blob, &mut text).unwrap();
-            loaded
-                .extent_pages
-                .values()
-                .for_each(|page| dump_extent_page(page, &mut text).unwrap());
+            loaded.extent_pages.values().for_each(|page| dump_extent_page(page, &mut text).unwrap());
         }
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/expect")
@@ -364,17 +295,9 @@ fn free_pages_of_clean_stores_are_no_roots() {
     for golden in clean_stores() {
         let layout = golden.layout();
         let [used, ..] = masks(&golden, &layout);
-        for page in used
-            .zero_runs()
-            .flatten()
-            .map(|page| MdPageIdx(u32::try_from(page).unwrap()))
-        {
+        for page in used.zero_runs().flatten().map(|page| MdPageIdx(u32::try_from(page).unwrap())) {
             let bytes = golden.md_page(&layout, page);
-            assert!(
-                !page_crc_ok(bytes) || !BlobMd::is_root(page, bytes),
-                "{}: md page {page}",
-                golden.name
-            );
+            assert!(!page_crc_ok(bytes) || !BlobMd::is_root(page, bytes), "{}: md page {page}", golden.name);
         }
     }
 }

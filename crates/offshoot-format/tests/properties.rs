@@ -31,10 +31,8 @@ fn xattr() -> impl Strategy<Value = Xattr> {
 }
 
 fn map() -> impl Strategy<Value = MapMd> {
-    let run = (option::of(1..1_u32 << 30), 1..1_u32 << 20).prop_map(|(cluster, length)| Run {
-        cluster: cluster.map(ClusterIdx),
-        length,
-    });
+    let run = (option::of(1..1_u32 << 30), 1..1_u32 << 20)
+        .prop_map(|(cluster, length)| Run { cluster: cluster.map(ClusterIdx), length });
     let table = (vec(option::of(page()), 0..1500), 0_u64..512).prop_map(|(pages, short)| {
         let num_clusters = (pages.len() as u64 * 512).saturating_sub(short);
         MapMd::Table { num_clusters, pages }
@@ -45,10 +43,7 @@ fn map() -> impl Strategy<Value = MapMd> {
 fn native_blob() -> impl Strategy<Value = NativeBlob> {
     let layer_pages = vec((0..1_u32 << 23, page()), 0..700).prop_map(|mut pages| {
         pages.sort_by_key(|(ordinal, _)| *ordinal);
-        pages
-            .into_iter()
-            .map(|(ordinal, page)| (ExtentOrdinal(ordinal), page))
-            .collect()
+        pages.into_iter().map(|(ordinal, page)| (ExtentOrdinal(ordinal), page)).collect()
     });
     (any::<bool>(), any::<u64>(), layer_pages).prop_map(|(dying, inherit_len, layer_pages)| NativeBlob {
         dying,
@@ -115,20 +110,11 @@ fn layout() -> impl Strategy<Value = Layout> {
 
 /// A few bytes of a page to overwrite, small values preferred: lengths and counts live there.
 fn edits() -> impl Strategy<Value = Vec<(usize, u8)>> {
-    vec(
-        (
-            prop_oneof![0_usize..96, 0..MD_STRUCT_BYTES],
-            prop_oneof![0_u8..8, any::<u8>()],
-        ),
-        0..6,
-    )
+    vec((prop_oneof![0_usize..96, 0..MD_STRUCT_BYTES], prop_oneof![0_u8..8, any::<u8>()]), 0..6)
 }
 
 fn encode(blob: &BlobMd) -> Vec<(MdPageIdx, PageImage)> {
-    let chain: Vec<_> = (0..)
-        .map(|page| MdPageIdx(ROOT.0 + page))
-        .take(blob.chain_len())
-        .collect();
+    let chain: Vec<_> = (0..).map(|page| MdPageIdx(ROOT.0 + page)).take(blob.chain_len()).collect();
     let images = blob.encode_chain(&chain);
     chain.into_iter().zip(images).collect()
 }
@@ -283,10 +269,7 @@ fn exercise(layout: &Layout) {
     let last_md = layout.md_page_offset(MdPageIdx(layout.md_len - 1)) + u64::from(layout.md_page_size);
     assert!(last_md <= layout.cluster_offset(layout.first_data_cluster()));
     assert!(layout.cluster_offset(ClusterIdx(layout.total_clusters)) <= layout.size_bytes);
-    assert_eq!(
-        layout.metadata_clusters() + layout.total_data_clusters(),
-        layout.total_clusters
-    );
+    assert_eq!(layout.metadata_clusters() + layout.total_data_clusters(), layout.total_clusters);
     assert!(layout.cluster_mask_room() >= layout.used_cluster_mask.len);
     assert!(layout.used_cluster_mask.start + layout.cluster_mask_room() <= layout.md_start);
     for kind in MaskKind::ALL {

@@ -28,25 +28,18 @@ impl Memory {
         match command {
             Command::Read { offset, len } => {
                 let mut buffer = self.pool.take(len as usize);
-                buffer
-                    .as_mut_slice()
-                    .copy_from_slice(self.slice(offset, len.into()));
+                buffer.as_mut_slice().copy_from_slice(self.slice(offset, len.into()));
                 return Reply::Data(buffer);
             }
             Command::Write { offset, data, .. } => {
-                self.slice(offset, data.len() as u64)
-                    .copy_from_slice(data.as_slice());
+                self.slice(offset, data.len() as u64).copy_from_slice(data.as_slice());
                 self.pool.give(data);
             }
             Command::Trim { offset, len, .. } | Command::WriteZeroes { offset, len, .. } => {
                 self.slice(offset, len).fill(0);
             }
             Command::BlockStatus { len, .. } => {
-                return Reply::Status(vec![Extent {
-                    len,
-                    allocated: true,
-                    zero: false,
-                }]);
+                return Reply::Status(vec![Extent { len, allocated: true, zero: false }]);
             }
             Command::Flush | Command::Cache { .. } => {}
         }
@@ -68,10 +61,7 @@ impl Backend for Memory {
     }
 
     fn open(&mut self, name: &str) -> Result<(ExportId, ExportInfo), OpenError> {
-        let export = self
-            .exports()
-            .into_iter()
-            .find(|export| name.is_empty() || name == export.name);
+        let export = self.exports().into_iter().find(|export| name.is_empty() || name == export.name);
         export.map(|info| (ExportId(0), info)).ok_or(OpenError::NotFound)
     }
 
@@ -105,11 +95,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("usage: serve_memory SOCKET MIB".into());
     };
     let bytes = vec![0; mib.parse::<usize>()? << 20];
-    let mut server = Server::new(Memory {
-        bytes,
-        pool: BufferPool::new(),
-        replies: Vec::new(),
-    })?;
+    let mut server = Server::new(Memory { bytes, pool: BufferPool::new(), replies: Vec::new() })?;
     server.listen_unix(Path::new(&socket))?;
     server.run(std::io::stdin().as_fd())?;
     Ok(())

@@ -147,9 +147,7 @@ proptest! {
 fn a_refused_write_is_skipped_whole() {
     for (offset, len, error) in [(SIZE, 4096, 28), (0, limits::PAYLOAD_BYTES_MAX + 1, 22)] {
         let mut driver = serving(&[]);
-        driver
-            .feed(&request(WRITE, 0, 7, offset, len), usize::MAX)
-            .unwrap();
+        driver.feed(&request(WRITE, 0, 7, offset, len), usize::MAX).unwrap();
         driver.feed(&vec![0x25; len as usize], 1 << 20).unwrap();
         driver.feed(&request(FLUSH, 0, 8, 0, 0), usize::MAX).unwrap();
         assert_eq!(driver.sent.len(), 32);
@@ -180,10 +178,7 @@ fn takes_no_more_than_it_may_hold() {
     assert!(!driver.connection.wants_input());
     driver.backend.control.open_gate();
     driver.run().unwrap();
-    assert_eq!(
-        driver.sent.len(),
-        (limits::IN_FLIGHT_REQUESTS_MAX + 9) * (16 + 512)
-    );
+    assert_eq!(driver.sent.len(), (limits::IN_FLIGHT_REQUESTS_MAX + 9) * (16 + 512));
     assert!(driver.connection.wants_input());
 }
 
@@ -221,11 +216,7 @@ fn replies_that_do_not_fit_become_errors() {
         spare[..28].copy_from_slice(&request(READ, 0, 1, 0, 512));
         driver.connection.advance_input(&mut driver.input, 28);
         let event = driver.connection.poll_event(&mut driver.input).unwrap();
-        let Some(Event::Request {
-            slot,
-            command: Command::Read { offset: 0, len: 512 },
-        }) = event
-        else {
+        let Some(Event::Request { slot, command: Command::Read { offset: 0, len: 512 } }) = event else {
             panic!("{event:?}");
         };
         driver.connection.handle_reply(slot, reply());
@@ -238,9 +229,7 @@ fn replies_that_do_not_fit_become_errors() {
 fn large_payloads_are_received_in_place() {
     let mut driver = serving(&[]);
     let len = limits::DIRECT_PAYLOAD_BYTES_MIN;
-    driver
-        .feed(&request(WRITE, 0, 1, 0, u32::try_from(len).unwrap()), usize::MAX)
-        .unwrap();
+    driver.feed(&request(WRITE, 0, 1, 0, u32::try_from(len).unwrap()), usize::MAX).unwrap();
     let [payload, after] = driver.connection.input_slices(&mut driver.input);
     assert_eq!((payload.len(), after.len()), (len, 28));
     assert_eq!(payload.as_ptr() as usize % 4096, 0, "aligned for the device");

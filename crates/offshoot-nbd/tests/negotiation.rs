@@ -47,16 +47,8 @@ fn options_get_the_replies_that_the_protocol_names() {
             ("too long", too_long, &[ERR_TOO_BIG]),
             ("structured", option(8, &[]), &[ACK]),
             ("structured with data", option(8, b"x"), &[ERR_INVALID]),
-            (
-                "list contexts too early",
-                option(9, &meta("vol", &[])),
-                &[ERR_INVALID],
-            ),
-            (
-                "select too early",
-                option(10, &meta("vol", &["base:allocation"])),
-                &[ERR_INVALID],
-            ),
+            ("list contexts too early", option(9, &meta("vol", &[])), &[ERR_INVALID]),
+            ("select too early", option(10, &meta("vol", &["base:allocation"])), &[ERR_INVALID]),
         ],
     );
 }
@@ -68,11 +60,7 @@ fn info_and_go_tell_about_exports() {
         &[],
         &[
             ("no item", option(6, &info("vol", &[])), &[INFO, ACK]),
-            (
-                "all items",
-                option(6, &info("vol", &[1, 2, 3])),
-                &[INFO, INFO, INFO, INFO, ACK],
-            ),
+            ("all items", option(6, &info("vol", &[1, 2, 3])), &[INFO, INFO, INFO, INFO, ACK]),
             ("unknown item", option(6, &info("vol", &[9])), &[INFO, ACK]),
             ("no such export", option(6, &info("no", &[])), &[ERR_UNKNOWN]),
             ("no default", option(6, &info("", &[])), &[ERR_UNKNOWN]),
@@ -93,27 +81,11 @@ fn contexts_are_listed_and_selected() {
         &[
             ("structured twice", option(8, &[]), &[ERR_INVALID]),
             ("list all", option(9, &meta("vol", &[])), &[META_CONTEXT, ACK]),
-            (
-                "list base:",
-                option(9, &meta("vol", &["base:"])),
-                &[META_CONTEXT, ACK],
-            ),
-            (
-                "list by name",
-                option(9, &meta("vol", &["base:allocation"])),
-                &[META_CONTEXT, ACK],
-            ),
+            ("list base:", option(9, &meta("vol", &["base:"])), &[META_CONTEXT, ACK]),
+            ("list by name", option(9, &meta("vol", &["base:allocation"])), &[META_CONTEXT, ACK]),
             ("list others", option(9, &meta("vol", &["x-y:z"])), &[ACK]),
-            (
-                "list, no such export",
-                option(9, &meta("no", &[])),
-                &[ERR_UNKNOWN],
-            ),
-            (
-                "select",
-                option(10, &meta("vol", &["x-y:z", "base:allocation"])),
-                &[META_CONTEXT, ACK],
-            ),
+            ("list, no such export", option(9, &meta("no", &[])), &[ERR_UNKNOWN]),
+            ("select", option(10, &meta("vol", &["x-y:z", "base:allocation"])), &[META_CONTEXT, ACK]),
             ("select a wildcard", option(10, &meta("vol", &["base:"])), &[ACK]),
             ("select none", option(10, &meta("vol", &[])), &[ACK]),
             ("select, malformed", option(10, &[0, 0, 0, 9]), &[ERR_INVALID]),
@@ -125,40 +97,20 @@ fn contexts_are_listed_and_selected() {
 fn violations_end_the_connection() {
     let go = || [&CLIENT_FLAGS[..], &option(7, &info("vol", &[]))].concat();
     let export_name = |name: &[u8]| [&CLIENT_FLAGS[..], &option(1, name)].concat();
-    let many = [
-        &CLIENT_FLAGS[..],
-        &option(99, &[]).repeat(limits::OPTIONS_MAX as usize + 1),
-    ]
-    .concat();
+    let many = [&CLIENT_FLAGS[..], &option(99, &[]).repeat(limits::OPTIONS_MAX as usize + 1)].concat();
     let table = [
         (vec![0, 0, 0, 4], ProtocolError::ClientFlags { flags: 4 }),
         ([&CLIENT_FLAGS[..], &[0; 16]].concat(), ProtocolError::OptionMagic),
-        (
-            [&[0; 4][..], &option(3, &[])].concat(),
-            ProtocolError::NotFixedNewstyle { option: 3 },
-        ),
+        ([&[0; 4][..], &option(3, &[])].concat(), ProtocolError::NotFixedNewstyle { option: 3 }),
         ([&go()[..], &[0; 28]].concat(), ProtocolError::RequestMagic),
-        (
-            many,
-            ProtocolError::TooManyOptions {
-                max: limits::OPTIONS_MAX,
-            },
-        ),
-        (
-            export_name(b"no"),
-            ProtocolError::ExportName {
-                reason: OpenError::NotFound.to_string(),
-            },
-        ),
+        (many, ProtocolError::TooManyOptions { max: limits::OPTIONS_MAX }),
+        (export_name(b"no"), ProtocolError::ExportName { reason: OpenError::NotFound.to_string() }),
     ];
     for (bytes, want) in table {
         assert_eq!(converse(&bytes).1, Err(want));
     }
     for name in [&[0xff; 3][..], &[b'n'; 5000]] {
-        assert!(matches!(
-            converse(&export_name(name)).1,
-            Err(ProtocolError::ExportName { .. })
-        ));
+        assert!(matches!(converse(&export_name(name)).1, Err(ProtocolError::ExportName { .. })));
     }
 }
 
@@ -177,20 +129,12 @@ fn a_context_counts_only_for_its_export() {
     let select = |name: &str| vec![option(8, &[]), option(10, &meta(name, &["base:allocation"]))];
     for (name, granted) in [("vol", true), ("sealed", false)] {
         let mut driver = serving(&select(name));
-        driver
-            .feed(&request(BLOCK_STATUS, 0, 1, 0, 4096), usize::MAX)
-            .unwrap();
+        driver.feed(&request(BLOCK_STATUS, 0, 1, 0, 4096), usize::MAX).unwrap();
         let kind = u32_at(&driver.sent, 4) & 0xffff;
         assert_eq!(kind == 5, granted, "{name}: chunk type {kind:#x}");
     }
     let again = [select("vol"), vec![option(10, &meta("vol", &[]))]].concat();
     let mut driver = serving(&again);
-    driver
-        .feed(&request(BLOCK_STATUS, 0, 1, 0, 4096), usize::MAX)
-        .unwrap();
-    assert_eq!(
-        u32_at(&driver.sent, 20),
-        22,
-        "a later selection replaces an earlier one"
-    );
+    driver.feed(&request(BLOCK_STATUS, 0, 1, 0, 4096), usize::MAX).unwrap();
+    assert_eq!(u32_at(&driver.sent, 20), 22, "a later selection replaces an earlier one");
 }

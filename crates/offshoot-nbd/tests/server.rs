@@ -143,10 +143,7 @@ fn a_stop_lets_requests_finish() {
     until(|| running.control.submitted.load(Ordering::SeqCst) == 1);
     running.begin_stop();
     until(|| !running.socket().exists());
-    assert!(
-        std::os::unix::net::UnixStream::connect(running.socket()).is_err(),
-        "no longer listening"
-    );
+    assert!(std::os::unix::net::UnixStream::connect(running.socket()).is_err(), "no longer listening");
     running.control.open_gate();
     assert_eq!(client.reply(), (1, 0, vec![]));
     client.expect_close();

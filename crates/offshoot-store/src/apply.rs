@@ -16,25 +16,13 @@ impl State {
     /// Makes a record true.
     pub fn apply(&mut self, record: &Record) {
         match record {
-            Record::Create {
-                id,
-                flags,
-                xattrs,
-                len,
-                runs,
-                encoding,
-            } => {
+            Record::Create { id, flags, xattrs, len, runs, encoding } => {
                 self.apply_create(*id, *flags, xattrs, *len, *encoding);
                 self.map_runs(*id, runs);
             }
             Record::Snapshot { origin, id, xattrs } => self.apply_snapshot(*origin, *id, xattrs),
             Record::Clone { parent, id, xattrs } => self.apply_clone(*parent, *id, xattrs),
-            Record::Map {
-                blob,
-                at,
-                cluster,
-                blocks,
-            } => self.apply_map(*blob, *at, *cluster, blocks.clone()),
+            Record::Map { blob, at, cluster, blocks } => self.apply_map(*blob, *at, *cluster, blocks.clone()),
             Record::ZeroBlocks { blob, at, blocks } => self.apply_zero_blocks(*blob, *at, blocks.clone()),
             Record::ZeroClusters { blob, range } => self.apply_zero_clusters(*blob, range.clone()),
             Record::Resize { blob, len, runs } => {

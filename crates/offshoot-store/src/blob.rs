@@ -96,19 +96,13 @@ impl Blob {
     /// Seconds since 1970 at creation, where known.
     #[must_use]
     pub fn created(&self) -> Option<u64> {
-        core::str::from_utf8(self.xattr(XATTR_CREATED)?)
-            .ok()?
-            .parse()
-            .ok()
+        core::str::from_utf8(self.xattr(XATTR_CREATED)?).ok()?.parse().ok()
     }
 
     /// The value of an xattr.
     #[must_use]
     pub fn xattr(&self, name: &[u8]) -> Option<&[u8]> {
-        self.xattrs
-            .iter()
-            .find(|xattr| xattr.name == name)
-            .map(|xattr| xattr.value.as_slice())
+        self.xattrs.iter().find(|xattr| xattr.name == name).map(|xattr| xattr.value.as_slice())
     }
 
     /// Whether clusters may be unallocated.
@@ -172,11 +166,7 @@ impl Blob {
             Encoding::Table => 8 * (2 * self.pages.totals.extents + 1),
         };
         let split = map + 8 * self.pages.totals.layers + 64;
-        if filled + split <= ROOM {
-            pages
-        } else {
-            pages + split.div_ceil(SPLIT_ROOM)
-        }
+        if filled + split <= ROOM { pages } else { pages + split.div_ceil(SPLIT_ROOM) }
     }
 }
 

@@ -119,22 +119,11 @@ enum Task {
 #[derive(Clone, Copy, Debug)]
 enum OpOwner {
     /// A segment of a read. Its bytes from `skip` on go to `at` in the task's buffer.
-    Segment {
-        task: TaskId,
-        at: usize,
-        len: usize,
-        skip: usize,
-    },
+    Segment { task: TaskId, at: usize, len: usize, skip: usize },
     /// The whole read, straight into the task's buffer.
     WholeRead { task: TaskId },
     /// What surrounds a write that is smaller than a block. Its bytes from `skip` on go to `at` in the run's buffer.
-    Gap {
-        task: TaskId,
-        run: usize,
-        at: usize,
-        len: usize,
-        skip: usize,
-    },
+    Gap { task: TaskId, run: usize, at: usize, len: usize, skip: usize },
     /// A run of a write.
     Run { task: TaskId, run: usize },
     /// Zeroing for a verb.
@@ -243,11 +232,7 @@ impl Engine {
     /// # Errors
     /// When the lvol does not exist or the range is not in it.
     pub fn extents(&self, lvol: BlobId, range: Range<u64>, limit: usize) -> Result<Vec<Extent>, Error> {
-        let blob = self
-            .state
-            .blob(lvol)
-            .filter(|blob| !blob.dying)
-            .ok_or(Error::UnknownBlob(lvol))?;
+        let blob = self.state.blob(lvol).filter(|blob| !blob.dying).ok_or(Error::UnknownBlob(lvol))?;
         check_range(&range, self.state.bytes(blob))?;
         Ok(self.state.extents(blob, range, limit))
     }
@@ -257,21 +242,11 @@ impl Engine {
         let ticket = self.next_ticket();
         match request {
             IoRequest::Read { lvol, offset, buffer } => self.start_read(ticket, lvol, offset, buffer),
-            IoRequest::Write {
-                lvol,
-                offset,
-                data,
-                fua,
-            } => {
+            IoRequest::Write { lvol, offset, data, fua } => {
                 let range = offset..offset.saturating_add(data.len() as u64);
                 self.start_write(WriteTask::data(ticket, lvol, range, data, fua));
             }
-            IoRequest::WriteZeroes {
-                lvol,
-                range,
-                allocate,
-                fua,
-            } => {
+            IoRequest::WriteZeroes { lvol, range, allocate, fua } => {
                 self.start_write(WriteTask::zeroes(ticket, lvol, range, allocate, fua));
             }
             IoRequest::Unmap { lvol, range, fua } => {
@@ -309,20 +284,9 @@ impl Engine {
         match owner {
             OpOwner::WholeRead { task } => self.whole_read_done(task, buffer, result),
             OpOwner::Segment { task, at, len, skip } => {
-                self.segment_done(
-                    task,
-                    at,
-                    buffer.as_ref().map(|b| &b.as_slice()[skip..skip + len]),
-                    result,
-                );
+                self.segment_done(task, at, buffer.as_ref().map(|b| &b.as_slice()[skip..skip + len]), result);
             }
-            OpOwner::Gap {
-                task,
-                run,
-                at,
-                len,
-                skip,
-            } => {
+            OpOwner::Gap { task, run, at, len, skip } => {
                 self.gap_done(
                     task,
                     run,
@@ -425,11 +389,7 @@ impl Engine {
 fn check_range(range: &Range<u64>, size: u64) -> Result<(), Error> {
     if range.start > range.end || range.end > size {
         let len = range.end.saturating_sub(range.start);
-        return Err(Error::OutOfRange {
-            offset: range.start,
-            len,
-            size,
-        });
+        return Err(Error::OutOfRange { offset: range.start, len, size });
     }
     Ok(())
 }

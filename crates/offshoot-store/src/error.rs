@@ -31,10 +31,7 @@ pub enum ErrorKind {
 
 /// Why a request or a verb was refused or failed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[expect(
-    clippy::error_impl_error,
-    reason = "the crate's one error for requests and verbs"
-)]
+#[expect(clippy::error_impl_error, reason = "the crate's one error for requests and verbs")]
 #[non_exhaustive]
 pub enum Error {
     /// A device operation failed.

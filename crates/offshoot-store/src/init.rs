@@ -71,26 +71,16 @@ pub fn init(size_bytes: u64, options: &InitOptions) -> Result<(State, SuperBlock
     let md = Bitmap::new(layout.md_len as usize);
     let mut super_block = SuperBlock::create(&layout);
     let metadata_bytes = u64::from(layout.metadata_clusters()) * u64::from(layout.cluster_size);
-    let zero = DeviceOp::WriteZeroes {
-        offset: DeviceOffset(0),
-        len: metadata_bytes,
-        may_unmap: true,
-    };
+    let zero = DeviceOp::WriteZeroes { offset: DeviceOffset(0), len: metadata_bytes, may_unmap: true };
     let data_bytes = u64::from(layout.total_clusters) * u64::from(layout.cluster_size) - metadata_bytes;
-    let discard = DeviceOp::Unmap {
-        offset: DeviceOffset(metadata_bytes),
-        len: data_bytes,
-    };
+    let discard = DeviceOp::Unmap { offset: DeviceOffset(metadata_bytes), len: data_bytes };
 
     let mut state = State::new(layout, Pool::new(clusters), Pool::new(md));
     let id = BlobId::from_root(MdPageIdx(0));
     state.super_blob = Some(id);
     state.native_allowed = options.native;
     super_block.super_blob = Some(id);
-    let identity = StoreIdentity {
-        uuid: options.uuid,
-        name: options.name.clone().into_bytes(),
-    };
+    let identity = StoreIdentity { uuid: options.uuid, name: options.name.clone().into_bytes() };
     let mut xattrs: Vec<Xattr> = identity.xattrs().into();
     if options.native {
         xattrs.push(Xattr::new(XATTR_NATIVE, *b"1"));

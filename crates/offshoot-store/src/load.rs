@@ -153,10 +153,7 @@ impl Loader {
         let super_block = SuperBlock::decode(bytes)?;
         let device = self.geometry.size_bytes;
         let layout = super_block.layout(device).map_err(|damage| match damage.what {
-            Fault::DeviceSize { stored, device } => LoadError::Truncated {
-                store: stored,
-                device,
-            },
+            Fault::DeviceSize { stored, device } => LoadError::Truncated { store: stored, device },
             _ => LoadError::Damage(damage),
         })?;
         if !super_block.is_native() && !super_block.is_clean() {
@@ -206,10 +203,9 @@ impl Loader {
         }
         self.phase = Phase::Done;
         let roots: Vec<MdPageIdx> = match &self.masks[2] {
-            Some(mask) => mask
-                .iter_ones()
-                .filter_map(|root| u32::try_from(root).ok().map(MdPageIdx))
-                .collect(),
+            Some(mask) => {
+                mask.iter_ones().filter_map(|root| u32::try_from(root).ok().map(MdPageIdx)).collect()
+            }
             None => self
                 .pages
                 .iter()
@@ -220,16 +216,9 @@ impl Loader {
         match assemble::assemble(layout, &super_block, &self.pages, &roots, &self.masks) {
             Ok((state, mut findings)) => {
                 if self.untrusted_masks {
-                    findings.push(Finding {
-                        lvol: None,
-                        what: Found::MaskChecksum,
-                    });
+                    findings.push(Finding { lvol: None, what: Found::MaskChecksum });
                 }
-                self.loaded = Some(Loaded {
-                    state,
-                    super_block,
-                    findings,
-                });
+                self.loaded = Some(Loaded { state, super_block, findings });
             }
             Err(error) => self.error = Some(error),
         }
@@ -252,10 +241,7 @@ impl Loader {
         let id = OpId(self.next_op);
         self.next_op += 1;
         self.pending += 1;
-        let op = DeviceOp::Read {
-            offset: DeviceOffset(offset),
-            buffer: Buffer::zeroed(len),
-        };
+        let op = DeviceOp::Read { offset: DeviceOffset(offset), buffer: Buffer::zeroed(len) };
         self.device.push_back((id, op));
         id
     }

@@ -26,12 +26,7 @@ impl Pool {
                 available_count += 1;
             }
         }
-        Self {
-            used,
-            available,
-            available_count,
-            lowest: 0,
-        }
+        Self { used, available, available_count, lowest: 0 }
     }
 
     /// Units that are in use, as the mask on disk shows them.
@@ -94,10 +89,7 @@ impl Pool {
     /// Gives a held unit back to those that may be handed out.
     pub fn release(&mut self, unit: u32) {
         let unit = unit as usize;
-        debug_assert!(
-            !self.used.get(unit) && !self.available.get(unit),
-            "unit {unit} is not held"
-        );
+        debug_assert!(!self.used.get(unit) && !self.available.get(unit), "unit {unit} is not held");
         self.available.set(unit, true);
         self.available_count += 1;
         self.lowest = self.lowest.min(unit);
@@ -141,18 +133,11 @@ mod tests {
         pool.take(1);
         assert!(pool.is_used(1));
         pool.drop_use(1);
-        assert_eq!(
-            pool.reserve(),
-            Some(6),
-            "a freed unit is held until it is released"
-        );
+        assert_eq!(pool.reserve(), Some(6), "a freed unit is held until it is released");
         pool.release(1);
         assert_eq!(pool.reserve(), Some(1));
         assert_eq!(pool.peek(0, 4), None);
-        assert_eq!(
-            (pool.reserve(), pool.reserve(), pool.reserve()),
-            (Some(7), Some(8), Some(9))
-        );
+        assert_eq!((pool.reserve(), pool.reserve(), pool.reserve()), (Some(7), Some(8), Some(9)));
         assert_eq!(pool.reserve(), None);
     }
 }

@@ -29,10 +29,7 @@ pub fn name(bytes: &[u8]) -> Option<&'static str> {
     let holds = |(offset, signature, _): &&(usize, &[u8], &str)| {
         bytes.get(*offset..)?.strip_prefix(*signature).map(|_| ())
     };
-    KNOWN
-        .iter()
-        .find(|known| holds(known).is_some())
-        .map(|(.., what)| *what)
+    KNOWN.iter().find(|known| holds(known).is_some()).map(|(.., what)| *what)
 }
 
 #[cfg(test)]

@@ -157,11 +157,7 @@ impl State {
     /// Clusters that dying blobs have yet to let go.
     #[must_use]
     pub fn dying_clusters(&self) -> u64 {
-        self.dying
-            .iter()
-            .filter_map(|id| self.blob(*id))
-            .map(|blob| blob.own_clusters)
-            .sum()
+        self.dying.iter().filter_map(|id| self.blob(*id)).map(|blob| blob.own_clusters).sum()
     }
 
     /// Name of the store, as text.
@@ -222,11 +218,7 @@ impl State {
             Some(parent) => {
                 let tail = blob.inherit_len..blob.len.min(parent.len);
                 let first = ExtentOrdinal::of(BlobCluster(tail.start)).0;
-                let ordinals = parent
-                    .tree
-                    .ordinals()
-                    .into_iter()
-                    .filter(|ordinal| *ordinal >= first);
+                let ordinals = parent.tree.ordinals().into_iter().filter(|ordinal| *ordinal >= first);
                 let held = ordinals.flat_map(|ordinal| {
                     let leaf = parent.tree.leaf(ordinal).into_iter().flat_map(Leaf::entries);
                     leaf.map(move |(slot, _)| ordinal.first_cluster().0 + slot as u64)
@@ -274,10 +266,7 @@ impl State {
     /// Clusters and md pages that records have let go since the last call. They are held in their pools until
     /// the commit point releases them (R1).
     pub(crate) fn take_freed(&mut self) -> (Vec<ClusterIdx>, Vec<MdPageIdx>) {
-        (
-            core::mem::take(&mut self.freed_clusters),
-            core::mem::take(&mut self.freed_md),
-        )
+        (core::mem::take(&mut self.freed_clusters), core::mem::take(&mut self.freed_md))
     }
 
     /// Marks a blob's chain for writing and brings the debt of md pages up to date.
@@ -331,10 +320,7 @@ impl State {
         };
         let mut totals = Totals::default();
         for ordinal in blob.pages.ordinals.values() {
-            totals.replace(
-                Totals::default(),
-                ordinal.planned(blob.encoding, self.units.records_per_page),
-            );
+            totals.replace(Totals::default(), ordinal.planned(blob.encoding, self.units.records_per_page));
         }
         blob.pages.totals = totals;
         self.touch_chain(id);
@@ -355,10 +341,7 @@ impl State {
     /// The nearest external snapshot of a blob, cut to what shows through it.
     pub(crate) fn inherited_external(parent: &Blob, inherit_len: u64) -> Option<External> {
         let external = parent.external.as_ref()?;
-        Some(External {
-            id: external.id.clone(),
-            len: external.len.min(inherit_len),
-        })
+        Some(External { id: external.id.clone(), len: external.len.min(inherit_len) })
     }
 }
 

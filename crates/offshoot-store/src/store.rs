@@ -55,13 +55,8 @@ impl<D: BlockDevice> Store<D> {
             run_op(&mut device, op)?;
         }
         let engine = Engine::new(state, super_block, geometry.logical_block, false);
-        let mut store = Self {
-            engine,
-            device,
-            externals: Vec::new(),
-            findings: Vec::new(),
-            completions: Vec::new(),
-        };
+        let mut store =
+            Self { engine, device, externals: Vec::new(), findings: Vec::new(), completions: Vec::new() };
         store.checkpoint_and_close()?;
         Ok(store)
     }
@@ -91,24 +86,13 @@ impl<D: BlockDevice> Store<D> {
                 loader.handle_completion(id, buffer, result);
             }
         };
-        let mut engine = Engine::new(
-            loaded.state,
-            loaded.super_block,
-            geometry.logical_block,
-            read_only,
-        );
+        let mut engine = Engine::new(loaded.state, loaded.super_block, geometry.logical_block, read_only);
         let mut devices = Vec::new();
         for ((id, external), number) in externals.into_iter().zip(0..) {
             engine.attach_external(&id, number);
             devices.push(external);
         }
-        Ok(Self {
-            engine,
-            device,
-            externals: devices,
-            findings: loaded.findings,
-            completions,
-        })
+        Ok(Self { engine, device, externals: devices, findings: loaded.findings, completions })
     }
 
     /// The store's State: lvols, relations, pools.
@@ -209,11 +193,7 @@ impl<D: BlockDevice> Store<D> {
     /// # Errors
     /// An unknown lvol, a range outside it, damage, a device error.
     pub fn read(&mut self, lvol: BlobId, offset: u64, len: usize) -> Result<Buffer, Error> {
-        let ticket = self.engine.submit(IoRequest::Read {
-            lvol,
-            offset,
-            buffer: Buffer::zeroed(len),
-        });
+        let ticket = self.engine.submit(IoRequest::Read { lvol, offset, buffer: Buffer::zeroed(len) });
         match self.wait_for(ticket)? {
             Reply::Buffer(buffer) => Ok(buffer),
             _ => Ok(Buffer::default()),
@@ -225,12 +205,7 @@ impl<D: BlockDevice> Store<D> {
     /// # Errors
     /// An unknown or read-only lvol, a range outside it, no space, a device error.
     pub fn write(&mut self, lvol: BlobId, offset: u64, data: Buffer) -> Result<Buffer, Error> {
-        let ticket = self.engine.submit(IoRequest::Write {
-            lvol,
-            offset,
-            data,
-            fua: false,
-        });
+        let ticket = self.engine.submit(IoRequest::Write { lvol, offset, data, fua: false });
         match self.wait_for(ticket)? {
             Reply::Buffer(buffer) => Ok(buffer),
             _ => Ok(Buffer::default()),
@@ -242,12 +217,7 @@ impl<D: BlockDevice> Store<D> {
     /// # Errors
     /// As [`Store::write`].
     pub fn write_zeroes(&mut self, lvol: BlobId, range: Range<u64>) -> Result<(), Error> {
-        let ticket = self.engine.submit(IoRequest::WriteZeroes {
-            lvol,
-            range,
-            allocate: false,
-            fua: false,
-        });
+        let ticket = self.engine.submit(IoRequest::WriteZeroes { lvol, range, allocate: false, fua: false });
         self.wait_for(ticket).map(drop)
     }
 
@@ -256,11 +226,7 @@ impl<D: BlockDevice> Store<D> {
     /// # Errors
     /// As [`Store::write`].
     pub fn unmap(&mut self, lvol: BlobId, range: Range<u64>) -> Result<(), Error> {
-        let ticket = self.engine.submit(IoRequest::Unmap {
-            lvol,
-            range,
-            fua: false,
-        });
+        let ticket = self.engine.submit(IoRequest::Unmap { lvol, range, fua: false });
         self.wait_for(ticket).map(drop)
     }
 

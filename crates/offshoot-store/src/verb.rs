@@ -38,10 +38,7 @@ pub struct Identity {
 
 impl Identity {
     fn xattrs(&self) -> Vec<Xattr> {
-        let identity = LvolIdentity {
-            name: self.name.clone().into_bytes(),
-            uuid: Some(self.uuid),
-        };
+        let identity = LvolIdentity { name: self.name.clone().into_bytes(), uuid: Some(self.uuid) };
         let mut xattrs = identity.xattrs();
         xattrs.push(Xattr::new(XATTR_CREATED, self.created.to_string()));
         xattrs
@@ -126,11 +123,9 @@ impl Verb {
     /// The one reason why it cannot be done. Nothing has changed then.
     pub fn plan(&self, state: &State) -> Result<Plan, Error> {
         match self {
-            Self::Create {
-                identity,
-                size_bytes,
-                thick,
-            } => create::plan(state, identity, *size_bytes, *thick),
+            Self::Create { identity, size_bytes, thick } => {
+                create::plan(state, identity, *size_bytes, *thick)
+            }
             Self::Snapshot { items } => snapshot::plan(state, items),
             Self::Clone { parent, identity } => clone::plan(state, *parent, identity),
             Self::Remove { lvol } => remove::plan(state, *lvol),
@@ -142,18 +137,12 @@ impl Verb {
 
 impl State {
     fn lvol(&self, id: BlobId) -> Result<&Blob, Error> {
-        self.blob(id)
-            .filter(|blob| self.is_lvol(blob))
-            .ok_or(Error::UnknownBlob(id))
+        self.blob(id).filter(|blob| self.is_lvol(blob)).ok_or(Error::UnknownBlob(id))
     }
 
     fn sound_lvol(&self, id: BlobId) -> Result<&Blob, Error> {
         let blob = self.lvol(id)?;
-        if blob.damage.is_some() {
-            Err(Error::Damaged(blob.display_name()))
-        } else {
-            Ok(blob)
-        }
+        if blob.damage.is_some() { Err(Error::Damaged(blob.display_name())) } else { Ok(blob) }
     }
 
     fn check_new_name(&self, name: &str) -> Result<(), Error> {
@@ -169,10 +158,7 @@ impl State {
         let max = (LVOL_BYTES_MAX / self.units.cluster).min(LVOL_CLUSTERS_MAX);
         let clusters = size_bytes.div_ceil(self.units.cluster);
         if clusters > max {
-            return Err(Error::TooLarge {
-                size: size_bytes,
-                max: max * self.units.cluster,
-            });
+            return Err(Error::TooLarge { size: size_bytes, max: max * self.units.cluster });
         }
         Ok(clusters)
     }
@@ -180,33 +166,19 @@ impl State {
     /// Root pages for new blobs, after a check that `needed` md pages in all are to be had.
     fn new_roots(&self, count: usize, needed: usize) -> Result<Vec<BlobId>, Error> {
         let spare = self.md_spare();
-        let short = Error::NoMdPages {
-            needed: needed as u64,
-            free: spare as u64,
-        };
+        let short = Error::NoMdPages { needed: needed as u64, free: spare as u64 };
         if spare < needed {
             return Err(short);
         }
         let pages = self.md.peek(0, count).ok_or(short)?;
-        Ok(pages
-            .into_iter()
-            .map(|page| BlobId::from_root(MdPageIdx(page)))
-            .collect())
+        Ok(pages.into_iter().map(|page| BlobId::from_root(MdPageIdx(page))).collect())
     }
 
     /// Runs that back `count` clusters from `at` on, lowest clusters first.
     fn back_clusters(&self, at: u64, count: u64) -> Result<Vec<MappedRun>, Error> {
-        let short = || Error::NoClusters {
-            needed: count,
-            free: self.clusters.available() as u64,
-        };
-        let clusters = usize::try_from(count)
-            .ok()
-            .filter(|count| *count <= self.clusters.available());
-        let clusters = self
-            .clusters
-            .peek(0, clusters.ok_or_else(short)?)
-            .ok_or_else(short)?;
+        let short = || Error::NoClusters { needed: count, free: self.clusters.available() as u64 };
+        let clusters = usize::try_from(count).ok().filter(|count| *count <= self.clusters.available());
+        let clusters = self.clusters.peek(0, clusters.ok_or_else(short)?).ok_or_else(short)?;
         let mut runs: Vec<MappedRun> = Vec::new();
         for (index, cluster) in (0..).zip(clusters) {
             match runs.last_mut() {
@@ -230,32 +202,15 @@ impl State {
         if old.is_empty() {
             return (None, 0);
         }
-        let pages = old
-            .iter()
-            .map(|blob| blob.pages.ordinals.len() + blob.chain_pages_at_most() + 1)
-            .sum();
-        (
-            Some(Record::UseExtentTable {
-                blobs: old.iter().map(|blob| blob.id).collect(),
-            }),
-            pages,
-        )
+        let pages = old.iter().map(|blob| blob.pages.ordinals.len() + blob.chain_pages_at_most() + 1).sum();
+        (Some(Record::UseExtentTable { blobs: old.iter().map(|blob| blob.id).collect() }), pages)
     }
 }
 
 /// The encoding of a new blob without relatives: runs in the root page where any map of that size fits there.
 fn encoding_for(len: u64, xattrs: &[Xattr]) -> Encoding {
     const FLAGS_AND_HEADERS: u64 = 29 + 5 + 64;
-    let xattrs: usize = xattrs
-        .iter()
-        .map(|xattr| 9 + xattr.name.len() + xattr.value.len())
-        .sum();
-    let worst = len
-        .saturating_mul(8)
-        .saturating_add(FLAGS_AND_HEADERS + xattrs as u64);
-    if worst <= offshoot_format::DESCRIPTORS_BYTES as u64 {
-        Encoding::Rle
-    } else {
-        Encoding::Table
-    }
+    let xattrs: usize = xattrs.iter().map(|xattr| 9 + xattr.name.len() + xattr.value.len()).sum();
+    let worst = len.saturating_mul(8).saturating_add(FLAGS_AND_HEADERS + xattrs as u64);
+    if worst <= offshoot_format::DESCRIPTORS_BYTES as u64 { Encoding::Rle } else { Encoding::Table }
 }

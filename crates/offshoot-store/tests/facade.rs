@@ -14,28 +14,13 @@ use std::error::Error as StdError;
 /// What an embedder writes. Any device will do: memory here, a file or a block device below.
 fn snapshot_and_clone<D: BlockDevice>(device: D) -> Result<D, Box<dyn StdError>> {
     let mut store = Store::open(device, Vec::new(), false)?;
-    let disk = store.execute(Verb::Create {
-        identity: named("disk"),
-        size_bytes: 1 << 20,
-        thick: false,
-    })?[0];
+    let disk = store.execute(Verb::Create { identity: named("disk"), size_bytes: 1 << 20, thick: false })?[0];
     store.write(disk, 4096, Buffer::copy_of(b"written before the snapshot"))?;
-    let snap = store.execute(Verb::Snapshot {
-        items: vec![(disk, named("snap"))],
-    })?[0];
-    let clone = store.execute(Verb::Clone {
-        parent: snap,
-        identity: named("clone"),
-    })?[0];
+    let snap = store.execute(Verb::Snapshot { items: vec![(disk, named("snap"))] })?[0];
+    let clone = store.execute(Verb::Clone { parent: snap, identity: named("clone") })?[0];
     store.write(clone, 4104, Buffer::copy_of(b"inside"))?;
-    assert_eq!(
-        store.read(snap, 4096, 27)?.as_slice(),
-        b"written before the snapshot"
-    );
-    assert_eq!(
-        store.read(clone, 4096, 27)?.as_slice(),
-        b"written inside the snapshot"
-    );
+    assert_eq!(store.read(snap, 4096, 27)?.as_slice(), b"written before the snapshot");
+    assert_eq!(store.read(clone, 4096, 27)?.as_slice(), b"written inside the snapshot");
     let (device, closed) = store.close();
     closed?;
     Ok(device)

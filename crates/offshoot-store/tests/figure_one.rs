@@ -120,9 +120,7 @@ fn before() -> Store<MemDevice> {
         let origin = store.create("disk1", CLUSTERS * CLUSTER, true).unwrap();
         for cluster in 0..CLUSTERS {
             let seed = u8::try_from(cluster % 8).unwrap();
-            store
-                .write(origin, cluster * CLUSTER, pattern(CLUSTER, seed))
-                .unwrap();
+            store.write(origin, cluster * CLUSTER, pattern(CLUSTER, seed)).unwrap();
         }
         store.snapshot("disk1", "snap1").unwrap();
         store.clone_of("snap1", "cl1").unwrap();
@@ -157,18 +155,8 @@ fn map(store: &Store<MemDevice>, name: &str) -> String {
     }
     let of_the_map = |line: &&str| {
         let key = line.split(':').next().unwrap();
-        let starts = [
-            "native.",
-            "num_clusters",
-            "map",
-            "extent_page",
-            "layer",
-            "clusters",
-        ];
+        let starts = ["native.", "num_clusters", "map", "extent_page", "layer", "clusters"];
         starts.iter().any(|start| key.starts_with(start)) && !key.ends_with(".id")
     };
-    text.lines()
-        .filter(of_the_map)
-        .flat_map(|line| [line, "\n"])
-        .collect()
+    text.lines().filter(of_the_map).flat_map(|line| [line, "\n"]).collect()
 }

@@ -48,10 +48,7 @@ impl Bench {
         self.store.close().1.unwrap();
         let store = Store::open(self.device.clone(), Vec::new(), false).unwrap();
         assert_eq!(store.findings(), &[]);
-        Self {
-            store,
-            device: self.device,
-        }
+        Self { store, device: self.device }
     }
 
     /// The device operations of `run`, and of nothing else.
@@ -108,18 +105,10 @@ fn a_first_write_costs_what_it_writes() {
         (
             3 * CLUSTER + 512,
             512,
-            &[
-                "read 512 from data 3",
-                "read 3072 from data 3 + 1024",
-                "write 4096 to data 8",
-            ],
+            &["read 512 from data 3", "read 3072 from data 3 + 1024", "write 4096 to data 8"],
         ),
         // The start of a block.
-        (
-            3 * CLUSTER,
-            512,
-            &["read 3584 from data 3 + 512", "write 4096 to data 8"],
-        ),
+        (3 * CLUSTER, 512, &["read 3584 from data 3 + 512", "write 4096 to data 8"]),
         // A whole cluster.
         (3 * CLUSTER, CLUSTER, &["write 65536 to data 8"]),
         // Two clusters and their fresh neighbours on the device: one operation.
@@ -130,25 +119,14 @@ fn a_first_write_costs_what_it_writes() {
         (
             3 * CLUSTER + 2048,
             2 * BLOCK,
-            &[
-                "read 2048 from data 3",
-                "read 2048 from data 3 + 10240",
-                "write 12288 to data 8",
-            ],
+            &["read 2048 from data 3", "read 2048 from data 3 + 10240", "write 12288 to data 8"],
         ),
     ];
     for (offset, len, expected) in table {
         let mut bench = Bench::new(512, true);
-        assert_eq!(
-            bench.write("clone", *offset, *len),
-            *expected,
-            "{len} at {offset}"
-        );
+        assert_eq!(bench.write("clone", *offset, *len), *expected, "{len} at {offset}");
         let id = bench.store.id("clone");
-        let read = bench
-            .store
-            .read(id, *offset, usize::try_from(*len).unwrap())
-            .unwrap();
+        let read = bench.store.read(id, *offset, usize::try_from(*len).unwrap()).unwrap();
         assert_eq!(read.as_slice(), pattern(*len, 9).as_slice());
     }
 }
@@ -157,10 +135,7 @@ fn a_first_write_costs_what_it_writes() {
 #[test]
 fn a_small_first_write_on_large_blocks_reads_one_block() {
     let mut bench = Bench::new(4096, true);
-    assert_eq!(
-        bench.write("clone", 3 * CLUSTER, 512),
-        ["read 4096 from data 3", "write 4096 to data 8"]
-    );
+    assert_eq!(bench.write("clone", 3 * CLUSTER, 512), ["read 4096 from data 3", "write 4096 to data 8"]);
 }
 
 #[test]
@@ -173,10 +148,7 @@ fn an_overwrite_is_one_write_in_place() {
         assert_eq!(ops, [format!("write {len} to data 8 + {}", 2 * BLOCK + within)]);
     }
     // The next block of the cluster is a first write of its own, into the same cluster.
-    assert_eq!(
-        bench.write("clone", 3 * CLUSTER + 3 * BLOCK, BLOCK),
-        ["write 4096 to data 8 + 12288"]
-    );
+    assert_eq!(bench.write("clone", 3 * CLUSTER + 3 * BLOCK, BLOCK), ["write 4096 to data 8 + 12288"]);
     assert_eq!(bench.store.own_clusters("clone"), 1);
 }
 
@@ -188,13 +160,7 @@ fn a_flush_after_a_first_write() {
     bench.write("clone", 0, BLOCK);
     assert_eq!(
         bench.flush(),
-        [
-            "sync",
-            "write 4096 to super block",
-            "sync",
-            "write 8192 to md page 4",
-            "sync",
-        ]
+        ["sync", "write 4096 to super block", "sync", "write 8192 to md page 4", "sync",]
     );
     assert_eq!(bench.flush(), ["sync"], "nothing is dirty any more");
     bench.write("clone", 0, BLOCK);
@@ -216,14 +182,8 @@ fn without_native_states_a_first_write_copies_the_cluster_once() {
         ["read 61440 from data 3 + 4096", "write 65536 to data 8"],
         "what is overwritten is not read"
     );
-    assert_eq!(
-        bench.write("clone", 3 * CLUSTER + 5 * BLOCK, BLOCK),
-        ["write 4096 to data 8 + 20480"]
-    );
-    assert_eq!(
-        bench.write("clone", 4 * CLUSTER, CLUSTER),
-        ["write 65536 to data 9"]
-    );
+    assert_eq!(bench.write("clone", 3 * CLUSTER + 5 * BLOCK, BLOCK), ["write 4096 to data 8 + 20480"]);
+    assert_eq!(bench.write("clone", 4 * CLUSTER, CLUSTER), ["write 65536 to data 9"]);
     // Below a thin lvol without parent there is nothing to read.
     bench.store.create("thin", CLUSTER, false).unwrap();
     assert_eq!(bench.write("thin", BLOCK, BLOCK), ["write 65536 to data 10"]);
@@ -234,25 +194,11 @@ fn without_native_states_a_first_write_copies_the_cluster_once() {
 fn verbs_write_metadata_alone() {
     let mut bench = Bench::new(512, true);
     let thin = bench.ops(|store| store.create("thin", CLUSTERS * CLUSTER, false).unwrap());
-    assert_eq!(
-        thin,
-        [
-            "sync",
-            "write 4096 to super block",
-            "sync",
-            "write 4096 to md page 5",
-            "sync",
-        ]
-    );
+    assert_eq!(thin, ["sync", "write 4096 to super block", "sync", "write 4096 to md page 5", "sync",]);
     let thick = bench.ops(|store| store.create("thick", 4 * CLUSTER, true).unwrap());
     assert_eq!(
         thick,
-        [
-            "write zeroes 262144 to data 8",
-            "sync",
-            "write 4096 to md page 6",
-            "sync"
-        ],
+        ["write zeroes 262144 to data 8", "sync", "write 4096 to md page 6", "sync"],
         "one zeroing of the whole run"
     );
     let clone = bench.ops(|store| store.clone_of("snap", "other").unwrap());
@@ -261,12 +207,7 @@ fn verbs_write_metadata_alone() {
     let snapshot = bench.ops(|store| store.snapshot("clone", "snap2").unwrap());
     assert_eq!(
         snapshot,
-        [
-            "sync",
-            "write 4096 to md page 4",
-            "write 8192 to md page 8",
-            "sync"
-        ],
+        ["sync", "write 4096 to md page 4", "write 8192 to md page 8", "sync"],
         "the clone's root, and the snapshot's with the extent page of the write before"
     );
     let rename = bench.ops(|store| store.rename("other", "renamed").unwrap());
@@ -285,10 +226,7 @@ fn a_thick_create_zeroes_each_run_once() {
     let mut bench = bench.reopened();
     let ops = bench.ops(|store| store.create("c", 5 * CLUSTER, true).unwrap());
     let zeroing: Vec<_> = ops.iter().filter(|op| op.starts_with("write zeroes")).collect();
-    assert_eq!(
-        zeroing,
-        ["write zeroes 131072 to data 8", "write zeroes 196608 to data 11"]
-    );
+    assert_eq!(zeroing, ["write zeroes 131072 to data 8", "write zeroes 196608 to data 11"]);
 }
 
 /// Removing an lvol is one small write before the reply, whatever its size; its clusters are discarded behind the
@@ -305,15 +243,7 @@ fn a_removal_replies_before_clusters_are_released() {
         store.flush().unwrap();
         store.poll(&mut Vec::new());
     });
-    assert_eq!(
-        afterwards,
-        [
-            "sync",
-            "write 4096 to md page 5",
-            "sync",
-            "unmap 1048576 of data 8"
-        ]
-    );
+    assert_eq!(afterwards, ["sync", "write 4096 to md page 5", "sync", "unmap 1048576 of data 8"]);
     assert_eq!(bench.store.free(), free + 16);
 }
 
@@ -352,19 +282,13 @@ fn lookups_need_no_io_at_any_depth() {
     for depth in 0..DEPTH {
         // Every layer adds a cluster of its own, and a block to the first one.
         let seed = u8::try_from(depth % 15).unwrap();
-        bench
-            .store
-            .write(id, depth * CLUSTER, pattern(CLUSTER, seed))
-            .unwrap();
+        bench.store.write(id, depth * CLUSTER, pattern(CLUSTER, seed)).unwrap();
         let block = depth % 16 * BLOCK;
         bench.store.write(id, block, pattern(BLOCK, seed)).unwrap();
         bench.store.snapshot("lvol", &format!("s{depth}")).unwrap();
     }
     let mut bench = bench.reopened();
-    assert_eq!(
-        bench.store.state().depth(bench.store.state().blob(id).unwrap()),
-        300
-    );
+    assert_eq!(bench.store.state().depth(bench.store.state().blob(id).unwrap()), 300);
     for cluster in [1, 2, 150, 299] {
         let read = bench.ops(|store| {
             let read = store.read(id, cluster * CLUSTER + 512, 512).unwrap();
@@ -387,31 +311,16 @@ fn what_costs_nothing() {
     bench.store.create("thin", CLUSTERS * CLUSTER, false).unwrap();
     let id = bench.store.id("thin");
     let nothing: [String; 0] = [];
-    assert_eq!(
-        bench.ops(|store| store.read(id, 0, 4096).unwrap()),
-        nothing,
-        "a read of a hole"
-    );
-    assert_eq!(
-        bench.ops(|store| store.unmap(id, 0..CLUSTER).unwrap()),
-        nothing,
-        "trim of a hole"
-    );
-    assert_eq!(
-        bench.ops(|store| store.write_zeroes(id, 0..CLUSTER).unwrap()),
-        nothing,
-        "zeroing of a hole"
-    );
+    assert_eq!(bench.ops(|store| store.read(id, 0, 4096).unwrap()), nothing, "a read of a hole");
+    assert_eq!(bench.ops(|store| store.unmap(id, 0..CLUSTER).unwrap()), nothing, "trim of a hole");
+    assert_eq!(bench.ops(|store| store.write_zeroes(id, 0..CLUSTER).unwrap()), nothing, "zeroing of a hole");
     let clone = bench.store.id("clone");
     assert_eq!(
         bench.ops(|store| store.write_zeroes(clone, 0..CLUSTER).unwrap()),
         nothing,
         "hiding the parent"
     );
-    assert_eq!(
-        bench.ops(|store| store.extents(clone, 0..CLUSTERS * CLUSTER, 99).unwrap()),
-        nothing
-    );
+    assert_eq!(bench.ops(|store| store.extents(clone, 0..CLUSTERS * CLUSTER, 99).unwrap()), nothing);
 }
 
 /// First writes in flight together: each costs itself, and one cluster is chosen for all blocks of it.
@@ -431,20 +340,11 @@ fn concurrent_first_writes_share_a_cluster() {
 
 fn submit_blocks(store: &mut Watched, lvol: BlobId, blocks: &[u64]) {
     for block in blocks {
-        store.submit(IoRequest::Write {
-            lvol,
-            offset: block * BLOCK,
-            data: pattern(BLOCK, 9),
-            fua: false,
-        });
+        store.submit(IoRequest::Write { lvol, offset: block * BLOCK, data: pattern(BLOCK, 9), fua: false });
     }
     let mut replies = Vec::new();
     while replies.len() < blocks.len() {
         store.poll(&mut replies);
     }
-    assert!(
-        replies
-            .iter()
-            .all(|(_, reply)| matches!(reply, Ok(Reply::Buffer(_))))
-    );
+    assert!(replies.iter().all(|(_, reply)| matches!(reply, Ok(Reply::Buffer(_)))));
 }

@@ -135,11 +135,7 @@ impl World {
     }
 
     fn pick(&self, lvol: usize) -> Option<String> {
-        if self.model.is_empty() {
-            None
-        } else {
-            self.model.keys().nth(lvol % self.model.len()).cloned()
-        }
+        if self.model.is_empty() { None } else { self.model.keys().nth(lvol % self.model.len()).cloned() }
     }
 
     fn fresh(&mut self) -> (String, offshoot_store::Identity) {
@@ -156,10 +152,7 @@ impl World {
     fn clip(&self, name: &str, at: u64, len: u64) -> (usize, usize) {
         let size = self.model[name].len() as u64;
         let at = (at * (self.cluster * self.scale / CLUSTER)).min(size);
-        (
-            usize::try_from(at).unwrap(),
-            usize::try_from(len.min(size - at)).unwrap(),
-        )
+        (usize::try_from(at).unwrap(), usize::try_from(len.min(size - at)).unwrap())
     }
 
     fn read_only(&mut self, name: &str) -> bool {
@@ -167,21 +160,14 @@ impl World {
         self.store().state().blob(id).unwrap().is_read_only()
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm per operation")]
     fn run(&mut self, op: Op) {
         let unit = self.cluster * self.scale;
         let bytes = |clusters: u64| clusters * unit;
         match op {
             Op::Create { clusters, thick } => {
                 let (name, identity) = self.fresh();
-                self.execute(Verb::Create {
-                    identity,
-                    size_bytes: bytes(clusters),
-                    thick,
-                })
-                .unwrap();
-                self.model
-                    .insert(name, vec![0; usize::try_from(bytes(clusters)).unwrap()]);
+                self.execute(Verb::Create { identity, size_bytes: bytes(clusters), thick }).unwrap();
+                self.model.insert(name, vec![0; usize::try_from(bytes(clusters)).unwrap()]);
             }
             Op::Snapshot { lvol } => self.snapshot(&[lvol]),
             Op::GroupSnapshot { lvols } => self.snapshot(&lvols),
@@ -215,49 +201,28 @@ impl World {
                 let Some(name) = self.pick(lvol) else { return };
                 let read_only = self.read_only(&name);
                 let id = id_of(self.store(), &name);
-                let resized = self.execute(Verb::Resize {
-                    lvol: id,
-                    size_bytes: bytes(clusters),
-                });
+                let resized = self.execute(Verb::Resize { lvol: id, size_bytes: bytes(clusters) });
                 if read_only {
                     assert_eq!(resized, Err(Error::ReadOnlyLvol(name)));
                 } else {
                     resized.unwrap();
-                    self.model
-                        .get_mut(&name)
-                        .unwrap()
-                        .resize(usize::try_from(bytes(clusters)).unwrap(), 0);
+                    self.model.get_mut(&name).unwrap().resize(usize::try_from(bytes(clusters)).unwrap(), 0);
                 }
             }
             Op::Rename { lvol } => {
                 let Some(old) = self.pick(lvol) else { return };
                 let (name, _) = self.fresh();
                 let id = id_of(self.store(), &old);
-                self.execute(Verb::Rename {
-                    lvol: id,
-                    name: name.clone(),
-                })
-                .unwrap();
+                self.execute(Verb::Rename { lvol: id, name: name.clone() }).unwrap();
                 let bytes = self.model.remove(&old).unwrap();
                 self.model.insert(name, bytes);
             }
-            Op::Write {
-                lvol,
-                at,
-                len,
-                seed,
-                fua,
-            } => {
+            Op::Write { lvol, at, len, seed, fua } => {
                 let Some(name) = self.pick(lvol) else { return };
                 let (at, len) = self.clip(&name, at, len);
                 let (id, data) = (id_of(self.store(), &name), pattern(len, seed));
                 let read_only = self.read_only(&name);
-                let write = IoRequest::Write {
-                    lvol: id,
-                    offset: at as u64,
-                    data: data.clone(),
-                    fua,
-                };
+                let write = IoRequest::Write { lvol: id, offset: at as u64, data: data.clone(), fua };
                 let ticket = self.store().submit(write);
                 let written = self.store().wait_for(ticket);
                 if read_only {
@@ -267,18 +232,8 @@ impl World {
                     self.model.get_mut(&name).unwrap()[at..at + len].copy_from_slice(data.as_slice());
                 }
             }
-            Op::Burst {
-                lvol,
-                at,
-                pieces,
-                seed,
-            } => self.burst(lvol, at, &pieces, seed),
-            Op::Zero {
-                lvol,
-                at,
-                len,
-                allocate,
-            } => {
+            Op::Burst { lvol, at, pieces, seed } => self.burst(lvol, at, &pieces, seed),
+            Op::Zero { lvol, at, len, allocate } => {
                 let Some(name) = self.pick(lvol) else { return };
                 if self.read_only(&name) {
                     return;
@@ -286,24 +241,14 @@ impl World {
                 let (at, len) = self.clip(&name, at, len);
                 let id = id_of(self.store(), &name);
                 let range = at as u64..(at + len) as u64;
-                let ticket = self.store().submit(IoRequest::WriteZeroes {
-                    lvol: id,
-                    range,
-                    allocate,
-                    fua: false,
-                });
+                let ticket =
+                    self.store().submit(IoRequest::WriteZeroes { lvol: id, range, allocate, fua: false });
                 self.store().wait_for(ticket).unwrap();
                 self.model.get_mut(&name).unwrap()[at..at + len].fill(0);
             }
             Op::Unmap { lvol, at, len } => self.unmap(lvol, at, len),
             Op::Race { lvol, at, len, seed } => self.race(lvol, at, len, seed),
-            Op::Overlap {
-                lvol,
-                at,
-                len,
-                shift,
-                seed,
-            } => self.overlap(lvol, at, len, shift, seed),
+            Op::Overlap { lvol, at, len, shift, seed } => self.overlap(lvol, at, len, shift, seed),
             Op::Flush => self.store().flush().unwrap(),
             Op::Reopen => {
                 let store = self.store.take().unwrap();
@@ -341,15 +286,10 @@ impl World {
         let factor = self.cluster * self.scale / CLUSTER;
         for (number, len) in (0_u8..).zip(pieces) {
             let (at, len) = self.clip(&name, next, *len);
-            next = ((at + len) as u64).next_multiple_of(factor) / factor;
+            next = ((at + len) as u64).div_ceil(factor);
             let data = pattern(len, seed.wrapping_add(number));
             self.model.get_mut(&name).unwrap()[at..at + len].copy_from_slice(data.as_slice());
-            let write = IoRequest::Write {
-                lvol: id,
-                offset: at as u64,
-                data,
-                fua: number % 3 == 0,
-            };
+            let write = IoRequest::Write { lvol: id, offset: at as u64, data, fua: number % 3 == 0 };
             tickets.push(self.store().submit(write));
         }
         self.wait_for_all(&tickets);
@@ -379,10 +319,7 @@ impl World {
         let after: Buffer = self.store().read(id, at as u64, len).unwrap();
         let before = &mut self.model.get_mut(&name).unwrap()[at..at + len];
         for (now, old) in after.as_slice().iter().zip(before.iter()) {
-            assert!(
-                *now == 0 || now == old,
-                "a trimmed byte is neither zero nor what it was"
-            );
+            assert!(*now == 0 || now == old, "a trimmed byte is neither zero nor what it was");
         }
         before.copy_from_slice(after.as_slice());
     }
@@ -398,25 +335,13 @@ impl World {
         let size = self.model[&name].len();
         let start = (at + usize::try_from(shift).unwrap()).min(size);
         let (first, second) = (at..at + len, start..(start + len).min(size));
-        let (a, b) = (
-            pattern(first.len(), seed),
-            pattern(second.len(), seed.wrapping_add(50)),
-        );
+        let (a, b) = (pattern(first.len(), seed), pattern(second.len(), seed.wrapping_add(50)));
         let whole = first.start..first.end.max(second.end);
-        let read = IoRequest::Read {
-            lvol: id,
-            offset: at as u64,
-            buffer: Buffer::zeroed(whole.len()),
-        };
+        let read = IoRequest::Read { lvol: id, offset: at as u64, buffer: Buffer::zeroed(whole.len()) };
         let read = self.store().submit(read);
         for (range, data) in [(&first, &a), (&second, &b)] {
             let offset = range.start as u64;
-            self.store().submit(IoRequest::Write {
-                lvol: id,
-                offset,
-                data: data.clone(),
-                fua: false,
-            });
+            self.store().submit(IoRequest::Write { lvol: id, offset, data: data.clone(), fua: false });
         }
         let mut replies = Vec::new();
         while replies.len() < 3 {
@@ -434,24 +359,15 @@ impl World {
             {
                 for (byte, seen) in whole.clone().zip(seen.as_slice()) {
                     let legal = [Some(before[byte]), of(&first, &a, byte), of(&second, &b, byte)];
-                    assert!(
-                        legal.contains(&Some(*seen)),
-                        "a read saw what nobody wrote at {byte:#x}"
-                    );
+                    assert!(legal.contains(&Some(*seen)), "a read saw what nobody wrote at {byte:#x}");
                 }
             }
         }
-        for sector in whole
-            .clone()
-            .collect::<Vec<_>>()
-            .chunk_by(|left, right| left / 512 == right / 512)
-        {
+        for sector in whole.clone().collect::<Vec<_>>().chunk_by(|left, right| left / 512 == right / 512) {
             let both = |byte: &&usize| first.contains(byte) && second.contains(byte);
             let now = |byte: &usize| Some(after.as_slice()[byte - whole.start]);
             for byte in sector.iter().filter(|byte| !both(byte)) {
-                let only = of(&first, &a, *byte)
-                    .or(of(&second, &b, *byte))
-                    .unwrap_or(before[*byte]);
+                let only = of(&first, &a, *byte).or(of(&second, &b, *byte)).unwrap_or(before[*byte]);
                 assert_eq!(now(byte), Some(only));
             }
             let overlapped = || sector.iter().filter(both);
@@ -474,16 +390,10 @@ impl World {
         let before = self.model[&name].clone();
         let (snapshot, identity) = self.fresh();
         let mut tickets = Vec::new();
-        let write = |data: &Buffer| IoRequest::Write {
-            lvol: id,
-            offset: at as u64,
-            data: data.clone(),
-            fua: false,
-        };
+        let write =
+            |data: &Buffer| IoRequest::Write { lvol: id, offset: at as u64, data: data.clone(), fua: false };
         tickets.push(self.store().submit(write(&first)));
-        tickets.push(self.store().start(Verb::Snapshot {
-            items: vec![(id, identity)],
-        }));
+        tickets.push(self.store().start(Verb::Snapshot { items: vec![(id, identity)] }));
         tickets.push(self.store().submit(write(&second)));
         self.wait_for_all(&tickets);
         // Writes wait in order of arrival, so the snapshot has the first one and not the second.
@@ -507,13 +417,7 @@ fn run_long(ops: Vec<Op>, native: bool, seed: u64) {
 }
 
 fn run_in(store: Store<common::ShuffledDevice>, cluster: u64, scale: u64, ops: Vec<Op>) {
-    let mut world = World {
-        store: Some(store),
-        model: Model::new(),
-        count: 0,
-        cluster,
-        scale,
-    };
+    let mut world = World { store: Some(store), model: Model::new(), count: 0, cluster, scale };
     for op in ops {
         world.run(op);
         let model = world.model.clone();

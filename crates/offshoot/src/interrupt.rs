@@ -35,11 +35,7 @@ impl Interrupt {
     /// # Errors
     /// [`Interrupted`].
     pub(crate) fn check(&self) -> Result<(), Interrupted> {
-        if self.raised.load(Ordering::Relaxed) {
-            Err(Interrupted)
-        } else {
-            Ok(())
-        }
+        if self.raised.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
     }
 
     /// Asks for the end.

@@ -129,10 +129,7 @@ impl DumpSection {
             let (key, value) = line.split_once(": ").unwrap_or((line, ""));
             (key.to_owned(), value.to_owned())
         };
-        Self {
-            section: section.to_owned(),
-            facts: text.lines().map(fact).collect(),
-        }
+        Self { section: section.to_owned(), facts: text.lines().map(fact).collect() }
     }
 }
 
@@ -155,11 +152,7 @@ pub(crate) struct Damage {
 
 impl From<&Finding> for Damage {
     fn from(finding: &Finding) -> Self {
-        Self {
-            lvol: finding.lvol.clone(),
-            what: finding.what.to_string(),
-            repair: finding.what.repair(),
-        }
+        Self { lvol: finding.lvol.clone(), what: finding.what.to_string(), repair: finding.what.repair() }
     }
 }
 

@@ -74,12 +74,7 @@ impl Lvol {
     fn of(engine: &Engine, blob: &Blob) -> Self {
         let state = engine.state();
         let listed = |id: &BlobId| state.blob(*id).filter(|blob| !blob.dying);
-        let mut clones: Vec<String> = blob
-            .clones
-            .iter()
-            .filter_map(listed)
-            .map(Blob::display_name)
-            .collect();
+        let mut clones: Vec<String> = blob.clones.iter().filter_map(listed).map(Blob::display_name).collect();
         clones.sort();
         let external = blob.external.as_ref().filter(|_| blob.external_is_parent);
         Self {
@@ -90,11 +85,7 @@ impl Lvol {
             size_bytes: state.bytes(blob),
             thin: blob.is_thin(),
             read_only: blob.is_read_only(),
-            parent: blob
-                .parent
-                .as_ref()
-                .and_then(listed)
-                .map(|parent| (parent.id, parent.display_name())),
+            parent: blob.parent.as_ref().and_then(listed).map(|parent| (parent.id, parent.display_name())),
             external: external.map(|external| escape(external.name().as_bytes())),
             clones,
             own_bytes: blob.own_clusters * state.units.cluster,
@@ -117,22 +108,14 @@ impl Lvol {
 
 /// All lvols of a store by name.
 pub(crate) fn lvols(engine: &Engine) -> Vec<Lvol> {
-    let mut lvols: Vec<Lvol> = engine
-        .state()
-        .lvols()
-        .map(|blob| Lvol::of(engine, blob))
-        .collect();
+    let mut lvols: Vec<Lvol> = engine.state().lvols().map(|blob| Lvol::of(engine, blob)).collect();
     lvols.sort_by(|one, other| (&one.name, one.id).cmp(&(&other.name, other.id)));
     lvols
 }
 
 /// The clusters that an lvol reads from snapshots below it, in bytes. One of which it reads only a part counts in full.
 pub(crate) fn shared_bytes(state: &State, blob: &Blob) -> u64 {
-    let leaves = blob
-        .tree
-        .ordinals()
-        .into_iter()
-        .filter_map(|ordinal| blob.tree.leaf(ordinal));
+    let leaves = blob.tree.ordinals().into_iter().filter_map(|ordinal| blob.tree.leaf(ordinal));
     let shared = leaves.flat_map(|leaf| leaf.entries()).filter(|(_, entry)| {
         let mut layers = entry.layers();
         layers.any(|(tag, cluster, _)| cluster.is_some() && !blob.tags.contains(&tag))

@@ -90,13 +90,7 @@ impl StoreArgs {
             // The store was made where smaller blocks were to be had. The page cache has them.
             Err(LoadError::BlockSize { store, .. }) => {
                 let logical_block = Some(store);
-                self.load(
-                    OpenOptions {
-                        logical_block,
-                        ..options
-                    },
-                    watch(),
-                )?
+                self.load(OpenOptions { logical_block, ..options }, watch())?
             }
             loaded => loaded,
         }
@@ -125,10 +119,9 @@ pub(crate) fn device(path: &Path, options: &OpenOptions) -> Result<FileDevice> {
 /// An error of opening a device in the words of the command line.
 pub(crate) fn described(error: OpenError) -> anyhow::Error {
     match error {
-        OpenError::Locked {
-            path,
-            source: source @ LockError::Held { .. },
-        } => anyhow!("{} is {source}", path.display()),
+        OpenError::Locked { path, source: source @ LockError::Held { .. } } => {
+            anyhow!("{} is {source}", path.display())
+        }
         error => error.into(),
     }
 }

@@ -44,13 +44,7 @@ pub(crate) struct Writer<'s> {
 impl<'s> Writer<'s> {
     /// Writes to `lvol` from now on.
     pub(crate) fn new(store: &'s mut Store, lvol: BlobId) -> Self {
-        Self {
-            store,
-            lvol,
-            in_flight: 0,
-            spare: Vec::new(),
-            replies: Vec::new(),
-        }
+        Self { store, lvol, in_flight: 0, spare: Vec::new(), replies: Vec::new() }
     }
 
     /// Gives the lvol another size, in bytes, once all writes are done.
@@ -59,10 +53,7 @@ impl<'s> Writer<'s> {
     /// An earlier write failed, or the verb did.
     pub(crate) fn resize(&mut self, size_bytes: u64) -> Result<(), Error> {
         self.finish()?;
-        let verb = Verb::Resize {
-            lvol: self.lvol,
-            size_bytes,
-        };
+        let verb = Verb::Resize { lvol: self.lvol, size_bytes };
         self.store.execute(verb).map(drop)
     }
 
@@ -92,12 +83,7 @@ impl<'s> Writer<'s> {
         while self.in_flight >= DEPTH {
             self.wait()?;
         }
-        self.store.submit(IoRequest::Write {
-            lvol: self.lvol,
-            offset,
-            data,
-            fua: false,
-        });
+        self.store.submit(IoRequest::Write { lvol: self.lvol, offset, data, fua: false });
         self.in_flight += 1;
         Ok(())
     }
@@ -200,11 +186,7 @@ impl<'s> Reader<'s> {
                 }
                 _ => Buffer::zeroed(len),
             };
-            let ticket = self.store.submit(IoRequest::Read {
-                lvol: self.lvol,
-                offset: range.start,
-                buffer,
-            });
+            let ticket = self.store.submit(IoRequest::Read { lvol: self.lvol, offset: range.start, buffer });
             self.asked.push_back((ticket, range.start));
         }
         Ok(())
@@ -213,14 +195,11 @@ impl<'s> Reader<'s> {
     /// The next range of data that is not longer than a request.
     fn next_range(&mut self) -> Result<Option<Range<u64>>, Error> {
         while self.ahead.is_empty() && !self.rest.is_empty() {
-            let extents = self
-                .store
-                .extents(self.lvol, self.rest.clone(), EXTENTS_AT_ONCE)?;
+            let extents = self.store.extents(self.lvol, self.rest.clone(), EXTENTS_AT_ONCE)?;
             let Some(last) = extents.last() else { break };
             self.rest.start = last.start + last.len;
             let data = extents.iter().filter(|extent| !extent.hole);
-            self.ahead
-                .extend(data.map(|extent| extent.start..extent.start + extent.len));
+            self.ahead.extend(data.map(|extent| extent.start..extent.start + extent.len));
         }
         let Some(range) = self.ahead.front_mut() else {
             return Ok(None);

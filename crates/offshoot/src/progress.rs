@@ -31,12 +31,7 @@ impl Progress {
         } else {
             Shown::Lines { last: Instant::now() }
         };
-        Self {
-            what,
-            done: 0,
-            total,
-            shown,
-        }
+        Self { what, done: 0, total, shown }
     }
 
     /// All up to here is done, in bytes.
@@ -71,10 +66,7 @@ fn bar(what: &'static str, total: Option<u64>) -> ProgressBar {
             ProgressBar::new(total),
             "{msg} [{wide_bar}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} ETA {eta}",
         ),
-        None => (
-            ProgressBar::new_spinner(),
-            "{msg} {spinner} {binary_bytes} {binary_bytes_per_sec}",
-        ),
+        None => (ProgressBar::new_spinner(), "{msg} {spinner} {binary_bytes} {binary_bytes_per_sec}"),
     };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.with_style(style.progress_chars("=> ")).with_message(what)

@@ -36,9 +36,7 @@ pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let mut causes = error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<io::Error>());
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     causes.any(|cause| cause.kind() == ErrorKind::BrokenPipe)
 }
 
@@ -60,11 +58,8 @@ fn one_line(error: &anyhow::Error) -> String {
 /// Text from outside, such as a path, without the control characters that could move a terminal's cursor.
 pub(crate) fn plain(text: &str) -> String {
     let escaped = |char: char| {
-        let (escape, keep) = if char.is_control() {
-            (Some(char.escape_default()), None)
-        } else {
-            (None, Some(char))
-        };
+        let (escape, keep) =
+            if char.is_control() { (Some(char.escape_default()), None) } else { (None, Some(char)) };
         escape.into_iter().flatten().chain(keep)
     };
     text.chars().flat_map(escaped).collect()

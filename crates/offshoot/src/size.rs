@@ -47,9 +47,7 @@ impl FromStr for Size {
             return Err(NotASize);
         }
         let count: u64 = digits.parse().map_err(|_| NotASize)?;
-        Ok(Self {
-            bytes: u128::from(count) << shift,
-        })
+        Ok(Self { bytes: u128::from(count) << shift })
     }
 }
 

@@ -62,11 +62,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let mut table = Table::new([
-            ("NAME", Align::Left),
-            ("SIZE", Align::Right),
-            ("STATE", Align::Left),
-        ]);
+        let mut table = Table::new([("NAME", Align::Left), ("SIZE", Align::Right), ("STATE", Align::Left)]);
         table.push(["größe".into(), "10G".into(), "ok".into()]);
         table.push(["a".into(), "512".into(), String::new()]);
         let expected = "NAME   SIZE  STATE\ngröße   10G  ok\na       512\n";

@@ -15,11 +15,8 @@ pub(crate) fn draw(roots: &[usize], below: impl Fn(usize) -> Vec<usize>) -> Vec<
     let mut drawn = HashSet::new();
     // An element, what to draw under it for the elements to come, and its own line's prefix. No recursion: a chain of
     // snapshots may be longer than the stack is deep.
-    let mut waiting: Vec<(usize, String, String)> = roots
-        .iter()
-        .rev()
-        .map(|root| (*root, String::new(), String::new()))
-        .collect();
+    let mut waiting: Vec<(usize, String, String)> =
+        roots.iter().rev().map(|root| (*root, String::new(), String::new())).collect();
     while let Some((element, prefix, indent)) = waiting.pop() {
         if !drawn.insert(element) {
             continue;
@@ -29,11 +26,7 @@ pub(crate) fn draw(roots: &[usize], below: impl Fn(usize) -> Vec<usize>) -> Vec<
         let hidden = (indent.chars().count() / COLUMN).saturating_sub(LEVELS_MAX - 1);
         let indent: String = indent.chars().skip(hidden * COLUMN).collect();
         for (position, child) in below(element).into_iter().rev().enumerate() {
-            let (branch, trunk) = if position == 0 {
-                ("└─ ", "   ")
-            } else {
-                ("├─ ", "│  ")
-            };
+            let (branch, trunk) = if position == 0 { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             waiting.push((child, format!("{indent}{branch}"), format!("{indent}{trunk}")));
         }
     }
@@ -50,10 +43,8 @@ mod tests {
             edge.map_or(Vec::new(), |(_, to)| to.to_vec())
         };
         let lines = draw(roots, below);
-        let lines: Vec<String> = lines
-            .into_iter()
-            .map(|(element, prefix)| format!("{prefix}{element}"))
-            .collect();
+        let lines: Vec<String> =
+            lines.into_iter().map(|(element, prefix)| format!("{prefix}{element}")).collect();
         assert_eq!(lines, expected);
     }
 
@@ -75,10 +66,7 @@ mod tests {
 
     #[test]
     fn a_long_chain_stays_on_the_screen_and_on_the_stack() {
-        let lines = draw(
-            &[0],
-            |element| if element < 3000 { vec![element + 1] } else { vec![] },
-        );
+        let lines = draw(&[0], |element| if element < 3000 { vec![element + 1] } else { vec![] });
         assert_eq!(lines.len(), 3001);
         assert_eq!(lines[3000].1.chars().count(), LEVELS_MAX * COLUMN);
         assert!(lines[3000].1.ends_with("└─ "));

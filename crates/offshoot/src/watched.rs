@@ -42,13 +42,7 @@ struct Long {
 
 impl<D: BlockDevice> Watched<D> {
     pub(crate) fn new(inner: D, watch: Option<Watch>) -> Self {
-        Self {
-            inner,
-            watch,
-            long: BTreeMap::new(),
-            zeroed_bytes: 0,
-            completions: Vec::new(),
-        }
+        Self { inner, watch, long: BTreeMap::new(), zeroed_bytes: 0, completions: Vec::new() }
     }
 
     /// The device itself.
@@ -58,22 +52,13 @@ impl<D: BlockDevice> Watched<D> {
 
     /// Hands the next piece of `id` down.
     fn submit_piece(&mut self, id: OpId) {
-        let Some(Long {
-            rest,
-            piece,
-            may_unmap,
-        }) = self.long.get_mut(&id)
-        else {
+        let Some(Long { rest, piece, may_unmap }) = self.long.get_mut(&id) else {
             return;
         };
         let offset = DeviceOffset(rest.start);
         *piece = (rest.end - rest.start).min(PIECE_BYTES);
         rest.start += *piece;
-        let op = DeviceOp::WriteZeroes {
-            offset,
-            len: *piece,
-            may_unmap: *may_unmap,
-        };
+        let op = DeviceOp::WriteZeroes { offset, len: *piece, may_unmap: *may_unmap };
         self.inner.submit(id, op);
     }
 
@@ -115,11 +100,7 @@ impl<D: BlockDevice> BlockDevice for Watched<D> {
 
     fn submit(&mut self, id: OpId, op: DeviceOp) {
         match op {
-            DeviceOp::WriteZeroes {
-                offset,
-                len,
-                may_unmap,
-            } if self.watch.is_some() => {
+            DeviceOp::WriteZeroes { offset, len, may_unmap } if self.watch.is_some() => {
                 let long = Long {
                     // Saturates where the range is no range, which the device itself will say of the first piece.
                     rest: offset.0..offset.0.saturating_add(len),
@@ -161,16 +142,9 @@ mod tests {
 
     /// Zeroes `len` bytes and syncs. Returns how these two went, and how much was zeroed.
     fn zero(interrupt: Interrupt, len: u64) -> ([Result<(), DeviceError>; 2], u64) {
-        let watch = Watch {
-            progress: Progress::new("test", Some(len)),
-            interrupt,
-        };
+        let watch = Watch { progress: Progress::new("test", Some(len)), interrupt };
         let mut device = Watched::new(MemDevice::new(512 * MIB, 512), Some(watch));
-        let op = DeviceOp::WriteZeroes {
-            offset: DeviceOffset(MIB),
-            len,
-            may_unmap: false,
-        };
+        let op = DeviceOp::WriteZeroes { offset: DeviceOffset(MIB), len, may_unmap: false };
         device.submit(OpId(7), op);
         device.submit(OpId(8), DeviceOp::Sync);
         let mut completions = Vec::new();
@@ -180,10 +154,7 @@ mod tests {
         completions.sort_by_key(|completion| completion.id);
         let ids: Vec<OpId> = completions.iter().map(|completion| completion.id).collect();
         assert_eq!(ids, [OpId(7), OpId(8)]);
-        (
-            [completions[0].result, completions[1].result],
-            device.zeroed_bytes,
-        )
+        ([completions[0].result, completions[1].result], device.zeroed_bytes)
     }
 
     #[test]

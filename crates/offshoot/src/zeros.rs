@@ -26,9 +26,7 @@ pub(crate) fn data_runs(bytes: &[u8]) -> Vec<Range<usize>> {
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     // Sixteen at a time: the compiler makes this a loop over vectors, which it does not of a search that stops early.
     let (head, words, tail) = (bytes.len() / 16 * 16, bytes.chunks_exact(16), bytes);
-    let whole = words.fold(0_u128, |any, word| {
-        any | u128::from_le_bytes(word.try_into().unwrap_or([1; 16]))
-    });
+    let whole = words.fold(0_u128, |any, word| any | u128::from_le_bytes(word.try_into().unwrap_or([1; 16])));
     whole == 0 && tail[head..].iter().all(|byte| *byte == 0)
 }
 
@@ -47,13 +45,7 @@ mod tests {
         bytes[5 * B + 9] = 1;
         assert_eq!(data_runs(&bytes), [B..3 * B, 5 * B..5 * B + 10]);
         bytes.fill(1);
-        assert_eq!(
-            data_runs(&bytes),
-            [Range {
-                start: 0,
-                end: bytes.len()
-            }]
-        );
+        assert_eq!(data_runs(&bytes), [Range { start: 0, end: bytes.len() }]);
     }
 
     #[test]

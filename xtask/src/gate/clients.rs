@@ -44,19 +44,12 @@ pub(crate) fn provide() {
     let missing = missing_packages(is_installed);
     if !missing.is_empty() {
         let missing: Vec<&str> = missing.into_iter().collect();
-        println!(
-            "missing clients; to run the tests that need them: apt-get install {}",
-            missing.join(" ")
-        );
+        println!("missing clients; to run the tests that need them: apt-get install {}", missing.join(" "));
     }
 }
 
 fn missing_packages(is_installed: impl Fn(&str) -> bool) -> BTreeSet<&'static str> {
-    CLIENTS
-        .iter()
-        .filter(|(program, _)| !is_installed(program))
-        .map(|&(_, package)| package)
-        .collect()
+    CLIENTS.iter().filter(|(program, _)| !is_installed(program)).map(|&(_, package)| package).collect()
 }
 
 fn install(packages: &[&str]) {
@@ -95,10 +88,7 @@ mod tests {
     #[test]
     fn each_missing_package_is_named_once() {
         let missing = missing_packages(|program| !program.starts_with("nbd") && program != "fio");
-        assert_eq!(
-            missing.into_iter().collect::<Vec<_>>(),
-            ["fio", "libnbd-bin", "nbdkit"]
-        );
+        assert_eq!(missing.into_iter().collect::<Vec<_>>(), ["fio", "libnbd-bin", "nbdkit"]);
         assert!(missing_packages(|_| true).is_empty());
     }
 

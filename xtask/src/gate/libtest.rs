@@ -74,8 +74,7 @@ impl Results {
     pub(crate) fn finish(&mut self, success: bool) {
         if (!success && self.failed == 0) || self.binaries == 0 {
             self.failed += 1;
-            self.failures
-                .push("cargo test: a build or a test binary did not finish".to_owned());
+            self.failures.push("cargo test: a build or a test binary did not finish".to_owned());
         }
     }
 
@@ -96,24 +95,16 @@ impl Results {
 
     /// What was not checked, as (test, reason).
     pub(crate) fn skips(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.skips
-            .iter()
-            .map(|(test, reason)| (test.as_str(), reason.as_str()))
+        self.skips.iter().map(|(test, reason)| (test.as_str(), reason.as_str()))
     }
 
     fn observe_progress(&mut self, line: &str) {
         match line {
-            "successes:" => {
-                self.section = Section::Successes {
-                    test: String::new(),
-                    skipped: false,
-                }
-            }
+            "successes:" => self.section = Section::Successes { test: String::new(), skipped: false },
             "failures:" => self.section = Section::Failures,
             _ => {
-                let Some((name, outcome)) = line
-                    .strip_prefix("test ")
-                    .and_then(|rest| rest.rsplit_once(" ... "))
+                let Some((name, outcome)) =
+                    line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... "))
                 else {
                     return;
                 };

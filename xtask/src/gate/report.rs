@@ -75,8 +75,7 @@ impl Report {
         self.passed += results.passed();
         self.failed += results.failed();
         self.failures.extend(results.failures().iter().cloned());
-        self.skips
-            .extend(results.skips().map(|(test, reason)| format!("{test}: {reason}")));
+        self.skips.extend(results.skips().map(|(test, reason)| format!("{test}: {reason}")));
     }
 
     fn fail(&mut self, what: String) {
@@ -97,13 +96,7 @@ impl fmt::Display for Report {
         for failure in &self.failures {
             writeln!(f, "failed: {failure}")?;
         }
-        writeln!(
-            f,
-            "{} passed, {} failed, {} skipped",
-            self.passed,
-            self.failed,
-            self.skips.len()
-        )
+        writeln!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skips.len())
     }
 }
 
@@ -123,15 +116,8 @@ mod tests {
 
     #[test]
     fn the_last_line_is_the_counts() {
-        let report = report(vec![
-            Ok(Outcome::Passed),
-            Ok(Outcome::Failed),
-            Ok(Outcome::Skipped("x".into())),
-        ]);
-        assert_eq!(
-            report.to_string().lines().last(),
-            Some("1 passed, 1 failed, 1 skipped")
-        );
+        let report = report(vec![Ok(Outcome::Passed), Ok(Outcome::Failed), Ok(Outcome::Skipped("x".into()))]);
+        assert_eq!(report.to_string().lines().last(), Some("1 passed, 1 failed, 1 skipped"));
     }
 
     #[test]

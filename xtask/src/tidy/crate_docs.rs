@@ -12,10 +12,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
 }
 
 fn opens_with_doc(text: &str) -> bool {
-    text.lines()
-        .next()
-        .and_then(|line| line.strip_prefix("//!"))
-        .is_some_and(|doc| !doc.trim().is_empty())
+    text.lines().next().and_then(|line| line.strip_prefix("//!")).is_some_and(|doc| !doc.trim().is_empty())
 }
 
 #[cfg(test)]
@@ -33,12 +30,8 @@ mod tests {
             ("crates/d/src/lib.rs", ""),
         ];
         let message = "does not open with a `//!` comment that says what it is";
-        let expected = [
-            "crates/b/src/lib.rs",
-            "crates/d/src/lib.rs",
-            "crates/c/src/main.rs",
-        ]
-        .map(|path| format!("{path}: {message}"));
+        let expected = ["crates/b/src/lib.rs", "crates/d/src/lib.rs", "crates/c/src/main.rs"]
+            .map(|path| format!("{path}: {message}"));
         assert_eq!(findings(check, &files), expected);
     }
 }

@@ -20,10 +20,7 @@ mod tests {
 
     #[test]
     fn the_limit_itself_is_allowed_and_one_line_more_is_not() {
-        let files = [
-            ("a.rs", "x\n".repeat(LINES_MAX)),
-            ("b.rs", "x\n".repeat(LINES_MAX + 1)),
-        ];
+        let files = [("a.rs", "x\n".repeat(LINES_MAX)), ("b.rs", "x\n".repeat(LINES_MAX + 1))];
         let files = files.each_ref().map(|(path, text)| (*path, text.as_str()));
         assert_eq!(findings(check, &files), ["b.rs: 901 lines, at most 900 allowed"]);
     }

@@ -25,16 +25,11 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     for (path, manifest) in tree.texts("/Cargo.toml") {
         let Some(name) = crate_name(path) else { continue };
         let Some(floor) = floor_of(name) else {
-            findings.push(Finding::of_file(
-                path,
-                format!("{name} has no floor: add it to the table in xtask"),
-            ));
+            findings
+                .push(Finding::of_file(path, format!("{name} has no floor: add it to the table in xtask")));
             continue;
         };
-        let only = ONLY
-            .iter()
-            .find(|(of, _)| *of == name)
-            .map(|(_, allowed)| *allowed);
+        let only = ONLY.iter().find(|(of, _)| *of == name).map(|(_, allowed)| *allowed);
         for (line, dependency) in dependencies(manifest) {
             let Some(below) = floor_of(dependency) else {
                 continue;
@@ -59,10 +54,7 @@ fn crate_name(path: &str) -> Option<&str> {
 }
 
 fn floor_of(name: &str) -> Option<u8> {
-    FLOORS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, floor)| *floor)
+    FLOORS.iter().find(|(known, _)| *known == name).map(|(_, floor)| *floor)
 }
 
 /// The packages that a manifest depends on, for building or running, with the number of their line. Knows as
@@ -78,10 +70,7 @@ fn dependencies(manifest: &str) -> Vec<(usize, &str)> {
             inside = table;
             found.extend(dependency.map(|name| (index + 1, name)));
         } else if inside && !line.starts_with('#') {
-            let name = line
-                .split(['.', ' ', '='])
-                .next()
-                .map(|name| name.trim_matches('"'));
+            let name = line.split(['.', ' ', '=']).next().map(|name| name.trim_matches('"'));
             let name = package_of(line).or(name);
             found.extend(name.filter(|name| !name.is_empty()).map(|name| (index + 1, name)));
         }
@@ -96,18 +85,14 @@ fn dependency_table(header: &str) -> (bool, Option<&str>) {
         .strip_prefix("target.")
         .and_then(|rest| rest.rsplit_once("'."))
         .map_or(header, |(_, rest)| rest);
-    let (kind, name) = header
-        .split_once('.')
-        .map_or((header, None), |(kind, name)| (kind, Some(name)));
+    let (kind, name) = header.split_once('.').map_or((header, None), |(kind, name)| (kind, Some(name)));
     let is_dependency = matches!(kind, "dependencies" | "build-dependencies");
     (is_dependency, name.filter(|_| is_dependency))
 }
 
 /// The package that a renamed dependency stands for.
 fn package_of(line: &str) -> Option<&str> {
-    let (_, rest) = line
-        .split_once("package = \"")
-        .or_else(|| line.split_once("package=\""))?;
+    let (_, rest) = line.split_once("package = \"").or_else(|| line.split_once("package=\""))?;
     rest.split('"').next()
 }
 
@@ -120,10 +105,7 @@ mod tests {
     fn a_dependency_upwards_or_sideways_is_found() {
         let found = "offshoot-store (floor 1) must not depend on";
         for (manifest, expected) in [
-            (
-                "[dependencies]\noffshoot-format.workspace = true\nuuid = \"1\"\n",
-                vec![],
-            ),
+            ("[dependencies]\noffshoot-format.workspace = true\nuuid = \"1\"\n", vec![]),
             ("[dev-dependencies]\noffshoot-device.workspace = true\n", vec![]),
             ("[dependencies]\n# offshoot-nbd = \"1\"\n", vec![]),
             (
@@ -164,10 +146,8 @@ mod tests {
 
     #[test]
     fn a_crate_without_a_floor_is_found() {
-        let files = [
-            ("crates/offshoot-extra/Cargo.toml", "[package]\n"),
-            ("xtask/Cargo.toml", "[package]\n"),
-        ];
+        let files =
+            [("crates/offshoot-extra/Cargo.toml", "[package]\n"), ("xtask/Cargo.toml", "[package]\n")];
         assert_eq!(
             findings(check, &files),
             ["crates/offshoot-extra/Cargo.toml: offshoot-extra has no floor: add it to the table in xtask"]

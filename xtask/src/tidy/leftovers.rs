@@ -11,9 +11,7 @@ const MACROS: &[&str] = &["dbg", "todo", "unimplemented"];
 const NOTES: &[&str] = &[concat!("FIX", "ME"), concat!("TO", "DO"), concat!("XX", "X")];
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
-    tree.texts(".rs")
-        .flat_map(|(path, text)| check_text(path, text))
-        .collect()
+    tree.texts(".rs").flat_map(|(path, text)| check_text(path, text)).collect()
 }
 
 fn check_text(path: &str, text: &str) -> Vec<Finding> {
@@ -40,10 +38,7 @@ mod tests {
             ("fn f() {\n    dbg!(1);\n}\n", &["a.rs:2: leftover dbg!"][..]),
             ("fn f() { todo!() }\n", &["a.rs:1: leftover todo!"]),
             (note, &[note_found]),
-            (
-                "// dbg!(1) is not allowed\nfn todo() {}\nlet s = \"todo!\";\n",
-                &[],
-            ),
+            ("// dbg!(1) is not allowed\nfn todo() {}\nlet s = \"todo!\";\n", &[]),
         ] {
             assert_eq!(findings(check, &[("a.rs", text)]), expected, "{text:?}");
         }

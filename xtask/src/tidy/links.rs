@@ -13,11 +13,7 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
                 Some(resolved) if !tree.contains(&resolved) => "leads nowhere",
                 Some(_) => continue,
             };
-            findings.push(Finding::of_line(
-                path,
-                line,
-                format!("the link to {target} {problem}"),
-            ));
+            findings.push(Finding::of_line(path, line, format!("the link to {target} {problem}")));
         }
     }
     findings
@@ -29,9 +25,7 @@ fn targets(text: &str) -> Vec<(usize, String)> {
     let mut targets = Vec::new();
     let mut fence = None;
     for (index, line) in text.lines().enumerate() {
-        let marker = ["```", "~~~"]
-            .into_iter()
-            .find(|marker| line.trim_start().starts_with(marker));
+        let marker = ["```", "~~~"].into_iter().find(|marker| line.trim_start().starts_with(marker));
         match (fence, marker) {
             (None, Some(_)) => fence = marker,
             (Some(open), Some(close)) if open == close => fence = None,
@@ -46,14 +40,9 @@ fn line_targets(line: &str) -> Vec<String> {
     // Every second piece between backticks is code.
     let prose: Vec<&str> = line.split('`').step_by(2).collect();
     let prose = prose.join("`");
-    let inline = prose
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
-    let definition = prose
-        .strip_prefix('[')
-        .and_then(|rest| rest.split_once("]: "))
-        .map(|(_, target)| target);
+    let inline = prose.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
+    let definition =
+        prose.strip_prefix('[').and_then(|rest| rest.split_once("]: ")).map(|(_, target)| target);
     inline
         .chain(definition)
         // A title may follow the target.
@@ -93,39 +82,17 @@ mod tests {
     #[test]
     fn a_link_must_lead_to_a_file_or_folder_of_the_repository() {
         for (text, expected) in [
-            (
-                "[a](format.md) and [b](../README.md#use), [c](../crates)\n",
-                &[][..],
-            ),
-            (
-                "[web](https://example.org/x) [mail](mailto:a@b.c) [here](#part)\n",
-                &[],
-            ),
+            ("[a](format.md) and [b](../README.md#use), [c](../crates)\n", &[][..]),
+            ("[web](https://example.org/x) [mail](mailto:a@b.c) [here](#part)\n", &[]),
             ("`[a](nowhere)` text\n```\n[a](nowhere)\n```\n", &[]),
             ("[a](format.md \"the format\") [b](<format.md>)\n", &[]),
-            (
-                "x\n[a](formats.md)\n",
-                &["docs/a.md:2: the link to formats.md leads nowhere"],
-            ),
-            (
-                "[`code`](gone.md#x)\n",
-                &["docs/a.md:1: the link to gone.md#x leads nowhere"],
-            ),
-            (
-                "[a]: gone.md\n",
-                &["docs/a.md:1: the link to gone.md leads nowhere"],
-            ),
-            (
-                "[a](../../x.md)\n",
-                &["docs/a.md:1: the link to ../../x.md leads out of the repository"],
-            ),
+            ("x\n[a](formats.md)\n", &["docs/a.md:2: the link to formats.md leads nowhere"]),
+            ("[`code`](gone.md#x)\n", &["docs/a.md:1: the link to gone.md#x leads nowhere"]),
+            ("[a]: gone.md\n", &["docs/a.md:1: the link to gone.md leads nowhere"]),
+            ("[a](../../x.md)\n", &["docs/a.md:1: the link to ../../x.md leads out of the repository"]),
         ] {
-            let files = [
-                ("docs/a.md", text),
-                ("docs/format.md", ""),
-                ("README.md", ""),
-                ("crates/x/src/lib.rs", ""),
-            ];
+            let files =
+                [("docs/a.md", text), ("docs/format.md", ""), ("README.md", ""), ("crates/x/src/lib.rs", "")];
             assert_eq!(findings(check, &files), expected, "{text:?}");
         }
     }

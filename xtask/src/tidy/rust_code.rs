@@ -6,10 +6,7 @@ use std::str::Chars;
 
 /// `source` with comments, string and character literals blanked out.
 pub(crate) fn code_only(source: &str) -> String {
-    let mut scanner = Scanner {
-        rest: source.chars().peekable(),
-        code: String::with_capacity(source.len()),
-    };
+    let mut scanner = Scanner { rest: source.chars().peekable(), code: String::with_capacity(source.len()) };
     while let Some(c) = scanner.rest.next() {
         scanner.step(c);
     }
@@ -20,10 +17,7 @@ pub(crate) fn code_only(source: &str) -> String {
 /// follows them.
 pub(crate) fn words(code: &str) -> impl Iterator<Item = (usize, &str, Option<char>)> {
     code.lines().enumerate().flat_map(|(index, line)| {
-        let boundaries = line
-            .match_indices(|c: char| !is_word(c))
-            .map(|(at, _)| at)
-            .chain([line.len()]);
+        let boundaries = line.match_indices(|c: char| !is_word(c)).map(|(at, _)| at).chain([line.len()]);
         let mut start = 0;
         boundaries.filter_map(move |end| {
             let word = &line[start..end];

@@ -8,11 +8,7 @@ const TOTAL_BYTES_MAX: u64 = 6 << 20;
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     let data = |path: &str| path.split('/').any(|part| part == "testdata");
-    let total: u64 = tree
-        .sizes()
-        .filter(|(path, _)| data(path))
-        .map(|(_, size)| size)
-        .sum();
+    let total: u64 = tree.sizes().filter(|(path, _)| data(path)).map(|(_, size)| size).sum();
     if total <= TOTAL_BYTES_MAX {
         return Vec::new();
     }
@@ -28,11 +24,7 @@ mod tests {
     #[test]
     fn the_total_over_all_folders_counts() {
         let half = "x".repeat(3 << 20);
-        let files = [
-            ("testdata/a", half.as_str()),
-            ("crates/b/testdata/b", &half),
-            ("src/c", "not data"),
-        ];
+        let files = [("testdata/a", half.as_str()), ("crates/b/testdata/b", &half), ("src/c", "not data")];
         assert!(findings(check, &files).is_empty());
         let files = [files[0], files[1], ("testdata/c", "x")];
         assert_eq!(

@@ -32,16 +32,8 @@ impl Tree {
     /// A tree of the files given as (path, text).
     #[cfg(test)]
     pub(crate) fn of(files: &[(&str, &str)]) -> Self {
-        let file = |text: &str| File {
-            size_bytes: text.len() as u64,
-            text: Some(text.to_owned()),
-        };
-        Self {
-            files: files
-                .iter()
-                .map(|(path, text)| ((*path).to_owned(), file(text)))
-                .collect(),
-        }
+        let file = |text: &str| File { size_bytes: text.len() as u64, text: Some(text.to_owned()) };
+        Self { files: files.iter().map(|(path, text)| ((*path).to_owned(), file(text))).collect() }
     }
 
     /// The text files whose path ends with `suffix`, as (path, text), in order of path.
@@ -59,9 +51,7 @@ impl Tree {
 
     /// Path and size in bytes of every file.
     pub(crate) fn sizes(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.files
-            .iter()
-            .map(|(path, file)| (path.as_str(), file.size_bytes))
+        self.files.iter().map(|(path, file)| (path.as_str(), file.size_bytes))
     }
 
     /// Whether there is a file, or a folder with files, at `path`. The root is the empty path.
@@ -69,11 +59,7 @@ impl Tree {
         let folder = format!("{path}/");
         path.is_empty()
             || self.files.contains_key(path)
-            || self
-                .files
-                .range(folder.clone()..)
-                .next()
-                .is_some_and(|(first, _)| first.starts_with(&folder))
+            || self.files.range(folder.clone()..).next().is_some_and(|(first, _)| first.starts_with(&folder))
     }
 
     fn read_folder(&mut self, folder: &Path, prefix: &str) -> Result<()> {
@@ -101,14 +87,8 @@ impl File {
     fn read(path: &Path) -> Result<Self> {
         let unreadable = || format!("cannot read {}", path.display());
         let size_bytes = fs::metadata(path).with_context(unreadable)?.len();
-        let is_text = path
-            .extension()
-            .is_some_and(|extension| TEXT.iter().any(|text| extension == *text));
-        let text = if is_text {
-            Some(fs::read_to_string(path).with_context(unreadable)?)
-        } else {
-            None
-        };
+        let is_text = path.extension().is_some_and(|extension| TEXT.iter().any(|text| extension == *text));
+        let text = if is_text { Some(fs::read_to_string(path).with_context(unreadable)?) } else { None };
         Ok(Self { size_bytes, text })
     }
 }

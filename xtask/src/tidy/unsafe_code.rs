@@ -28,27 +28,15 @@ pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
     }
     for name in FORBIDDING {
         let root = format!("crates/{name}/src/lib.rs");
-        if tree
-            .text(&root)
-            .is_some_and(|text| !code_only(text).contains("#![forbid(unsafe_code)]"))
-        {
-            findings.push(Finding::of_file(
-                &root,
-                "the crate must carry #![forbid(unsafe_code)]",
-            ));
+        if tree.text(&root).is_some_and(|text| !code_only(text).contains("#![forbid(unsafe_code)]")) {
+            findings.push(Finding::of_file(&root, "the crate must carry #![forbid(unsafe_code)]"));
         }
     }
     findings
 }
 
 fn is_allowed(path: &str) -> bool {
-    ALLOWED.iter().any(|entry| {
-        if entry.ends_with('/') {
-            path.starts_with(entry)
-        } else {
-            path == *entry
-        }
-    })
+    ALLOWED.iter().any(|entry| if entry.ends_with('/') { path.starts_with(entry) } else { path == *entry })
 }
 
 #[cfg(test)]
@@ -59,10 +47,7 @@ mod tests {
     #[test]
     fn unsafe_outside_the_allow_list_is_found() {
         let files = [
-            (
-                "crates/offshoot/src/main.rs",
-                "//! Binary.\nfn f() { unsafe {} }\n",
-            ),
+            ("crates/offshoot/src/main.rs", "//! Binary.\nfn f() { unsafe {} }\n"),
             ("crates/offshoot-device/src/file/uring.rs", "unsafe {}"),
             ("crates/offshoot-device/src/file/uring/ring.rs", "unsafe {}"),
             (
@@ -79,10 +64,7 @@ mod tests {
     #[test]
     fn crates_that_must_forbid_it_are_checked() {
         let files = [
-            (
-                "crates/offshoot-format/src/lib.rs",
-                "// #![forbid(unsafe_code)]\n",
-            ),
+            ("crates/offshoot-format/src/lib.rs", "// #![forbid(unsafe_code)]\n"),
             ("crates/offshoot-store/src/lib.rs", "#![forbid(unsafe_code)]\n"),
         ];
         assert_eq!(

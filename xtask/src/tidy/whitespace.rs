@@ -4,9 +4,7 @@ use super::Finding;
 use super::tree::Tree;
 
 pub(crate) fn check(tree: &Tree) -> Vec<Finding> {
-    tree.texts("")
-        .flat_map(|(path, text)| check_text(path, text))
-        .collect()
+    tree.texts("").flat_map(|(path, text)| check_text(path, text)).collect()
 }
 
 fn check_text(path: &str, text: &str) -> Vec<Finding> {

@@ -56,13 +56,7 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn new(id: OpId, op: DeviceOp, medium: Medium) -> Self {
-        Self {
-            id,
-            op,
-            medium,
-            done_bytes: 0,
-            retries: 0,
-        }
+        Self { id, op, medium, done_bytes: 0, retries: 0 }
     }
 
     /// The call to make next, `None` when there is nothing (left) to do.
@@ -139,17 +133,10 @@ impl Job {
             _ => &[Reclaim::PunchHole],
         };
         if let Some(&how) = order.iter().find(|how| !self.medium.refused.contains(**how)) {
-            return Some(Call::Fallocate {
-                how,
-                offset,
-                len: at_most(CALL_BYTES, rest),
-            });
+            return Some(Call::Fallocate { how, offset, len: at_most(CALL_BYTES, rest) });
         }
         let zeroes = matches!(self.op, DeviceOp::WriteZeroes { .. });
-        zeroes.then(|| Call::WriteZeros {
-            offset,
-            len: at_most(ZEROS_BYTES, rest),
-        })
+        zeroes.then(|| Call::WriteZeros { offset, len: at_most(ZEROS_BYTES, rest) })
     }
 
     fn progress(&mut self, call: Call, count: u32) -> Option<Result<(), DeviceError>> {
@@ -179,19 +166,14 @@ fn at_most(limit: u32, bytes: u64) -> u32 {
 
 /// Whether `fallocate` said that the file does not have this mode. The range itself is known to be good.
 fn is_unsupported(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV
-    )
+    matches!(errno, Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::NODEV)
 }
 
 /// What an errno of a call means to a submitter.
 pub(super) fn device_error(errno: Errno) -> DeviceError {
     match errno {
         Errno::NOSPC | Errno::DQUOT => DeviceError::NoSpace,
-        errno => DeviceError::Io {
-            errno: errno.raw_os_error(),
-        },
+        errno => DeviceError::Io { errno: errno.raw_os_error() },
     }
 }
 
@@ -202,27 +184,16 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn job(op: DeviceOp, is_block_device: bool, granule: u32) -> Job {
-        let medium = Medium {
-            is_block_device,
-            granule,
-            refused: Refused::default(),
-        };
+        let medium = Medium { is_block_device, granule, refused: Refused::default() };
         Job::new(OpId(1), op, medium)
     }
 
     fn read(len: usize) -> DeviceOp {
-        DeviceOp::Read {
-            offset: DeviceOffset(8192),
-            buffer: Buffer::zeroed(len),
-        }
+        DeviceOp::Read { offset: DeviceOffset(8192), buffer: Buffer::zeroed(len) }
     }
 
     fn zeroes(len: u64, may_unmap: bool) -> DeviceOp {
-        DeviceOp::WriteZeroes {
-            offset: DeviceOffset(0),
-            len,
-            may_unmap,
-        }
+        DeviceOp::WriteZeroes { offset: DeviceOffset(0), len, may_unmap }
     }
 
     /// The ways a job tries, when each is refused, and how it ends.
@@ -239,23 +210,9 @@ mod tests {
     #[test]
     fn a_short_transfer_goes_on_where_it_stopped() {
         let mut job = job(read(8192), false, 512);
-        assert_eq!(
-            job.call(),
-            Some(Call::Read {
-                offset: 8192,
-                start: 0,
-                len: 8192
-            })
-        );
+        assert_eq!(job.call(), Some(Call::Read { offset: 8192, start: 0, len: 8192 }));
         assert_eq!(job.advance(Ok(4097)), None);
-        assert_eq!(
-            job.call(),
-            Some(Call::Read {
-                offset: 8192 + 4096,
-                start: 4096,
-                len: 4096
-            })
-        );
+        assert_eq!(job.call(), Some(Call::Read { offset: 8192 + 4096, start: 4096, len: 4096 }));
         assert_eq!(job.advance(Ok(4096)), Some(Ok(())));
         assert_eq!(job.call(), None);
     }
@@ -271,24 +228,16 @@ mod tests {
     #[test]
     fn interruptions_are_repeated_but_not_for_ever() {
         let mut job = job(read(512), false, 1);
-        let calls = (0..2 * RETRIES)
-            .take_while(|_| job.advance(Err(Errno::INTR)).is_none())
-            .count();
+        let calls = (0..2 * RETRIES).take_while(|_| job.advance(Err(Errno::INTR)).is_none()).count();
         assert_eq!(calls, RETRIES as usize);
     }
 
     #[test]
     fn unsupported_modes_fall_back() {
         use Reclaim::{Discard, PunchHole, ZeroRange};
-        let unmap = || DeviceOp::Unmap {
-            offset: DeviceOffset(0),
-            len: 4096,
-        };
+        let unmap = || DeviceOp::Unmap { offset: DeviceOffset(0), len: 4096 };
         let write = Some(Call::WriteZeros { offset: 0, len: 4096 });
-        assert_eq!(
-            descent(zeroes(4096, true), false),
-            (vec![PunchHole, ZeroRange], write)
-        );
+        assert_eq!(descent(zeroes(4096, true), false), (vec![PunchHole, ZeroRange], write));
         assert_eq!(descent(zeroes(4096, false), false), (vec![ZeroRange], write));
         assert_eq!(descent(unmap(), false), (vec![PunchHole], None));
         assert_eq!(descent(unmap(), true), (vec![Discard, PunchHole], None));
@@ -302,13 +251,7 @@ mod tests {
         assert_eq!(job.advance(Err(Errno::OPNOTSUPP)), None);
         let mut calls = 0;
         while let Some(call) = job.call() {
-            assert_eq!(
-                call,
-                Call::WriteZeros {
-                    offset: (1 << 30) + calls * MIB,
-                    len: 1 << 20
-                }
-            );
+            assert_eq!(call, Call::WriteZeros { offset: (1 << 30) + calls * MIB, len: 1 << 20 });
             let verdict = job.advance(Ok(1 << 20));
             calls += 1;
             assert_eq!(verdict.is_some(), calls == 2048);

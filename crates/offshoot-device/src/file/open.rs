@@ -102,10 +102,7 @@ impl OpenError {
     fn locked(path: &Path, source: LockError) -> Self {
         match source {
             LockError::Io(source) => Self::new(path, source),
-            source => Self::Locked {
-                path: path.to_path_buf(),
-                source,
-            },
+            source => Self::Locked { path: path.to_path_buf(), source },
         }
     }
 }
@@ -119,17 +116,11 @@ impl FileDevice {
         let path = path.as_ref();
         let failed = |error| OpenError::new(path, error);
         if let Some(logical_block) = options.logical_block.filter(|block| !is_logical_block(*block)) {
-            return Err(OpenError::LogicalBlock {
-                path: path.into(),
-                logical_block,
-            });
+            return Err(OpenError::LogicalBlock { path: path.into(), logical_block });
         }
         // Looked at before it is opened: opening a FIFO would block.
         check_type(path, &std::fs::metadata(path).map_err(failed)?)?;
-        let lock = options
-            .lock
-            .map(|mode| StoreLock::acquire(path, mode))
-            .transpose();
+        let lock = options.lock.map(|mode| StoreLock::acquire(path, mode)).transpose();
         let lock = lock.map_err(|error| OpenError::locked(path, error))?;
         let file = open_file(path, options)?;
         check_type(path, &file.metadata().map_err(failed)?)?;
@@ -158,11 +149,7 @@ impl FileDevice {
     pub fn create(path: impl AsRef<Path>, size_bytes: u64, options: &OpenOptions) -> Result<Self, OpenError> {
         let path = path.as_ref();
         let failed = |error| OpenError::new(path, error);
-        let file = File::options()
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .map_err(failed)?;
+        let file = File::options().write(true).create_new(true).open(path).map_err(failed)?;
         let created = file
             .set_len(size_bytes)
             .and_then(|()| file.sync_all())
@@ -195,20 +182,13 @@ impl FileDevice {
                 threads(&file, Some(&error)).map_err(|error| OpenError::new(path, error))?
             }
             Err(source) if choice != EngineChoice::Threads => {
-                return Err(OpenError::NoUring {
-                    path: path.into(),
-                    source,
-                });
+                return Err(OpenError::NoUring { path: path.into(), source });
             }
             started => started.map_err(|error| OpenError::new(path, error))?,
         };
         let medium = Medium {
             is_block_device: findings.is_block_device,
-            granule: if findings.is_direct {
-                findings.geometry.logical_block
-            } else {
-                1
-            },
+            granule: if findings.is_direct { findings.geometry.logical_block } else { 1 },
             refused: Refused::default(),
         };
         Ok(Self {
@@ -231,10 +211,7 @@ fn open_file(path: &Path, options: &OpenOptions) -> Result<File, OpenError> {
     let failed = |error| OpenError::new(path, error);
     let mut open = File::options();
     open.read(true).write(!options.read_only);
-    let is_block_device = std::fs::metadata(path)
-        .map_err(failed)?
-        .file_type()
-        .is_block_device();
+    let is_block_device = std::fs::metadata(path).map_err(failed)?.file_type().is_block_device();
     let claims = is_block_device && options.lock == Some(LockMode::Exclusive);
     if claims {
         open.custom_flags(OFlags::EXCL.bits().cast_signed());
@@ -258,19 +235,12 @@ type Started = (Box<dyn Engine>, EngineKind, Option<String>);
 fn threads(file: &Arc<File>, instead_of: Option<&io::Error>) -> io::Result<Started> {
     let note =
         instead_of.map(|error| format!("io_uring is refused ({error}): using up to {THREADS} threads"));
-    Ok((
-        Box::new(ThreadEngine::new(Arc::clone(file))?),
-        EngineKind::Threads,
-        note,
-    ))
+    Ok((Box::new(ThreadEngine::new(Arc::clone(file))?), EngineKind::Threads, note))
 }
 
 /// Whether io_uring is not to be had here, as opposed to a failure that threads would meet as well.
 fn is_refusal(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::NOMEM)
-    )
+    matches!(Errno::from_io_error(error), Some(Errno::NOSYS | Errno::PERM | Errno::ACCESS | Errno::NOMEM))
 }
 
 fn check_type(path: &Path, metadata: &Metadata) -> Result<(), OpenError> {

@@ -34,11 +34,7 @@ impl OpenOptions {
     /// For a reader: shared lock, otherwise like [`OpenOptions::writable`].
     #[must_use]
     pub fn read_only() -> Self {
-        Self {
-            read_only: true,
-            lock: Some(LockMode::Shared),
-            ..Self::writable()
-        }
+        Self { read_only: true, lock: Some(LockMode::Shared), ..Self::writable() }
     }
 }
 

@@ -32,17 +32,15 @@ pub(super) struct Findings {
 pub(super) fn probe(file: &File, options: &OpenOptions) -> io::Result<Findings> {
     let metadata = file.metadata()?;
     let is_block_device = metadata.file_type().is_block_device();
-    let native = is_block_device
-        .then(|| rustix::fs::ioctl_blksszget(file))
-        .transpose()?;
+    let native = is_block_device.then(|| rustix::fs::ioctl_blksszget(file)).transpose()?;
 
     let direct = match options.direct {
         Direct::Never => Err(None),
         Direct::Auto => direct_block(file, native)
             .and_then(|needed| match options.logical_block {
-                Some(wanted) if wanted < needed => Err(format!(
-                    "direct I/O needs blocks of {needed} bytes, {wanted} were asked for"
-                )),
+                Some(wanted) if wanted < needed => {
+                    Err(format!("direct I/O needs blocks of {needed} bytes, {wanted} were asked for"))
+                }
                 wanted => Ok(wanted.unwrap_or(needed)),
             })
             .map_err(Some),
@@ -51,9 +49,7 @@ pub(super) fn probe(file: &File, options: &OpenOptions) -> io::Result<Findings> 
         Ok(logical_block) => (logical_block, None),
         Err(note) => {
             set_direct(file, false)?;
-            let own = native
-                .filter(|native| is_logical_block(*native))
-                .unwrap_or(SECTOR);
+            let own = native.filter(|native| is_logical_block(*native)).unwrap_or(SECTOR);
             (options.logical_block.unwrap_or(own), note)
         }
     };
@@ -72,12 +68,7 @@ pub(super) fn probe(file: &File, options: &OpenOptions) -> io::Result<Findings> 
         volatile_cache: !(is_block_device && is_direct && is_write_through(metadata.rdev())),
         read_only: options.read_only,
     };
-    Ok(Findings {
-        geometry,
-        is_block_device,
-        direct_note,
-        is_direct,
-    })
+    Ok(Findings { geometry, is_block_device, direct_note, is_direct })
 }
 
 /// Size of a file or block device in bytes, rounded down to the logical block.
@@ -117,11 +108,7 @@ fn stated_block(file: &File) -> Option<u32> {
     let stated = StatxFlags::from_bits_retain(status.stx_mask).contains(StatxFlags::DIOALIGN);
     // Buffers are aligned to a page; who wants more cannot be served.
     let is_possible = status.stx_dio_mem_align <= PAGE;
-    stated.then_some(if is_possible {
-        status.stx_dio_offset_align
-    } else {
-        0
-    })
+    stated.then_some(if is_possible { status.stx_dio_offset_align } else { 0 })
 }
 
 /// The alignment of direct I/O, found by reading.
@@ -139,11 +126,7 @@ fn tried_block(file: &File) -> Result<u32, String> {
 
 /// Whether the kernel knows the block device to have no volatile write cache.
 fn is_write_through(device: u64) -> bool {
-    let node = format!(
-        "/sys/dev/block/{}:{}",
-        rustix::fs::major(device),
-        rustix::fs::minor(device)
-    );
+    let node = format!("/sys/dev/block/{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
     // A partition has no queue, but the disk above it has.
     ["queue", "../queue"]
         .iter()

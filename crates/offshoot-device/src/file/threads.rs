@@ -56,10 +56,7 @@ impl ThreadEngine {
             work: Condvar::new(),
             progress: Condvar::new(),
         });
-        let mut engine = Self {
-            shared,
-            threads: Vec::new(),
-        };
+        let mut engine = Self { shared, threads: Vec::new() };
         engine.start_thread()?;
         Ok(engine)
     }
@@ -67,9 +64,7 @@ impl ThreadEngine {
     fn start_thread(&mut self) -> io::Result<()> {
         let shared = Arc::clone(&self.shared);
         let name = format!("offshoot-io-{}", self.threads.len());
-        let thread = std::thread::Builder::new()
-            .name(name)
-            .spawn(move || shared.work())?;
+        let thread = std::thread::Builder::new().name(name).spawn(move || shared.work())?;
         self.threads.push(thread);
         Ok(())
     }

@@ -18,10 +18,7 @@
 //!   waiting fails the memory is leaked.
 //!
 //! `tests/conformance.rs` exercises U1 and U2, `dropping_a_busy_device_waits` in `tests/files.rs` U3 and U4.
-#![expect(
-    unsafe_code,
-    reason = "submission entries hold raw addresses, which io_uring cannot check"
-)]
+#![expect(unsafe_code, reason = "submission entries hold raw addresses, which io_uring cannot check")]
 
 use super::engine::{Engine, Finished};
 use super::job::{Call, Job, ZEROS_BYTES, device_error};
@@ -66,12 +63,7 @@ impl UringEngine {
     pub(super) fn new(file: Arc<File>) -> io::Result<Self> {
         let ring = IoUring::builder().dontfork().build(DEPTH)?;
         let mut probe = Probe::new();
-        let codes = [
-            opcode::Read::CODE,
-            opcode::Write::CODE,
-            opcode::Fsync::CODE,
-            opcode::Fallocate::CODE,
-        ];
+        let codes = [opcode::Read::CODE, opcode::Write::CODE, opcode::Fsync::CODE, opcode::Fallocate::CODE];
         let probed = ring.submitter().register_probe(&mut probe);
         if probed.is_err() || !codes.iter().all(|code| probe.is_supported(*code)) {
             return Err(Errno::NOSYS.into());
@@ -144,11 +136,7 @@ impl UringEngine {
         if self.broken.is_some() || (want == 0 && self.unconsumed.is_empty()) {
             return;
         }
-        match self
-            .ring
-            .submit_and_wait(want)
-            .map_err(|error| Errno::from_io_error(&error))
-        {
+        match self.ring.submit_and_wait(want).map_err(|error| Errno::from_io_error(&error)) {
             Ok(consumed) => {
                 self.unconsumed.drain(..consumed.min(self.unconsumed.len()));
             }
@@ -164,11 +152,7 @@ impl UringEngine {
         let left = self.ring.submission().len();
         let consumed = self.unconsumed.len().saturating_sub(left);
         for slot in self.unconsumed.drain(..).skip(consumed) {
-            finished.extend(
-                self.slots[slot as usize]
-                    .take()
-                    .map(|job| (job, Err(device_error(errno)))),
-            );
+            finished.extend(self.slots[slot as usize].take().map(|job| (job, Err(device_error(errno)))));
             self.free.push(slot);
         }
         self.wakeup.ring();
@@ -196,11 +180,7 @@ impl UringEngine {
     /// Waits for the kernel without giving it anything new.
     fn sleep(&mut self) -> Result<(), Errno> {
         self.wakeup.clear();
-        if self.ring.completion().is_empty() {
-            self.wakeup.sleep()
-        } else {
-            Ok(())
-        }
+        if self.ring.completion().is_empty() { self.wakeup.sleep() } else { Ok(()) }
     }
 }
 
@@ -275,29 +255,21 @@ fn entry(file: RawFd, call: Call, memory: &mut [u8], zeros: &Buffer) -> squeue::
     match call {
         Call::Read { offset, start, len } => {
             let target = &mut memory[start..][..len as usize];
-            opcode::Read::new(file, target.as_mut_ptr(), len)
-                .offset(offset)
-                .build()
+            opcode::Read::new(file, target.as_mut_ptr(), len).offset(offset).build()
         }
         Call::Write { offset, start, len } => {
             let source = &memory[start..][..len as usize];
-            opcode::Write::new(file, source.as_ptr(), len)
-                .offset(offset)
-                .build()
+            opcode::Write::new(file, source.as_ptr(), len).offset(offset).build()
         }
         Call::WriteZeros { offset, len } => {
             let source = &zeros.as_slice()[..len as usize];
-            opcode::Write::new(file, source.as_ptr(), len)
-                .offset(offset)
-                .build()
+            opcode::Write::new(file, source.as_ptr(), len).offset(offset).build()
         }
         Call::Fallocate { how, offset, len } => opcode::Fallocate::new(file, u64::from(len))
             .offset(offset)
             .mode(how.flags().bits().cast_signed())
             .build(),
-        Call::Sync => opcode::Fsync::new(file)
-            .flags(types::FsyncFlags::DATASYNC)
-            .build(),
+        Call::Sync => opcode::Fsync::new(file).flags(types::FsyncFlags::DATASYNC).build(),
     }
 }
 
@@ -321,11 +293,7 @@ mod tests {
     }
 
     fn submit_reads(engine: &mut UringEngine, count: u64) {
-        let medium = Medium {
-            is_block_device: false,
-            granule: 1,
-            refused: Refused::default(),
-        };
+        let medium = Medium { is_block_device: false, granule: 1, refused: Refused::default() };
         for index in 0..count {
             let (offset, buffer) = (DeviceOffset((index % 64) << 20), Buffer::zeroed(1 << 16));
             engine.submit(Job::new(OpId(index), DeviceOp::Read { offset, buffer }, medium));
@@ -346,10 +314,8 @@ mod tests {
             engine.wait(&mut finished);
         }
         assert_eq!(finished.len(), 1100);
-        let turned_away = finished
-            .iter()
-            .filter(|(_, verdict)| *verdict == Err(DeviceError::Io { errno: 1 }))
-            .count();
+        let turned_away =
+            finished.iter().filter(|(_, verdict)| *verdict == Err(DeviceError::Io { errno: 1 })).count();
         let done = finished.iter().filter(|(_, verdict)| verdict.is_ok()).count();
         assert_eq!((done, turned_away), (100, 1000));
 

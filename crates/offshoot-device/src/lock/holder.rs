@@ -13,10 +13,7 @@ pub(super) struct Holder {
 
 impl Holder {
     pub(super) fn into_error(self) -> LockError {
-        LockError::Held {
-            pid: Some(self.pid),
-            exclusive: self.exclusive,
-        }
+        LockError::Held { pid: Some(self.pid), exclusive: self.exclusive }
     }
 }
 
@@ -25,11 +22,7 @@ pub(super) fn of(file: &Metadata) -> Option<Holder> {
     let table = std::fs::read_to_string("/proc/locks").ok()?;
     let device = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
     let mut elsewhere = None;
-    for entry in table
-        .lines()
-        .filter_map(Entry::parse)
-        .filter(|entry| entry.inode == file.ino())
-    {
+    for entry in table.lines().filter_map(Entry::parse).filter(|entry| entry.inode == file.ino()) {
         if entry.device == device {
             return Some(entry.holder);
         }
@@ -74,11 +67,7 @@ impl Entry {
         let major = u32::from_str_radix(file.next()?, 16).ok()?;
         let minor = u32::from_str_radix(file.next()?, 16).ok()?;
         let inode = file.next()?.parse().ok()?;
-        Some(Self {
-            holder: Holder { pid, exclusive },
-            device: (major, minor),
-            inode,
-        })
+        Some(Self { holder: Holder { pid, exclusive }, device: (major, minor), inode })
     }
 }
 
@@ -88,22 +77,11 @@ mod tests {
 
     #[test]
     fn reads_the_table() {
-        let entry = |pid, exclusive, device, inode| {
-            Some(Entry {
-                holder: Holder { pid, exclusive },
-                device,
-                inode,
-            })
-        };
+        let entry =
+            |pid, exclusive, device, inode| Some(Entry { holder: Holder { pid, exclusive }, device, inode });
         let table = [
-            (
-                "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF",
-                entry(1234, true, (0xfe, 0), 5678),
-            ),
-            (
-                "12: FLOCK  ADVISORY  READ 9 00:1f:77 0 EOF",
-                entry(9, false, (0, 0x1f), 77),
-            ),
+            ("1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF", entry(1234, true, (0xfe, 0), 5678)),
+            ("12: FLOCK  ADVISORY  READ 9 00:1f:77 0 EOF", entry(9, false, (0, 0x1f), 77)),
             ("1: -> FLOCK  ADVISORY  WRITE 1235 fe:00:5678 0 EOF", None),
             ("2: POSIX  ADVISORY  WRITE 1234 fe:00:5678 0 EOF", None),
             ("3: FLOCK  ADVISORY  WRITE 0 fe:00:5678 0 EOF", None),

@@ -20,10 +20,7 @@ impl LoopDevice {
                 Some(Self(PathBuf::from(path.trim())))
             }
             Ok(output) => {
-                eprintln!(
-                    "SKIPPED: loop device: {}",
-                    String::from_utf8_lossy(&output.stderr).trim()
-                );
+                eprintln!("SKIPPED: loop device: {}", String::from_utf8_lossy(&output.stderr).trim());
                 None
             }
             Err(error) => {
@@ -42,11 +39,7 @@ impl Drop for LoopDevice {
     fn drop(&mut self) {
         let status = Command::new("losetup").arg("--detach").arg(&self.0).status();
         if !std::thread::panicking() {
-            assert!(
-                status.is_ok_and(|status| status.success()),
-                "{} stays attached",
-                self.0.display()
-            );
+            assert!(status.is_ok_and(|status| status.success()), "{} stays attached", self.0.display());
         }
     }
 }

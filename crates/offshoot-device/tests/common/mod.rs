@@ -18,10 +18,7 @@ pub(crate) const SIZE: u64 = 2 << 20;
 
 /// A directory on the file system of the build, and one where temporary files live.
 pub(crate) fn directories() -> [TempDir; 2] {
-    [
-        TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
-        TempDir::new().unwrap(),
-    ]
+    [TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), TempDir::new().unwrap()]
 }
 
 /// Every engine through the page cache and past it.
@@ -29,11 +26,7 @@ pub(crate) fn variants() -> Vec<OpenOptions> {
     let mut variants = Vec::new();
     for engine in [EngineChoice::Uring, EngineChoice::Threads] {
         for direct in [Direct::Never, Direct::Auto] {
-            variants.push(OpenOptions {
-                engine,
-                direct,
-                ..OpenOptions::writable()
-            });
+            variants.push(OpenOptions { engine, direct, ..OpenOptions::writable() });
         }
     }
     variants
@@ -69,28 +62,13 @@ pub(crate) fn run(device: &mut dyn HostDevice, op: DeviceOp) -> Completion {
 }
 
 pub(crate) fn write(device: &mut dyn HostDevice, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
-    run(
-        device,
-        DeviceOp::Write {
-            offset: DeviceOffset(offset),
-            buffer: Buffer::copy_of(bytes),
-        },
-    )
-    .result
+    run(device, DeviceOp::Write { offset: DeviceOffset(offset), buffer: Buffer::copy_of(bytes) }).result
 }
 
 pub(crate) fn read(device: &mut dyn HostDevice, offset: u64, len: usize) -> Result<Vec<u8>, DeviceError> {
     let buffer = Buffer::zeroed(len);
-    let completion = run(
-        device,
-        DeviceOp::Read {
-            offset: DeviceOffset(offset),
-            buffer,
-        },
-    );
-    completion
-        .result
-        .map(|()| completion.buffer.unwrap().as_slice().to_vec())
+    let completion = run(device, DeviceOp::Read { offset: DeviceOffset(offset), buffer });
+    completion.result.map(|()| completion.buffer.unwrap().as_slice().to_vec())
 }
 
 /// The whole suite on an empty device of [`SIZE`].
@@ -105,14 +83,8 @@ pub(crate) fn conforms(device: &mut dyn HostDevice) {
 
 fn refuses_bad_ranges(device: &mut dyn HostDevice) {
     let block = u64::from(device.geometry().logical_block);
-    let misaligned = |offset, len| DeviceError::Misaligned {
-        offset: DeviceOffset(offset),
-        len,
-    };
-    let outside = |offset, len| DeviceError::OutOfRange {
-        offset: DeviceOffset(offset),
-        len,
-    };
+    let misaligned = |offset, len| DeviceError::Misaligned { offset: DeviceOffset(offset), len };
+    let outside = |offset, len| DeviceError::OutOfRange { offset: DeviceOffset(offset), len };
     let table = [
         (SIZE, block, outside(SIZE, block)),
         (SIZE - block, 2 * block, outside(SIZE - block, 2 * block)),
@@ -124,19 +96,9 @@ fn refuses_bad_ranges(device: &mut dyn HostDevice) {
         let offset = DeviceOffset(start);
         let buffer = || Buffer::zeroed(usize::try_from(len).unwrap());
         for op in [
-            DeviceOp::Read {
-                offset,
-                buffer: buffer(),
-            },
-            DeviceOp::Write {
-                offset,
-                buffer: buffer(),
-            },
-            DeviceOp::WriteZeroes {
-                offset,
-                len,
-                may_unmap: true,
-            },
+            DeviceOp::Read { offset, buffer: buffer() },
+            DeviceOp::Write { offset, buffer: buffer() },
+            DeviceOp::WriteZeroes { offset, len, may_unmap: true },
             DeviceOp::Unmap { offset, len },
         ] {
             let has_buffer = matches!(op, DeviceOp::Read { .. } | DeviceOp::Write { .. });
@@ -145,10 +107,7 @@ fn refuses_bad_ranges(device: &mut dyn HostDevice) {
             assert_eq!(completion.buffer.is_some(), has_buffer);
         }
     }
-    let all = DeviceOp::Unmap {
-        offset: DeviceOffset(0),
-        len: u64::MAX - block + 1,
-    };
+    let all = DeviceOp::Unmap { offset: DeviceOffset(0), len: u64::MAX - block + 1 };
     assert!(run(device, all).result.is_err());
 }
 
@@ -156,19 +115,9 @@ fn empty_ranges_succeed(device: &mut dyn HostDevice) {
     for start in [0, SIZE] {
         let offset = DeviceOffset(start);
         for op in [
-            DeviceOp::Read {
-                offset,
-                buffer: Buffer::zeroed(0),
-            },
-            DeviceOp::Write {
-                offset,
-                buffer: Buffer::zeroed(0),
-            },
-            DeviceOp::WriteZeroes {
-                offset,
-                len: 0,
-                may_unmap: true,
-            },
+            DeviceOp::Read { offset, buffer: Buffer::zeroed(0) },
+            DeviceOp::Write { offset, buffer: Buffer::zeroed(0) },
+            DeviceOp::WriteZeroes { offset, len: 0, may_unmap: true },
             DeviceOp::Unmap { offset, len: 0 },
         ] {
             assert_eq!(run(device, op).result, Ok(()));
@@ -182,10 +131,7 @@ fn many_in_flight(device: &mut dyn HostDevice) {
     let count = SIZE / BLOCK as u64;
     let pattern = |index: u64| vec![u8::try_from(index % 251).unwrap() + 1; BLOCK];
     for index in 0..count {
-        let (offset, buffer) = (
-            DeviceOffset(index * BLOCK as u64),
-            Buffer::copy_of(&pattern(index)),
-        );
+        let (offset, buffer) = (DeviceOffset(index * BLOCK as u64), Buffer::copy_of(&pattern(index)));
         device.submit(OpId(index), DeviceOp::Write { offset, buffer });
     }
     let written = drain(device);
@@ -199,11 +145,7 @@ fn many_in_flight(device: &mut dyn HostDevice) {
     }
     for (id, completion) in drain(device) {
         assert_eq!(completion.result, Ok(()));
-        assert!(
-            completion.buffer.unwrap().as_slice() == pattern(id.0),
-            "block {}",
-            id.0
-        );
+        assert!(completion.buffer.unwrap().as_slice() == pattern(id.0), "block {}", id.0);
     }
 }
 
@@ -212,13 +154,7 @@ fn sleeps_until_completion(device: &mut dyn HostDevice) {
     let mut completions = Vec::new();
     for id in 0..1000 {
         let offset = DeviceOffset(id % (SIZE / 4096) * 4096);
-        device.submit(
-            OpId(id),
-            DeviceOp::Read {
-                offset,
-                buffer: Buffer::zeroed(4096),
-            },
-        );
+        device.submit(OpId(id), DeviceOp::Read { offset, buffer: Buffer::zeroed(4096) });
     }
     device.poll(&mut completions);
     while device.outstanding() > 0 {
@@ -272,11 +208,7 @@ fn steps() -> impl Strategy<Value = Vec<(Step, u64, u64)>> {
 /// since the order of operations is free.
 fn agrees_with_a_model(device: &mut dyn HostDevice) {
     let device = RefCell::new(device);
-    let config = Config {
-        cases: 16,
-        failure_persistence: None,
-        ..Config::default()
-    };
+    let config = Config { cases: 16, failure_persistence: None, ..Config::default() };
     let outcome = TestRunner::new(config).run(&steps(), |steps| {
         let device = &mut **device.borrow_mut();
         // What a failed case left behind must not mislead the search for a smaller one.
@@ -310,39 +242,23 @@ fn follow(device: &mut dyn HostDevice, content: &mut [u8], steps: &[(Step, u64, 
             Step::Sync => DeviceOp::Sync,
             Step::Read => {
                 expected.insert(OpId(id), content[range.clone()].to_vec());
-                DeviceOp::Read {
-                    offset,
-                    buffer: Buffer::copy_of(&vec![0xee; range.len()]),
-                }
+                DeviceOp::Read { offset, buffer: Buffer::copy_of(&vec![0xee; range.len()]) }
             }
             Step::Write(fill) => {
                 let bytes: Vec<u8> = range.clone().zip(fill..=u8::MAX).map(|(_, byte)| byte).collect();
                 content[range.clone()].fill(fill);
                 content[range.start..][..bytes.len()].copy_from_slice(&bytes);
-                DeviceOp::Write {
-                    offset,
-                    buffer: Buffer::copy_of(&content[range.clone()]),
-                }
+                DeviceOp::Write { offset, buffer: Buffer::copy_of(&content[range.clone()]) }
             }
             Step::WriteZeroes { may_unmap } => {
                 content[range.clone()].fill(0);
-                DeviceOp::WriteZeroes {
-                    offset,
-                    len,
-                    may_unmap,
-                }
+                DeviceOp::WriteZeroes { offset, len, may_unmap }
             }
             Step::Unmap => {
                 // What is in there now is undefined: give it a content again.
-                assert_eq!(
-                    run_among(device, id, DeviceOp::Unmap { offset, len }, &mut expected),
-                    Ok(())
-                );
+                assert_eq!(run_among(device, id, DeviceOp::Unmap { offset, len }, &mut expected), Ok(()));
                 content[range.clone()].fill(0x55);
-                DeviceOp::Write {
-                    offset,
-                    buffer: Buffer::copy_of(&content[range.clone()]),
-                }
+                DeviceOp::Write { offset, buffer: Buffer::copy_of(&content[range.clone()]) }
             }
         };
         if !matches!(step, Step::Sync) {
@@ -382,11 +298,7 @@ fn verify_each(completions: Vec<Completion>, expected: &mut BTreeMap<OpId, Vec<u
     for completion in completions {
         assert_eq!(completion.result, Ok(()));
         if let Some(bytes) = expected.remove(&completion.id) {
-            assert!(
-                completion.buffer.unwrap().as_slice() == bytes,
-                "read {:?} differs",
-                completion.id
-            );
+            assert!(completion.buffer.unwrap().as_slice() == bytes, "read {:?} differs", completion.id);
         }
     }
 }

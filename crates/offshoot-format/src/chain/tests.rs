@@ -10,10 +10,7 @@ const ROOT: MdPageIdx = MdPageIdx(7);
 fn blob(map: MapMd) -> BlobMd {
     BlobMd {
         id: BlobId::from_root(ROOT),
-        flags: Flags {
-            invalid: InvalidFlags::THIN_PROV,
-            ..Flags::default()
-        },
+        flags: Flags { invalid: InvalidFlags::THIN_PROV, ..Flags::default() },
         xattrs: vec![],
         internal_xattrs: vec![],
         native: None,
@@ -23,33 +20,17 @@ fn blob(map: MapMd) -> BlobMd {
 }
 
 fn rle(count: u32) -> MapMd {
-    MapMd::Rle(
-        (0..count)
-            .map(|run| Run {
-                cluster: Some(ClusterIdx(1 + 2 * run)),
-                length: 1,
-            })
-            .collect(),
-    )
+    MapMd::Rle((0..count).map(|run| Run { cluster: Some(ClusterIdx(1 + 2 * run)), length: 1 }).collect())
 }
 
 fn table(count: u32) -> MapMd {
     let pages = (0..count).map(|page| Some(MdPageIdx(100 + page))).collect();
-    MapMd::Table {
-        num_clusters: u64::from(count) * 512,
-        pages,
-    }
+    MapMd::Table { num_clusters: u64::from(count) * 512, pages }
 }
 
 fn native(count: u32) -> NativeBlob {
-    let layer_pages = (0..count)
-        .map(|page| (ExtentOrdinal(page), MdPageIdx(100 + page)))
-        .collect();
-    NativeBlob {
-        dying: false,
-        inherit_len: 9,
-        layer_pages,
-    }
+    let layer_pages = (0..count).map(|page| (ExtentOrdinal(page), MdPageIdx(100 + page))).collect();
+    NativeBlob { dying: false, inherit_len: 9, layer_pages }
 }
 
 fn decode(pages: &[(MdPageIdx, PageImage)]) -> Result<BlobMd, Damage> {
@@ -59,10 +40,7 @@ fn decode(pages: &[(MdPageIdx, PageImage)]) -> Result<BlobMd, Damage> {
 
 fn chain_of(len: usize) -> Vec<MdPageIdx> {
     // Not in ascending order, as in a store where pages have come and gone.
-    core::iter::once(ROOT)
-        .chain((0..).map(|page| MdPageIdx(500 - page)))
-        .take(len)
-        .collect()
+    core::iter::once(ROOT).chain((0..).map(|page| MdPageIdx(500 - page))).take(len).collect()
 }
 
 fn encode(blob: &BlobMd) -> Vec<(MdPageIdx, PageImage)> {
@@ -82,10 +60,7 @@ fn pages_are_filled_to_the_last_entry() {
         assert_eq!(blob(rle(runs)).chain_len(), len, "{runs} runs");
     }
     for (pages, len) in [(0, 1), (502, 1), (503, 2), (502 + 506, 2), (503 + 506, 3)] {
-        let blob = BlobMd {
-            native: Some(native(pages)),
-            ..blob(MapMd::Rle(vec![]))
-        };
+        let blob = BlobMd { native: Some(native(pages)), ..blob(MapMd::Rle(vec![])) };
         assert_eq!(blob.chain_len(), len, "{pages} layer pages");
     }
 }
@@ -93,22 +68,13 @@ fn pages_are_filled_to_the_last_entry() {
 #[test]
 fn round_trips() {
     let full = BlobMd {
-        xattrs: vec![
-            Xattr::new(*b"name", [b'x'; 64]),
-            Xattr::new(*b"big", vec![9; XATTR_BYTES_MAX - 3]),
-        ],
+        xattrs: vec![Xattr::new(*b"name", [b'x'; 64]), Xattr::new(*b"big", vec![9; XATTR_BYTES_MAX - 3])],
         internal_xattrs: vec![Xattr::new(XATTR_SNAP, blob_id_value(BlobId(0x1_0000_0001)))],
         native: Some(native(1200)),
         unknown: vec![(0x90, vec![1; 4067]), (0x91, vec![])],
         ..blob(table(1200))
     };
-    for sample in [
-        full,
-        blob(rle(0)),
-        blob(rle(2000)),
-        blob(table(0)),
-        blob(table(2000)),
-    ] {
+    for sample in [full, blob(rle(0)), blob(rle(2000)), blob(table(0)), blob(table(2000))] {
         let pages = encode(&sample);
         assert_eq!(decode(&pages), Ok(sample));
     }
@@ -118,10 +84,7 @@ fn round_trips() {
 fn absent_extent_pages_share_an_entry() {
     let mut pages = vec![None; 1 << 20];
     pages[1 << 19] = Some(MdPageIdx(3));
-    let sparse = blob(MapMd::Table {
-        num_clusters: (1 << 29) - 5,
-        pages,
-    });
+    let sparse = blob(MapMd::Table { num_clusters: (1 << 29) - 5, pages });
     assert_eq!(sparse.chain_len(), 1);
     assert_eq!(decode(&encode(&sparse)), Ok(sparse));
 }
@@ -129,15 +92,9 @@ fn absent_extent_pages_share_an_entry() {
 #[test]
 fn leads_along_the_chain() {
     let pages = encode(&blob(rle(1200)));
-    let links: Vec<_> = pages
-        .iter()
-        .map(|(at, image)| BlobMd::next_of(*at, image).unwrap())
-        .collect();
+    let links: Vec<_> = pages.iter().map(|(at, image)| BlobMd::next_of(*at, image).unwrap()).collect();
     assert_eq!(links, [Some(MdPageIdx(500)), Some(MdPageIdx(499)), None]);
-    let roots: Vec<_> = pages
-        .iter()
-        .map(|(at, image)| BlobMd::is_root(*at, image))
-        .collect();
+    let roots: Vec<_> = pages.iter().map(|(at, image)| BlobMd::is_root(*at, image)).collect();
     assert_eq!(roots, [true, false, false]);
     assert!(!BlobMd::is_root(MdPageIdx(8), &pages[0].1));
     assert!(!BlobMd::is_root(MdPageIdx(0), &[0; 4096]));
@@ -150,44 +107,14 @@ fn refuses_broken_chains() {
     let at = |index: usize, what| Err(Damage::in_md_page(pages[index].0, what));
 
     let shifted = [(MdPageIdx(8), pages[0].1)];
-    let owner = Fault::Owner {
-        stored: id,
-        expected: BlobId::from_root(MdPageIdx(8)).0,
-    };
+    let owner = Fault::Owner { stored: id, expected: BlobId::from_root(MdPageIdx(8)).0 };
     assert_eq!(decode(&shifted), Err(Damage::in_md_page(MdPageIdx(8), owner)));
 
-    assert_eq!(
-        decode(&pages[..2]),
-        at(
-            1,
-            Fault::Link {
-                stored: 499,
-                expected: u32::MAX
-            }
-        )
-    );
+    assert_eq!(decode(&pages[..2]), at(1, Fault::Link { stored: 499, expected: u32::MAX }));
     let skipped = [pages[0], pages[2]];
-    assert_eq!(
-        decode(&skipped),
-        at(
-            0,
-            Fault::Link {
-                stored: 500,
-                expected: 499
-            }
-        )
-    );
+    assert_eq!(decode(&skipped), at(0, Fault::Link { stored: 500, expected: 499 }));
     let repeated = [pages[0], (pages[1].0, pages[2].1)];
-    assert_eq!(
-        decode(&repeated),
-        at(
-            1,
-            Fault::Sequence {
-                stored: 2,
-                expected: 1
-            }
-        )
-    );
+    assert_eq!(decode(&repeated), at(1, Fault::Sequence { stored: 2, expected: 1 }));
 
     let mut torn = pages.clone();
     torn[1].1[2048..].fill(0);
@@ -200,98 +127,37 @@ fn refuses_broken_chains() {
 fn refuses_contents() {
     let flags = Descriptor::Flags(Flags::default());
     let runs = |cluster| Descriptor::ExtentRle(vec![Run { cluster, length: 2 }]);
-    let table = Descriptor::ExtentTable {
-        num_clusters: 0,
-        entries: vec![],
-    };
+    let table = Descriptor::ExtentTable { num_clusters: 0, entries: vec![] };
     let hole = TableEntry { page: None, count: 1 };
-    let holes = Descriptor::ExtentTable {
-        num_clusters: 3,
-        entries: vec![hole],
-    };
-    let extents = Descriptor::ExtentPage {
-        start: 0,
-        clusters: vec![1],
-    };
-    let thin = Descriptor::Flags(Flags {
-        invalid: InvalidFlags::THIN_PROV,
-        ..Flags::default()
-    });
+    let holes = Descriptor::ExtentTable { num_clusters: 3, entries: vec![hole] };
+    let extents = Descriptor::ExtentPage { start: 0, clusters: vec![1] };
+    let thin = Descriptor::Flags(Flags { invalid: InvalidFlags::THIN_PROV, ..Flags::default() });
     let snap = Descriptor::XattrInternal(Xattr::new(XATTR_SNAP, [1; 7]));
     let some = Some(ClusterIdx(5));
     let cases = [
-        (
-            vec![flags.clone(), flags.clone()],
-            Fault::Repeated {
-                kind: DescriptorKind::FLAGS,
-            },
-        ),
-        (
-            vec![flags.clone(), extents],
-            Fault::Misplaced {
-                kind: DescriptorKind::EXTENT_PAGE,
-            },
-        ),
+        (vec![flags.clone(), flags.clone()], Fault::Repeated { kind: DescriptorKind::FLAGS }),
+        (vec![flags.clone(), extents], Fault::Misplaced { kind: DescriptorKind::EXTENT_PAGE }),
         (vec![flags.clone(), runs(some), table], Fault::MixedMaps),
-        (
-            vec![flags.clone(), runs(some), runs(None)],
-            Fault::Hole {
-                cluster: BlobCluster(2),
-            },
-        ),
-        (
-            vec![flags, holes],
-            Fault::Hole {
-                cluster: BlobCluster(0),
-            },
-        ),
-        (
-            vec![thin, snap],
-            Fault::XattrSize {
-                name: "SNAP",
-                length: 7,
-                min: 8,
-                max: 8,
-            },
-        ),
+        (vec![flags.clone(), runs(some), runs(None)], Fault::Hole { cluster: BlobCluster(2) }),
+        (vec![flags, holes], Fault::Hole { cluster: BlobCluster(0) }),
+        (vec![thin, snap], Fault::XattrSize { name: "SNAP", length: 7, min: 8, max: 8 }),
     ];
     for (descriptors, what) in cases {
-        let page = MdPage {
-            id: BlobId::from_root(ROOT).0,
-            sequence: 0,
-            next: None,
-            descriptors,
-        };
-        assert_eq!(
-            decode(&[(ROOT, page.encode())]),
-            Err(Damage::in_md_page(ROOT, what))
-        );
+        let page = MdPage { id: BlobId::from_root(ROOT).0, sequence: 0, next: None, descriptors };
+        assert_eq!(decode(&[(ROOT, page.encode())]), Err(Damage::in_md_page(ROOT, what)));
     }
 }
 
 #[test]
 fn flags_stand_in_the_root_or_nowhere() {
     let id = BlobId::from_root(ROOT).0;
-    let page = |sequence, next, descriptors| {
-        MdPage {
-            id,
-            sequence,
-            next,
-            descriptors,
-        }
-        .encode()
-    };
+    let page = |sequence, next, descriptors| MdPage { id, sequence, next, descriptors }.encode();
     let flags = Descriptor::Flags(Flags::default());
     let old = decode(&[(ROOT, page(0, None, vec![]))]).unwrap();
     assert_eq!((old.flags, old.map), (Flags::default(), MapMd::Rle(vec![])));
     let second = MdPageIdx(9);
-    let late = [
-        (ROOT, page(0, Some(second), vec![])),
-        (second, page(1, None, vec![flags])),
-    ];
-    let what = Fault::Misplaced {
-        kind: DescriptorKind::FLAGS,
-    };
+    let late = [(ROOT, page(0, Some(second), vec![])), (second, page(1, None, vec![flags]))];
+    let what = Fault::Misplaced { kind: DescriptorKind::FLAGS };
     assert_eq!(decode(&late), Err(Damage::in_md_page(second, what)));
 }
 
@@ -306,9 +172,5 @@ fn does_not_write_into_too_few_pages() {
 fn does_not_write_an_xattr_that_fits_nowhere() {
     let xattr = Xattr::new(*b"big", vec![9; XATTR_BYTES_MAX - 2]);
     assert!(!xattr.fits());
-    let _ = BlobMd {
-        xattrs: vec![xattr],
-        ..blob(rle(0))
-    }
-    .chain_len();
+    let _ = BlobMd { xattrs: vec![xattr], ..blob(rle(0)) }.chain_len();
 }

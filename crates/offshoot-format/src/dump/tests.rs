@@ -11,11 +11,7 @@ use alloc::vec::Vec;
 fn check(write: impl FnOnce(&mut String) -> fmt::Result, expected: &str) {
     let mut text = String::new();
     write(&mut text).unwrap();
-    let expected: Vec<&str> = expected
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
+    let expected: Vec<&str> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     assert_eq!(text.lines().collect::<Vec<_>>(), expected);
 }
 
@@ -62,21 +58,12 @@ fn super_blocks() {
 
 #[test]
 fn blobs() {
-    let run = |cluster: u32, length| Run {
-        cluster: (cluster != 0).then_some(ClusterIdx(cluster)),
-        length,
-    };
+    let run = |cluster: u32, length| Run { cluster: (cluster != 0).then_some(ClusterIdx(cluster)), length };
     let blob = BlobMd {
         id: BlobId(0x1_0000_0003),
-        flags: Flags {
-            invalid: InvalidFlags::from_bits_retain(0x101),
-            ..Flags::default()
-        },
+        flags: Flags { invalid: InvalidFlags::from_bits_retain(0x101), ..Flags::default() },
         xattrs: vec![Xattr::new(*b"name", *b"a\n\0\0"), Xattr::new(*b"odd: key", [])],
-        internal_xattrs: vec![
-            Xattr::new(XATTR_SNAP, [9, 0, 0, 0, 1, 0, 0, 0]),
-            Xattr::new(XATTR_SNAP, [9]),
-        ],
+        internal_xattrs: vec![Xattr::new(XATTR_SNAP, [9, 0, 0, 0, 1, 0, 0, 0]), Xattr::new(XATTR_SNAP, [9])],
         native: Some(NativeBlob {
             dying: true,
             inherit_len: 7,
@@ -110,20 +97,9 @@ fn blobs() {
 
 #[test]
 fn extent_pages_and_layer_pages() {
-    let clusters = [7, 8, 0, 8]
-        .map(|cluster| (cluster != 0).then_some(ClusterIdx(cluster)))
-        .to_vec();
+    let clusters = [7, 8, 0, 8].map(|cluster| (cluster != 0).then_some(ClusterIdx(cluster))).to_vec();
     check(
-        |out| {
-            dump_extent_page(
-                &ExtentPage {
-                    id: BlobId(0x1_0000_0003),
-                    start: 512,
-                    clusters,
-                },
-                out,
-            )
-        },
+        |out| dump_extent_page(&ExtentPage { id: BlobId(0x1_0000_0003), start: 512, clusters }, out),
         "
         extent_page.id: 0x100000003
         extent_page.start: 512
@@ -132,20 +108,13 @@ fn extent_pages_and_layer_pages() {
         clusters: 515 -> 8
         ",
     );
-    let record = |slot, cluster, states: [u8; 2]| LayerRecord {
-        slot,
-        depth: 0,
-        cluster,
-        states: states.to_vec(),
-    };
+    let record =
+        |slot, cluster, states: [u8; 2]| LayerRecord { slot, depth: 0, cluster, states: states.to_vec() };
     let page = LayerPage {
         id: BlobId(0x1_0000_0003),
         ordinal: ExtentOrdinal(1),
         states_bytes: 2,
-        records: vec![
-            record(0, Some(ClusterIdx(7)), [0b1001_0100, 0b01]),
-            record(9, None, [0b10, 0]),
-        ],
+        records: vec![record(0, Some(ClusterIdx(7)), [0b1001_0100, 0b01]), record(9, None, [0b10, 0])],
     };
     check(
         |out| dump_layer_page(&page, out),

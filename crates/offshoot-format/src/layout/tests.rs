@@ -5,13 +5,7 @@ const MIB: u32 = 1 << 20;
 
 fn params(size_bytes: u64, cluster_size: u32) -> LayoutParams {
     let md_len = md_len_for_ratio(size_bytes, cluster_size, 100);
-    LayoutParams {
-        size_bytes,
-        cluster_size,
-        io_unit_size: 512,
-        md_page_size: 4096,
-        md_len,
-    }
+    LayoutParams { size_bytes, cluster_size, io_unit_size: 512, md_page_size: 4096, md_len }
 }
 
 #[test]
@@ -24,20 +18,13 @@ fn worked_example() {
     assert_eq!(layout.md_start, 28);
     assert_eq!(layout.metadata_clusters(), 257);
     assert_eq!(layout.total_data_clusters(), 261_887);
-    assert_eq!(
-        layout.max_growable_bytes(),
-        (9 * 4096 - 5) * 8 * 4 * u64::from(MIB)
-    );
+    assert_eq!(layout.max_growable_bytes(), (9 * 4096 - 5) * 8 * 4 * u64::from(MIB));
     assert_eq!(layout.check(), Ok(()));
 }
 
 #[test]
 fn offsets() {
-    let layout = Layout::plan(&LayoutParams {
-        md_page_size: 8192,
-        ..params(512 << 20, MIB)
-    })
-    .unwrap();
+    let layout = Layout::plan(&LayoutParams { md_page_size: 8192, ..params(512 << 20, MIB) }).unwrap();
     assert_eq!(layout.md_start, 4);
     assert_eq!(layout.md_page_offset(MdPageIdx(2)), 6 * 8192);
     assert_eq!(layout.cluster_offset(ClusterIdx(7)), 7 << 20);
@@ -54,97 +41,31 @@ fn offsets() {
 fn refuses() {
     let base = params(TIB, 4 * MIB);
     let cases = [
+        (LayoutParams { md_page_size: 2048, ..base }, LayoutError::MdPageSize { md_page_size: 2048 }),
+        (LayoutParams { md_page_size: 12288, ..base }, LayoutError::MdPageSize { md_page_size: 12288 }),
+        (LayoutParams { io_unit_size: 8192, ..base }, LayoutError::IoUnitSize { io_unit_size: 8192 }),
+        (LayoutParams { io_unit_size: 0, ..base }, LayoutError::IoUnitSize { io_unit_size: 0 }),
         (
-            LayoutParams {
-                md_page_size: 2048,
-                ..base
-            },
-            LayoutError::MdPageSize { md_page_size: 2048 },
+            LayoutParams { cluster_size: 0, ..base },
+            LayoutError::ClusterSize { cluster_size: 0, md_page_size: 4096 },
         ),
         (
-            LayoutParams {
-                md_page_size: 12288,
-                ..base
-            },
-            LayoutError::MdPageSize { md_page_size: 12288 },
+            LayoutParams { cluster_size: 8192, md_page_size: 16384, ..base },
+            LayoutError::ClusterSize { cluster_size: 8192, md_page_size: 16384 },
         ),
         (
-            LayoutParams {
-                io_unit_size: 8192,
-                ..base
-            },
-            LayoutError::IoUnitSize { io_unit_size: 8192 },
+            LayoutParams { size_bytes: 4095, cluster_size: 4096, ..base },
+            LayoutError::TooSmall { size_bytes: 4095, cluster_size: 4096 },
         ),
         (
-            LayoutParams {
-                io_unit_size: 0,
-                ..base
-            },
-            LayoutError::IoUnitSize { io_unit_size: 0 },
+            LayoutParams { size_bytes: 1 << 44, cluster_size: 4096, ..base },
+            LayoutError::TooManyClusters { clusters: 1 << 32, cluster_size: 4096 },
         ),
+        (LayoutParams { md_len: 0, ..base }, LayoutError::MdLen { md_len: 0 }),
+        (LayoutParams { md_len: u32::MAX, ..base }, LayoutError::MdLen { md_len: u32::MAX }),
         (
-            LayoutParams {
-                cluster_size: 0,
-                ..base
-            },
-            LayoutError::ClusterSize {
-                cluster_size: 0,
-                md_page_size: 4096,
-            },
-        ),
-        (
-            LayoutParams {
-                cluster_size: 8192,
-                md_page_size: 16384,
-                ..base
-            },
-            LayoutError::ClusterSize {
-                cluster_size: 8192,
-                md_page_size: 16384,
-            },
-        ),
-        (
-            LayoutParams {
-                size_bytes: 4095,
-                cluster_size: 4096,
-                ..base
-            },
-            LayoutError::TooSmall {
-                size_bytes: 4095,
-                cluster_size: 4096,
-            },
-        ),
-        (
-            LayoutParams {
-                size_bytes: 1 << 44,
-                cluster_size: 4096,
-                ..base
-            },
-            LayoutError::TooManyClusters {
-                clusters: 1 << 32,
-                cluster_size: 4096,
-            },
-        ),
-        (
-            LayoutParams { md_len: 0, ..base },
-            LayoutError::MdLen { md_len: 0 },
-        ),
-        (
-            LayoutParams {
-                md_len: u32::MAX,
-                ..base
-            },
-            LayoutError::MdLen { md_len: u32::MAX },
-        ),
-        (
-            LayoutParams {
-                md_len: 1 << 30,
-                ..base
-            },
-            LayoutError::NoRoom {
-                needed: (1 << 20) + 97,
-                total_clusters: 262_144,
-            },
+            LayoutParams { md_len: 1 << 30, ..base },
+            LayoutError::NoRoom { needed: (1 << 20) + 97, total_clusters: 262_144 },
         ),
     ];
     for (params, error) in cases {
@@ -168,14 +89,8 @@ fn grows_up_to_the_mask() {
     assert_eq!(u64::from(grown.total_clusters), max >> 20);
     assert_eq!((grown.md_start, grown.md_len), (layout.md_start, layout.md_len));
     let beyond = max + u64::from(MIB);
-    assert_eq!(
-        layout.grown(beyond),
-        Err(LayoutError::MaskRoom { needed: 2, room: 1 })
-    );
-    let less = LayoutError::Shrinks {
-        size_bytes: 1,
-        present_bytes: 512 << 20,
-    };
+    assert_eq!(layout.grown(beyond), Err(LayoutError::MaskRoom { needed: 2, room: 1 }));
+    let less = LayoutError::Shrinks { size_bytes: 1, present_bytes: 512 << 20 };
     assert_eq!(layout.grown(1), Err(less));
 }
 
@@ -191,56 +106,27 @@ fn checks_areas() {
     let cluster_mask = Area::Mask(MaskKind::Clusters);
     assert_eq!(
         check(|layout| layout.used_page_mask.start = 0),
-        Fault::AreaOutside {
-            area: page_mask,
-            start: 0,
-            len: 1,
-            first: 1,
-            end: 4
-        }
+        Fault::AreaOutside { area: page_mask, start: 0, len: 1, first: 1, end: 4 }
     );
     assert_eq!(
         check(|layout| layout.used_page_mask.len = u32::MAX),
-        Fault::AreaOutside {
-            area: page_mask,
-            start: 1,
-            len: u64::from(u32::MAX),
-            first: 1,
-            end: 4
-        }
+        Fault::AreaOutside { area: page_mask, start: 1, len: u64::from(u32::MAX), first: 1, end: 4 }
     );
     assert_eq!(
         check(|layout| layout.used_cluster_mask.start = 1),
-        Fault::Overlap {
-            area: cluster_mask,
-            other: page_mask
-        }
+        Fault::Overlap { area: cluster_mask, other: page_mask }
     );
     assert_eq!(
         check(|layout| layout.total_clusters = 40_000),
-        Fault::AreaShort {
-            area: cluster_mask,
-            len: 1,
-            needed: 2
-        }
+        Fault::AreaShort { area: cluster_mask, len: 1, needed: 2 }
     );
     assert_eq!(
         check(|layout| layout.md_len = 0),
-        Fault::AreaShort {
-            area: Area::MdPages,
-            len: 0,
-            needed: 1
-        }
+        Fault::AreaShort { area: Area::MdPages, len: 0, needed: 1 }
     );
     assert_eq!(
         check(|layout| layout.total_clusters = 2),
-        Fault::AreaOutside {
-            area: Area::MdPages,
-            start: 4,
-            len: 512,
-            first: 1,
-            end: 512
-        }
+        Fault::AreaOutside { area: Area::MdPages, start: 4, len: 512, first: 1, end: 512 }
     );
     let mut old = good.clone();
     old.used_blobid_mask = Region::default();

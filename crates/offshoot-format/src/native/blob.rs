@@ -46,10 +46,8 @@ impl NativeBlob {
 
     /// One descriptor's payload.
     pub(crate) fn decode_part(payload: &[u8]) -> Result<Self, Fault> {
-        let wrong_length = || Fault::DescriptorLength {
-            kind: DescriptorKind::NATIVE_BLOB,
-            length: payload.len(),
-        };
+        let wrong_length =
+            || Fault::DescriptorLength { kind: DescriptorKind::NATIVE_BLOB, length: payload.len() };
         let (header, entries) = RawHeader::ref_from_prefix(payload).map_err(|_| wrong_length())?;
         let entries = <[RawEntry]>::ref_from_bytes(entries).map_err(|_| wrong_length())?;
         if header.count.get() as usize != entries.len() {
@@ -75,18 +73,13 @@ impl NativeBlob {
         if (next.dying, next.inherit_len) != (self.dying, self.inherit_len) {
             return Err(Fault::NativeBlobMismatch);
         }
-        next.layer_pages
-            .into_iter()
-            .try_for_each(|(ordinal, page)| self.push(ordinal, page))
+        next.layer_pages.into_iter().try_for_each(|(ordinal, page)| self.push(ordinal, page))
     }
 
     fn push(&mut self, ordinal: ExtentOrdinal, page: MdPageIdx) -> Result<(), Fault> {
         let ascends = self.layer_pages.last().is_none_or(|(last, _)| *last <= ordinal);
         if !ascends || ordinal.0 >= EXTENT_PAGES_MAX || page.0 == 0 || page.0 == NO_PAGE {
-            return Err(Fault::LayerPageEntry {
-                ordinal: ordinal.0,
-                page: page.0,
-            });
+            return Err(Fault::LayerPageEntry { ordinal: ordinal.0, page: page.0 });
         }
         self.layer_pages.push((ordinal, page));
         Ok(())
@@ -100,22 +93,11 @@ pub(crate) fn write_part(
     layer_pages: &[(ExtentOrdinal, MdPageIdx)],
     mut put: impl FnMut(&[u8]),
 ) {
-    let Ok(count) = u32::try_from(layer_pages.len()) else {
-        panic!("{} layer pages", layer_pages.len())
-    };
+    let Ok(count) = u32::try_from(layer_pages.len()) else { panic!("{} layer pages", layer_pages.len()) };
     let flags = if dying { DYING } else { 0 };
-    put(RawHeader {
-        flags: flags.into(),
-        count: count.into(),
-        inherit_len: inherit_len.into(),
-    }
-    .as_bytes());
+    put(RawHeader { flags: flags.into(), count: count.into(), inherit_len: inherit_len.into() }.as_bytes());
     for (ordinal, page) in layer_pages {
-        put(RawEntry {
-            ordinal: ordinal.0.into(),
-            page: page.0.into(),
-        }
-        .as_bytes());
+        put(RawEntry { ordinal: ordinal.0.into(), page: page.0.into() }.as_bytes());
     }
 }
 
@@ -132,15 +114,8 @@ mod tests {
     }
 
     fn part(entries: &[(u32, u32)]) -> NativeBlob {
-        let layer_pages = entries
-            .iter()
-            .map(|(o, p)| (ExtentOrdinal(*o), MdPageIdx(*p)))
-            .collect();
-        NativeBlob {
-            dying: true,
-            inherit_len: 77,
-            layer_pages,
-        }
+        let layer_pages = entries.iter().map(|(o, p)| (ExtentOrdinal(*o), MdPageIdx(*p))).collect();
+        NativeBlob { dying: true, inherit_len: 77, layer_pages }
     }
 
     #[test]
@@ -150,14 +125,8 @@ mod tests {
         let mut joined = part(&[(0, 9), (0, 4)]);
         assert_eq!(joined.join(part(&[(3, 5)])), Ok(()));
         assert_eq!(joined, all);
-        assert_eq!(
-            joined.join(part(&[(2, 8)])),
-            Err(Fault::LayerPageEntry { ordinal: 2, page: 8 })
-        );
-        let other = NativeBlob {
-            inherit_len: 78,
-            ..part(&[])
-        };
+        assert_eq!(joined.join(part(&[(2, 8)])), Err(Fault::LayerPageEntry { ordinal: 2, page: 8 }));
+        let other = NativeBlob { inherit_len: 78, ..part(&[]) };
         assert_eq!(joined.join(other), Err(Fault::NativeBlobMismatch));
     }
 
@@ -168,36 +137,16 @@ mod tests {
             edit(&mut bytes);
             NativeBlob::decode_part(&bytes)
         };
-        let length = |length| {
-            Err(Fault::DescriptorLength {
-                kind: DescriptorKind::NATIVE_BLOB,
-                length,
-            })
-        };
+        let length = |length| Err(Fault::DescriptorLength { kind: DescriptorKind::NATIVE_BLOB, length });
         assert_eq!(odd(|bytes| bytes.truncate(15)), length(15));
         assert_eq!(odd(|bytes| bytes.truncate(23)), length(23));
         assert_eq!(odd(|bytes| bytes.truncate(16)), length(16));
-        assert_eq!(
-            odd(|bytes| bytes[0] = 3),
-            Err(Fault::NativeBlobFlags { stored: 3 })
-        );
-        assert_eq!(
-            odd(|bytes| bytes[20] = 0),
-            Err(Fault::LayerPageEntry { ordinal: 1, page: 0 })
-        );
-        assert_eq!(
-            odd(|bytes| bytes[18] = 0x80),
-            Err(Fault::LayerPageEntry {
-                ordinal: 0x80_0001,
-                page: 9
-            })
-        );
+        assert_eq!(odd(|bytes| bytes[0] = 3), Err(Fault::NativeBlobFlags { stored: 3 }));
+        assert_eq!(odd(|bytes| bytes[20] = 0), Err(Fault::LayerPageEntry { ordinal: 1, page: 0 }));
+        assert_eq!(odd(|bytes| bytes[18] = 0x80), Err(Fault::LayerPageEntry { ordinal: 0x80_0001, page: 9 }));
         assert_eq!(
             NativeBlob::decode_part(&[]),
-            Err(Fault::DescriptorLength {
-                kind: DescriptorKind::NATIVE_BLOB,
-                length: 0
-            })
+            Err(Fault::DescriptorLength { kind: DescriptorKind::NATIVE_BLOB, length: 0 })
         );
     }
 }

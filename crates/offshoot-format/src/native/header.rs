@@ -92,28 +92,21 @@ impl NativeHeader {
     /// The header at the start of the reserved bytes, `None` when they do not start with its magic.
     pub(crate) fn decode(reserved: &[u8]) -> Result<Option<Self>, Fault> {
         let Ok((raw, _)) = RawNativeHeader::ref_from_prefix(reserved) else {
-            return Err(Fault::Short {
-                len: reserved.len(),
-                needed: NATIVE_HEADER_BYTES,
-            });
+            return Err(Fault::Short { len: reserved.len(), needed: NATIVE_HEADER_BYTES });
         };
         if raw.magic != MAGIC {
             return Ok(None);
         }
         // A later version may be longer, so its checksum is not where ours is.
         if raw.header_version != HEADER_VERSION {
-            return Err(Fault::NativeHeaderVersion {
-                stored: raw.header_version.get(),
-            });
+            return Err(Fault::NativeHeaderVersion { stored: raw.header_version.get() });
         }
         let (stored, computed) = (raw.crc.get(), raw.computed_crc());
         if stored != computed {
             return Err(Fault::NativeHeaderCrc { stored, computed });
         }
         if !(1..=3).contains(&raw.base_version.get()) {
-            return Err(Fault::BaseVersion {
-                stored: raw.base_version.get(),
-            });
+            return Err(Fault::BaseVersion { stored: raw.base_version.get() });
         }
         let len = raw.journal_len.get();
         Ok(Some(Self {
@@ -121,10 +114,7 @@ impl NativeHeader {
             flags: NativeFlags::from_bits_retain(raw.flags.get()),
             epoch: raw.epoch,
             start_lsn: raw.start_lsn.get(),
-            journal: (len != 0).then_some(JournalArea {
-                start: MdPageIdx(raw.journal_start.get()),
-                len,
-            }),
+            journal: (len != 0).then_some(JournalArea { start: MdPageIdx(raw.journal_start.get()), len }),
             checkpoint_lsn: raw.checkpoint_lsn.get(),
             sequence: raw.sequence.get(),
             mask_crcs: raw.mask_crcs.map(U32::get),
@@ -169,10 +159,7 @@ pub(crate) mod tests {
             flags: NativeFlags::CLEAN_CLOSE | NativeFlags::from_bits_retain(0x8000_0000),
             epoch: *b"0123456789abcdef",
             start_lsn: 1 << 40,
-            journal: Some(JournalArea {
-                start: MdPageIdx(100),
-                len: 1024,
-            }),
+            journal: Some(JournalArea { start: MdPageIdx(100), len: 1024 }),
             checkpoint_lsn: (1 << 40) + 7,
             sequence: 3,
             mask_crcs: [1, 2, 3],
@@ -181,10 +168,7 @@ pub(crate) mod tests {
 
     #[test]
     fn round_trips() {
-        let no_journal = NativeHeader {
-            journal: None,
-            ..sample()
-        };
+        let no_journal = NativeHeader { journal: None, ..sample() };
         for header in [sample(), no_journal] {
             assert_eq!(NativeHeader::decode(&header.encode()), Ok(Some(header)));
         }
@@ -200,17 +184,8 @@ pub(crate) mod tests {
         assert_eq!(with(0, b'o'), Ok(None));
         assert_eq!(with(8, 2), Err(Fault::NativeHeaderVersion { stored: 2 }));
         assert!(matches!(with(0x28, 0), Err(Fault::NativeHeaderCrc { .. })));
-        assert!(matches!(
-            NativeHeader::decode(&[0; 8]),
-            Err(Fault::Short { len: 8, .. })
-        ));
-        let odd = NativeHeader {
-            base_version: 4,
-            ..sample()
-        };
-        assert_eq!(
-            NativeHeader::decode(&odd.encode()),
-            Err(Fault::BaseVersion { stored: 4 })
-        );
+        assert!(matches!(NativeHeader::decode(&[0; 8]), Err(Fault::Short { len: 8, .. })));
+        let odd = NativeHeader { base_version: 4, ..sample() };
+        assert_eq!(NativeHeader::decode(&odd.encode()), Err(Fault::BaseVersion { stored: 4 }));
     }
 }

@@ -92,26 +92,15 @@ impl LayerPage {
         let checked = || {
             let layers = Layers::decode(payload)?;
             if layers.ordinal != ordinal {
-                return Err(Fault::LayerOrdinal {
-                    stored: layers.ordinal.0,
-                    expected: ordinal.0,
-                });
+                return Err(Fault::LayerOrdinal { stored: layers.ordinal.0, expected: ordinal.0 });
             }
             if layers.states_bytes != states_bytes {
-                return Err(Fault::StatesBytes {
-                    stored: layers.states_bytes,
-                    expected: states_bytes,
-                });
+                return Err(Fault::StatesBytes { stored: layers.states_bytes, expected: states_bytes });
             }
             Ok(layers)
         };
         let Layers { records, .. } = checked().map_err(|what| Damage::in_md_page(at, what))?;
-        Ok(Self {
-            id: BlobId(header.id),
-            ordinal,
-            states_bytes,
-            records,
-        })
+        Ok(Self { id: BlobId(header.id), ordinal, states_bytes, records })
     }
 
     /// The md page.
@@ -123,65 +112,39 @@ impl LayerPage {
     pub fn encode(&self) -> PageImage {
         let mut last = None;
         for record in &self.records {
-            assert_eq!(
-                record.states.len(),
-                usize::from(self.states_bytes),
-                "bytes of block states"
-            );
+            assert_eq!(record.states.len(), usize::from(self.states_bytes), "bytes of block states");
             let place = Some((record.slot, record.depth));
             assert!(last < place, "layer record {place:?} after {last:?}");
             last = place;
         }
-        let header = MdPageHeader {
-            id: self.id.0,
-            sequence: 0,
-            next: None,
-        };
-        let piece = Piece::Layers {
-            ordinal: self.ordinal,
-            states_bytes: self.states_bytes,
-            records: &self.records,
-        };
+        let header = MdPageHeader { id: self.id.0, sequence: 0, next: None };
+        let piece =
+            Piece::Layers { ordinal: self.ordinal, states_bytes: self.states_bytes, records: &self.records };
         write_page(header, [piece])
     }
 }
 
 impl Layers {
     pub(crate) fn decode(payload: &[u8]) -> Result<Self, Fault> {
-        let wrong_length = || Fault::DescriptorLength {
-            kind: DescriptorKind::LAYERS,
-            length: payload.len(),
-        };
+        let wrong_length = || Fault::DescriptorLength { kind: DescriptorKind::LAYERS, length: payload.len() };
         let (header, mut rest) = RawHeader::ref_from_prefix(payload).map_err(|_| wrong_length())?;
         let states_bytes = header.states_bytes.get();
-        let mut layers = Self {
-            ordinal: ExtentOrdinal(header.ordinal.get()),
-            states_bytes,
-            records: Vec::new(),
-        };
+        let mut layers =
+            Self { ordinal: ExtentOrdinal(header.ordinal.get()), states_bytes, records: Vec::new() };
         let mut last = None;
         for _ in 0..header.count.get() {
             let (raw, after) = RawRecord::ref_from_prefix(rest).map_err(|_| wrong_length())?;
-            let (states, after) = after
-                .split_at_checked(states_bytes.into())
-                .ok_or_else(wrong_length)?;
+            let (states, after) = after.split_at_checked(states_bytes.into()).ok_or_else(wrong_length)?;
             rest = after;
             let record = LayerRecord::decode(raw, states)?;
             let place = Some((record.slot, record.depth));
             if last >= place {
-                return Err(Fault::LayerRecord {
-                    slot: record.slot,
-                    depth: record.depth,
-                });
+                return Err(Fault::LayerRecord { slot: record.slot, depth: record.depth });
             }
             last = place;
             layers.records.push(record);
         }
-        if rest.is_empty() {
-            Ok(layers)
-        } else {
-            Err(wrong_length())
-        }
+        if rest.is_empty() { Ok(layers) } else { Err(wrong_length()) }
     }
 }
 
@@ -219,9 +182,7 @@ impl LayerRecord {
 
 /// The two bits of each block.
 fn unpack(states: &[u8]) -> impl Iterator<Item = u8> + '_ {
-    states
-        .iter()
-        .flat_map(|byte| [0, 2, 4, 6].map(|bit| byte >> bit & 3))
+    states.iter().flat_map(|byte| [0, 2, 4, 6].map(|bit| byte >> bit & 3))
 }
 
 /// Bytes of the payload with `count` records.
@@ -236,14 +197,9 @@ pub(crate) fn write_payload(
     records: &[LayerRecord],
     mut put: impl FnMut(&[u8]),
 ) {
-    let Ok(count) = u16::try_from(records.len()) else {
-        panic!("{} layer records", records.len())
-    };
-    let header = RawHeader {
-        ordinal: ordinal.0.into(),
-        states_bytes: states_bytes.into(),
-        count: count.into(),
-    };
+    let Ok(count) = u16::try_from(records.len()) else { panic!("{} layer records", records.len()) };
+    let header =
+        RawHeader { ordinal: ordinal.0.into(), states_bytes: states_bytes.into(), count: count.into() };
     put(header.as_bytes());
     for record in records {
         let raw = RawRecord {
@@ -263,21 +219,11 @@ mod tests {
 
     fn record(slot: u16, depth: u16, cluster: u32, states: [u8; 2]) -> LayerRecord {
         let cluster = (cluster != 0).then_some(ClusterIdx(cluster));
-        LayerRecord {
-            slot,
-            depth,
-            cluster,
-            states: states.to_vec(),
-        }
+        LayerRecord { slot, depth, cluster, states: states.to_vec() }
     }
 
     fn page(records: Vec<LayerRecord>) -> LayerPage {
-        LayerPage {
-            id: BlobId(0x1_0000_0005),
-            ordinal: ExtentOrdinal(2),
-            states_bytes: 2,
-            records,
-        }
+        LayerPage { id: BlobId(0x1_0000_0005), ordinal: ExtentOrdinal(2), states_bytes: 2, records }
     }
 
     fn decode(image: &[u8]) -> Result<LayerPage, Fault> {
@@ -301,45 +247,16 @@ mod tests {
     #[test]
     fn refuses() {
         let one = |slot, cluster, states| decode(&page(vec![record(slot, 3, cluster, states)]).encode());
-        assert_eq!(
-            one(512, 1, [0, 0]),
-            Err(Fault::LayerRecord { slot: 512, depth: 3 })
-        );
-        assert_eq!(
-            one(4, 1, [0, 0b1100]),
-            Err(Fault::BlockState {
-                slot: 4,
-                block: 5,
-                state: 3
-            })
-        );
-        assert_eq!(
-            one(4, 0, [0b100, 0]),
-            Err(Fault::BlockState {
-                slot: 4,
-                block: 1,
-                state: 1
-            })
-        );
+        assert_eq!(one(512, 1, [0, 0]), Err(Fault::LayerRecord { slot: 512, depth: 3 }));
+        assert_eq!(one(4, 1, [0, 0b1100]), Err(Fault::BlockState { slot: 4, block: 5, state: 3 }));
+        assert_eq!(one(4, 0, [0b100, 0]), Err(Fault::BlockState { slot: 4, block: 1, state: 1 }));
 
         let image = page(vec![]).encode();
         let at = MdPageIdx(8);
         let other = LayerPage::decode(at, &image, ExtentOrdinal(1), 2).map_err(|damage| damage.what);
-        assert_eq!(
-            other,
-            Err(Fault::LayerOrdinal {
-                stored: 2,
-                expected: 1
-            })
-        );
+        assert_eq!(other, Err(Fault::LayerOrdinal { stored: 2, expected: 1 }));
         let other = LayerPage::decode(at, &image, ExtentOrdinal(2), 4).map_err(|damage| damage.what);
-        assert_eq!(
-            other,
-            Err(Fault::StatesBytes {
-                stored: 2,
-                expected: 4
-            })
-        );
+        assert_eq!(other, Err(Fault::StatesBytes { stored: 2, expected: 4 }));
     }
 
     #[test]
@@ -350,29 +267,14 @@ mod tests {
             payload.extend_from_slice(chunk);
         });
         assert_eq!(payload.len(), payload_bytes(2, 2));
-        assert_eq!(
-            Layers::decode(&payload),
-            Err(Fault::LayerRecord { slot: 4, depth: 1 })
-        );
+        assert_eq!(Layers::decode(&payload), Err(Fault::LayerRecord { slot: 4, depth: 1 }));
         for length in [0, 7, 8, 15, 17] {
             let short = Layers::decode(&payload[..length]);
-            assert_eq!(
-                short,
-                Err(Fault::DescriptorLength {
-                    kind: DescriptorKind::LAYERS,
-                    length
-                })
-            );
+            assert_eq!(short, Err(Fault::DescriptorLength { kind: DescriptorKind::LAYERS, length }));
         }
         payload[6] = 1;
         let long = Layers::decode(&payload);
-        assert_eq!(
-            long,
-            Err(Fault::DescriptorLength {
-                kind: DescriptorKind::LAYERS,
-                length: 28
-            })
-        );
+        assert_eq!(long, Err(Fault::DescriptorLength { kind: DescriptorKind::LAYERS, length: 28 }));
     }
 
     #[test]

@@ -18,18 +18,11 @@ fn layout() -> Layout {
 }
 
 fn sample() -> SuperBlock {
-    SuperBlock {
-        super_blob: Some(BlobId(1 << 32)),
-        ..SuperBlock::create(&layout())
-    }
+    SuperBlock { super_blob: Some(BlobId(1 << 32)), ..SuperBlock::create(&layout()) }
 }
 
 fn native() -> SuperBlock {
-    SuperBlock {
-        version: NATIVE_VERSION,
-        native: Some(sample_header()),
-        ..sample()
-    }
+    SuperBlock { version: NATIVE_VERSION, native: Some(sample_header()), ..sample() }
 }
 
 /// Decodes what `edit` makes of the bytes of `super_block`, with a good checksum.
@@ -92,29 +85,17 @@ fn old_stores_get_defaults() {
     let decoded = SuperBlock::decode(&old.encode()).unwrap();
     assert_eq!(decoded, old);
     let filled = decoded.layout(GIB).unwrap();
-    assert_eq!(
-        (filled.size_bytes, filled.io_unit_size, filled.md_page_size),
-        (GIB, 4096, 4096)
-    );
-    assert_eq!(
-        decoded.layout(4096),
-        Err(Damage::in_super_block(Fault::ClusterSize { stored: 1 << 20 }))
-    );
+    assert_eq!((filled.size_bytes, filled.io_unit_size, filled.md_page_size), (GIB, 4096, 4096));
+    assert_eq!(decoded.layout(4096), Err(Damage::in_super_block(Fault::ClusterSize { stored: 1 << 20 })));
 }
 
 /// An absent mask behind the md region once let the cluster mask grow into it.
 #[test]
 fn an_absent_mask_bounds_nothing() {
-    let old = SuperBlock {
-        used_blobid_mask: Region { start: 5000, len: 0 },
-        ..sample()
-    };
+    let old = SuperBlock { used_blobid_mask: Region { start: 5000, len: 0 }, ..sample() };
     let layout = old.layout(GIB).unwrap();
     assert_eq!(layout.used_blobid_mask, Region::default());
-    assert_eq!(
-        layout.cluster_mask_room(),
-        layout.md_start - layout.used_cluster_mask.start
-    );
+    assert_eq!(layout.cluster_mask_room(), layout.md_start - layout.used_cluster_mask.start);
     assert_eq!(SuperBlock::decode(&old.encode()), Ok(old));
 }
 
@@ -123,18 +104,8 @@ fn refuses_in_order() {
     let cases: [(Edit, Fault); 4] = [
         (|image| image[8] = 4, Fault::Version { stored: 4 }),
         (|image| image[0] = b'X', Fault::Signature { stored: *b"XPDKBLOB" }),
-        (
-            |image| image[0x38] = b'X',
-            Fault::StoreType {
-                stored: *b"XVOLSTORE\0\0\0\0\0\0\0",
-            },
-        ),
-        (
-            |image| image[8] = 1,
-            Fault::StoreType {
-                stored: BSTYPE_LVOLSTORE,
-            },
-        ),
+        (|image| image[0x38] = b'X', Fault::StoreType { stored: *b"XVOLSTORE\0\0\0\0\0\0\0" }),
+        (|image| image[8] = 1, Fault::StoreType { stored: BSTYPE_LVOLSTORE }),
     ];
     for (edit, fault) in cases {
         assert_eq!(decode_edited(&sample(), edit), Err(fault));
@@ -144,13 +115,7 @@ fn refuses_in_order() {
     let torn = SuperBlock::decode(&image).map_err(|damage| damage.what);
     assert!(matches!(torn, Err(Fault::Crc { .. })));
     let short = SuperBlock::decode(&image[..512]).map_err(|damage| damage.what);
-    assert_eq!(
-        short,
-        Err(Fault::Short {
-            len: 512,
-            needed: 4096
-        })
-    );
+    assert_eq!(short, Err(Fault::Short { len: 512, needed: 4096 }));
 }
 
 #[test]
@@ -158,41 +123,16 @@ fn refuses_sizes() {
     let decode = |edit: fn(&mut SuperBlock)| {
         let mut super_block = sample();
         edit(&mut super_block);
-        SuperBlock::decode(&super_block.encode())
-            .map_err(|damage| damage.what)
-            .unwrap_err()
+        SuperBlock::decode(&super_block.encode()).map_err(|damage| damage.what).unwrap_err()
     };
     assert_eq!(decode(|sb| sb.cluster_size = 0), Fault::ClusterSize { stored: 0 });
-    assert_eq!(
-        decode(|sb| sb.cluster_size = 4097),
-        Fault::ClusterSize { stored: 4097 }
-    );
-    assert_eq!(
-        decode(|sb| sb.cluster_size = 1 << 31),
-        Fault::ClusterSize { stored: 1 << 31 }
-    );
-    assert_eq!(
-        decode(|sb| sb.md_page_size = 512),
-        Fault::MdPageSize { stored: 512 }
-    );
-    assert_eq!(
-        decode(|sb| sb.md_page_size = 1 << 21),
-        Fault::MdPageSize { stored: 1 << 21 }
-    );
-    assert_eq!(
-        decode(|sb| sb.io_unit_size = 520),
-        Fault::IoUnitSize { stored: 520 }
-    );
-    assert_eq!(
-        decode(|sb| sb.size_bytes = u64::MAX),
-        Fault::ClusterCount {
-            clusters: u64::MAX >> 20
-        }
-    );
-    let device = Damage::in_super_block(Fault::DeviceSize {
-        stored: GIB,
-        device: GIB - 1,
-    });
+    assert_eq!(decode(|sb| sb.cluster_size = 4097), Fault::ClusterSize { stored: 4097 });
+    assert_eq!(decode(|sb| sb.cluster_size = 1 << 31), Fault::ClusterSize { stored: 1 << 31 });
+    assert_eq!(decode(|sb| sb.md_page_size = 512), Fault::MdPageSize { stored: 512 });
+    assert_eq!(decode(|sb| sb.md_page_size = 1 << 21), Fault::MdPageSize { stored: 1 << 21 });
+    assert_eq!(decode(|sb| sb.io_unit_size = 520), Fault::IoUnitSize { stored: 520 });
+    assert_eq!(decode(|sb| sb.size_bytes = u64::MAX), Fault::ClusterCount { clusters: u64::MAX >> 20 });
+    let device = Damage::in_super_block(Fault::DeviceSize { stored: GIB, device: GIB - 1 });
     assert_eq!(sample().layout(GIB - 1), Err(device));
 }
 
@@ -214,28 +154,18 @@ fn sealing_leaves_nothing_behind() {
     let open = SuperBlock::decode(&native().encode()).unwrap();
     assert_eq!(open, native());
     assert!(open.is_native());
-    let sealed = SuperBlock {
-        version: 3,
-        native: None,
-        ..open
-    };
+    let sealed = SuperBlock { version: 3, native: None, ..open };
     assert_eq!(sealed.encode(), sample().encode());
 }
 
 #[test]
 fn a_native_version_needs_its_header() {
-    let bare = SuperBlock {
-        version: NATIVE_VERSION,
-        ..sample()
-    };
+    let bare = SuperBlock { version: NATIVE_VERSION, ..sample() };
     assert_eq!(decode_edited(&bare, |_| ()), Err(Fault::NativeHeaderMissing));
     let crc = decode_edited(&native(), |image| image[0x90] ^= 1);
     assert!(matches!(crc, Err(Fault::NativeHeaderCrc { .. })));
     // Under SPDK's version the same bytes are not ours.
-    let foreign = SuperBlock {
-        version: 3,
-        ..native()
-    };
+    let foreign = SuperBlock { version: 3, ..native() };
     let kept = decode_edited(&foreign, |image| image[0x90] ^= 1).unwrap();
     assert_eq!(kept.native, None);
     assert_eq!(kept.encode()[0x60..0x68], *b"OFFSHOOT");
@@ -245,20 +175,9 @@ fn a_native_version_needs_its_header() {
 fn journals_lie_in_one_place() {
     // 2048 md pages from page 4 on: 9 metadata clusters of 256 pages, so data begins at page 2304.
     let at = |start, len| {
-        let journal = Some(JournalArea {
-            start: MdPageIdx(start),
-            len,
-        });
-        let header = NativeHeader {
-            journal,
-            ..sample_header()
-        };
-        SuperBlock {
-            native: Some(header),
-            ..native()
-        }
-        .layout(GIB)
-        .is_ok()
+        let journal = Some(JournalArea { start: MdPageIdx(start), len });
+        let header = NativeHeader { journal, ..sample_header() };
+        SuperBlock { native: Some(header), ..native() }.layout(GIB).is_ok()
     };
     let data = 2304 - 4;
     let end = 1024 * 256 - 4;
@@ -287,16 +206,8 @@ fn probes() {
     assert_eq!(edited(|_| ()), Probe::Store { version: 3 });
     assert_eq!(edited(|image| image[0xffc] ^= 1), Probe::Store { version: 3 });
     assert_eq!(edited(|image| image[8] = 9), Probe::NewerVersion(9));
-    assert_eq!(
-        edited(|image| image[0x38..0x48].fill(0)),
-        Probe::OtherType([0; 16])
-    );
+    assert_eq!(edited(|image| image[0x38..0x48].fill(0)), Probe::OtherType([0; 16]));
     assert_eq!(edited(|image| image[0] = 0), Probe::NotAStore);
     assert_eq!(SuperBlock::probe(&[0; 512]), Probe::NotAStore);
-    assert_eq!(
-        SuperBlock::probe(&native().encode()),
-        Probe::Store {
-            version: NATIVE_VERSION
-        }
-    );
+    assert_eq!(SuperBlock::probe(&native().encode()), Probe::Store { version: NATIVE_VERSION });
 }

@@ -25,26 +25,14 @@ impl Golden {
         let device_bytes = field("size");
         let image = File::open(folder.join("image.raw.zst")).unwrap();
         let mut bytes = Vec::new();
-        zstd::Decoder::new(image)
-            .unwrap()
-            .take(len)
-            .read_to_end(&mut bytes)
-            .unwrap();
+        zstd::Decoder::new(image).unwrap().take(len).read_to_end(&mut bytes).unwrap();
         assert_eq!(bytes.len() as u64, len);
         let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        Self {
-            name,
-            manifest,
-            device_bytes,
-            bytes,
-        }
+        Self { name, manifest, device_bytes, bytes }
     }
 
     pub(crate) fn layout(&self) -> Layout {
-        SuperBlock::decode(&self.bytes)
-            .unwrap()
-            .layout(self.device_bytes)
-            .unwrap()
+        SuperBlock::decode(&self.bytes).unwrap().layout(self.device_bytes).unwrap()
     }
 
     pub(crate) fn md_page<'a>(&'a self, layout: &Layout, page: MdPageIdx) -> &'a [u8] {
@@ -56,17 +44,13 @@ impl Golden {
 
 /// The folders in `shared/golden/<sub>` that hold a store, sorted. Empty, and said so, where there is none.
 pub(crate) fn folders(sub: &str) -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../../shared/golden")
-        .join(sub);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/golden").join(sub);
     let Ok(entries) = fs::read_dir(&root) else {
         eprintln!("SKIPPED: no golden stores at {}", root.display());
         return Vec::new();
     };
     let folders = entries.map(|entry| entry.unwrap().path());
-    let mut folders: Vec<_> = folders
-        .filter(|folder| folder.join("image.raw.zst").exists())
-        .collect();
+    let mut folders: Vec<_> = folders.filter(|folder| folder.join("image.raw.zst").exists()).collect();
     folders.sort();
     folders
 }

@@ -15,11 +15,7 @@ impl InputBuffer {
     /// An empty buffer of [`INPUT_BYTES`].
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            memory: vec![0; INPUT_BYTES].into_boxed_slice(),
-            start: 0,
-            end: 0,
-        }
+        Self { memory: vec![0; INPUT_BYTES].into_boxed_slice(), start: 0, end: 0 }
     }
 
     /// Whether nothing is left to look at.

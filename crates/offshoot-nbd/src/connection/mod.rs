@@ -60,11 +60,7 @@ enum Phase {
     /// The caller's buffer for the payload of a write.
     AwaitBuffer(Receiving),
     /// The rest of that payload.
-    Payload {
-        write: Receiving,
-        buffer: Buffer,
-        filled: usize,
-    },
+    Payload { write: Receiving, buffer: Buffer, filled: usize },
     /// The rest of the payload of a write that was refused.
     PayloadDrain(Drain),
     /// Nothing: replies are under way, then the connection ends.
@@ -147,12 +143,7 @@ impl Connection {
         Self {
             phase: Phase::ClientFlags,
             negotiation: Negotiation::default(),
-            terms: Terms {
-                size_bytes: 0,
-                read_only: true,
-                structured: false,
-                allocation: false,
-            },
+            terms: Terms { size_bytes: 0, read_only: true, structured: false, allocation: false },
             requests: RequestTable::default(),
             outbox,
         }

@@ -86,15 +86,10 @@ impl Connection {
         }
         let len = usize::try_from(raw.len).unwrap_or(usize::MAX);
         if option == option::EXPORT_NAME && len > EXPORT_NAME_BYTES_MAX {
-            return Err(ProtocolError::ExportName {
-                reason: format!("a name of {len} bytes"),
-            });
+            return Err(ProtocolError::ExportName { reason: format!("a name of {len} bytes") });
         }
         self.phase = if len > OPTION_BYTES_MAX {
-            Phase::OptionDrain {
-                option,
-                left: u64::from(raw.len),
-            }
+            Phase::OptionDrain { option, left: u64::from(raw.len) }
         } else {
             Phase::OptionData { option, len }
         };
@@ -102,9 +97,7 @@ impl Connection {
     }
 
     fn drain_option(&mut self, input: &mut InputBuffer, option: u32, left: u64) -> Step {
-        let count = usize::try_from(left)
-            .unwrap_or(usize::MAX)
-            .min(input.bytes().len());
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(input.bytes().len());
         input.consume(count);
         let left = left - count as u64;
         if left > 0 {
@@ -112,10 +105,7 @@ impl Connection {
             return Step::Stuck;
         }
         self.phase = Phase::OptionHead;
-        self.refuse(
-            option,
-            &Refusal(option_reply::ERR_TOO_BIG, "the option is too long"),
-        );
+        self.refuse(option, &Refusal(option_reply::ERR_TOO_BIG, "the option is too long"));
         Step::Again
     }
 
@@ -130,9 +120,8 @@ impl Connection {
         };
         self.phase = Phase::OptionHead;
         let step = if option == option::EXPORT_NAME {
-            let name = handshake::decode_name(Some(data)).map_err(|_| ProtocolError::ExportName {
-                reason: "the name is not UTF-8".to_owned(),
-            })?;
+            let name = handshake::decode_name(Some(data))
+                .map_err(|_| ProtocolError::ExportName { reason: "the name is not UTF-8".to_owned() })?;
             self.phase = Phase::Answer(Question::ExportName);
             Step::Event(Event::Open { name })
         } else {
@@ -166,19 +155,12 @@ impl Connection {
                 let InfoRequest { name, wants } = InfoRequest::decode(data)?;
                 self.phase = Phase::Answer(Question::Info { option, wants });
                 let opens = option == option::GO;
-                Ok(Step::Event(if opens {
-                    Event::Open { name }
-                } else {
-                    Event::LookUp { name }
-                }))
+                Ok(Step::Event(if opens { Event::Open { name } } else { Event::LookUp { name } }))
             }
             option::STRUCTURED_REPLY => {
                 must_be_empty(data)?;
                 if std::mem::replace(&mut self.negotiation.structured, true) {
-                    return Err(Refusal(
-                        option_reply::ERR_INVALID,
-                        "structured replies were agreed before",
-                    ));
+                    return Err(Refusal(option_reply::ERR_INVALID, "structured replies were agreed before"));
                 }
                 self.reply(option, option_reply::ACK, &[]);
                 Ok(Step::Again)
@@ -195,10 +177,7 @@ impl Connection {
             self.negotiation.allocation_of = None;
         }
         if !self.negotiation.structured {
-            return Err(Refusal(
-                option_reply::ERR_INVALID,
-                "structured replies come first",
-            ));
+            return Err(Refusal(option_reply::ERR_INVALID, "structured replies come first"));
         }
         let request = MetaRequest::decode(data)?;
         let selects = request.exact || (!sets && (request.no_queries || request.wildcard));
@@ -212,12 +191,8 @@ impl Connection {
             return;
         }
         self.phase = Phase::OptionHead;
-        for export in exports
-            .iter()
-            .filter(|export| export.name.len() <= EXPORT_NAME_BYTES_MAX)
-        {
-            self.outbox
-                .inline(|out| handshake::encode_list_entry(out, option::LIST, export));
+        for export in exports.iter().filter(|export| export.name.len() <= EXPORT_NAME_BYTES_MAX) {
+            self.outbox.inline(|out| handshake::encode_list_entry(out, option::LIST, export));
         }
         self.reply(option::LIST, option_reply::ACK, &[]);
     }
@@ -243,14 +218,11 @@ impl Connection {
                     .inline(|out| handshake::encode_export_name_reply(out, size_bytes, flags, no_zeroes));
             }
             (Question::ExportName, Err(error)) => {
-                return Err(ProtocolError::ExportName {
-                    reason: error.to_string(),
-                });
+                return Err(ProtocolError::ExportName { reason: error.to_string() });
             }
             (Question::Info { option, wants }, Ok(export)) => {
                 let flags = self.transmission_flags(export);
-                self.outbox
-                    .inline(|out| handshake::encode_info(out, option, export, wants, flags));
+                self.outbox.inline(|out| handshake::encode_info(out, option, export, wants, flags));
                 self.reply(option, option_reply::ACK, &[]);
                 if option == option::GO {
                     self.begin_transmission(export);
@@ -258,11 +230,7 @@ impl Connection {
             }
             (Question::Meta { option, selects }, Ok(export)) => self.answer_meta(option, selects, export),
             (Question::Info { option, .. } | Question::Meta { option, .. }, Err(error)) => {
-                self.reply(
-                    option,
-                    refusal_of(error),
-                    handshake::bounded_text(&error.to_string()),
-                );
+                self.reply(option, refusal_of(error), handshake::bounded_text(&error.to_string()));
             }
             (Question::List, _) => self.phase = Phase::Answer(Question::List),
         }
@@ -299,8 +267,7 @@ impl Connection {
     }
 
     fn reply(&mut self, option: u32, reply: u32, data: &[u8]) {
-        self.outbox
-            .inline(|out| handshake::encode_option_reply(out, option, reply, &[data]));
+        self.outbox.inline(|out| handshake::encode_option_reply(out, option, reply, &[data]));
     }
 
     fn refuse(&mut self, option: u32, refusal: &Refusal) {
@@ -309,11 +276,7 @@ impl Connection {
 }
 
 fn must_be_empty(data: &[u8]) -> Result<(), Refusal> {
-    if data.is_empty() {
-        Ok(())
-    } else {
-        Err(Refusal(option_reply::ERR_INVALID, "the option takes no data"))
-    }
+    if data.is_empty() { Ok(()) } else { Err(Refusal(option_reply::ERR_INVALID, "the option takes no data")) }
 }
 
 fn refusal_of(error: &OpenError) -> u32 {

@@ -70,22 +70,13 @@ impl Outbox {
             Segment::Inline(len) => {
                 let (head, rest) = inline.split_at(*len);
                 inline = rest;
-                Part {
-                    bytes: head,
-                    left: *len,
-                }
+                Part { bytes: head, left: *len }
             }
             Segment::Payload { buffer, sent } => {
                 let bytes = &buffer.as_slice()[*sent..];
-                Part {
-                    bytes,
-                    left: bytes.len(),
-                }
+                Part { bytes, left: bytes.len() }
             }
-            Segment::Zeroes(len) => Part {
-                bytes: &ZEROES,
-                left: *len,
-            },
+            Segment::Zeroes(len) => Part { bytes: &ZEROES, left: *len },
         });
         let mut count = 0;
         for (slot, part) in slices.iter_mut().zip(&mut parts) {
@@ -232,9 +223,6 @@ mod tests {
         outbox.payload(Buffer::copy_of(b"x"));
         let mut recycled = 0;
         outbox.clear(|_| recycled += 1);
-        assert_eq!(
-            (outbox.is_empty(), outbox.pending_bytes(), recycled),
-            (true, 0, 1)
-        );
+        assert_eq!((outbox.is_empty(), outbox.pending_bytes(), recycled), (true, 0, 1));
     }
 }

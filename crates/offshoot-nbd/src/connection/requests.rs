@@ -73,18 +73,13 @@ mod tests {
     use super::*;
 
     fn read(len: u32) -> Pending {
-        Pending {
-            cookie: 0,
-            kind: Kind::Read { offset: 0, len },
-        }
+        Pending { cookie: 0, kind: Kind::Read { offset: 0, len } }
     }
 
     #[test]
     fn is_bounded_by_count() {
         let mut table = RequestTable::default();
-        let slots: Vec<_> = (0..IN_FLIGHT_REQUESTS_MAX)
-            .map(|_| table.insert(read(1)))
-            .collect();
+        let slots: Vec<_> = (0..IN_FLIGHT_REQUESTS_MAX).map(|_| table.insert(read(1))).collect();
         assert!(!table.has_room(0));
         assert!(table.remove(slots[7]).is_some());
         assert!(table.remove(slots[7]).is_none(), "answered once");

@@ -28,11 +28,7 @@ impl Connection {
     /// One step of the transmission.
     pub(super) fn step_serving(&mut self, input: &mut InputBuffer) -> Result<Step, ProtocolError> {
         if matches!(self.phase, Phase::Request) {
-            return if self.has_room() {
-                self.take_request(input)
-            } else {
-                Ok(Step::Stuck)
-            };
+            return if self.has_room() { self.take_request(input) } else { Ok(Step::Stuck) };
         }
         match &mut self.phase {
             Phase::Payload { buffer, filled, .. } => {
@@ -65,34 +61,20 @@ impl Connection {
             return Ok(Step::Stuck);
         };
         let raw = RawRequest::decode(&bytes).ok_or(ProtocolError::RequestMagic)?;
-        let RawRequest {
-            cookie, offset, len, ..
-        } = raw;
+        let RawRequest { cookie, offset, len, .. } = raw;
         match self.terms.admit(&raw) {
             Ok(Intent::Command(command)) => {
-                let slot = self.requests.insert(Pending {
-                    cookie,
-                    kind: kind_of(&command),
-                });
+                let slot = self.requests.insert(Pending { cookie, kind: kind_of(&command) });
                 return Ok(Step::Event(Event::Request { slot, command }));
             }
             Ok(Intent::Write { fua }) => {
-                self.phase = Phase::AwaitBuffer(Receiving {
-                    cookie,
-                    offset,
-                    len,
-                    fua,
-                });
+                self.phase = Phase::AwaitBuffer(Receiving { cookie, offset, len, fua });
                 return Ok(Step::Event(Event::Payload { len: len as usize }));
             }
             Ok(Intent::Nothing) => self.reply_nothing(&raw),
             Ok(Intent::Disconnect) => self.phase = Phase::Finishing,
             Err(errno) if raw.payload_bytes() > 0 => {
-                self.phase = Phase::PayloadDrain(Drain {
-                    cookie,
-                    errno,
-                    left: len,
-                });
+                self.phase = Phase::PayloadDrain(Drain { cookie, errno, left: len });
             }
             Err(errno) => self.reply_error(cookie, errno),
         }
@@ -102,21 +84,10 @@ impl Connection {
     /// Hands the write out if its payload is complete.
     fn finish_payload(&mut self) -> Step {
         match std::mem::replace(&mut self.phase, Phase::Request) {
-            Phase::Payload {
-                write,
-                buffer,
-                filled,
-            } if filled == buffer.len() => {
+            Phase::Payload { write, buffer, filled } if filled == buffer.len() => {
                 let kind = Kind::Write { len: write.len };
-                let slot = self.requests.insert(Pending {
-                    cookie: write.cookie,
-                    kind,
-                });
-                let command = Command::Write {
-                    offset: write.offset,
-                    data: buffer,
-                    fua: write.fua,
-                };
+                let slot = self.requests.insert(Pending { cookie: write.cookie, kind });
+                let command = Command::Write { offset: write.offset, data: buffer, fua: write.fua };
                 Step::Event(Event::Request { slot, command })
             }
             incomplete => {
@@ -129,26 +100,15 @@ impl Connection {
     /// Takes the buffer for a payload.
     pub(super) fn answer_buffer(&mut self, buffer: Buffer) {
         if let Phase::AwaitBuffer(write) = self.phase {
-            assert_eq!(
-                buffer.len(),
-                write.len as usize,
-                "the buffer must be as long as the payload"
-            );
-            self.phase = Phase::Payload {
-                write,
-                buffer,
-                filled: 0,
-            };
+            assert_eq!(buffer.len(), write.len as usize, "the buffer must be as long as the payload");
+            self.phase = Phase::Payload { write, buffer, filled: 0 };
         }
     }
 
     /// Takes the reply to a request.
     pub(super) fn answer_request(&mut self, slot: u32, reply: Reply) -> Option<Buffer> {
         let pending = self.requests.remove(slot);
-        debug_assert!(
-            pending.is_some(),
-            "slot {slot} was answered twice or never submitted"
-        );
+        debug_assert!(pending.is_some(), "slot {slot} was answered twice or never submitted");
         let Some(Pending { cookie, kind }) = pending else {
             return buffer_of(reply);
         };
@@ -169,8 +129,7 @@ impl Connection {
                 None
             }
             (Kind::Read { offset, len }, Reply::Zeroes) if structured => {
-                self.outbox
-                    .inline(|out| chunks::encode_hole(out, cookie, offset, len));
+                self.outbox.inline(|out| chunks::encode_hole(out, cookie, offset, len));
                 None
             }
             (Kind::Read { len, .. }, Reply::Zeroes) => {
@@ -179,9 +138,8 @@ impl Connection {
                 None
             }
             (Kind::Status { len, one }, Reply::Status(extents)) => {
-                let covered = self
-                    .outbox
-                    .inline(|out| chunks::encode_status(out, cookie, len, one, &extents));
+                let covered =
+                    self.outbox.inline(|out| chunks::encode_status(out, cookie, len, one, &extents));
                 if !covered {
                     self.reply_error(cookie, Errno::Io);
                 }

@@ -119,10 +119,8 @@ mod tests {
     use super::*;
 
     fn status(len: u64, one: bool, extents: &[(u64, bool, bool)]) -> Option<Vec<(u32, u32)>> {
-        let extents: Vec<_> = extents
-            .iter()
-            .map(|&(len, allocated, zero)| Extent { len, allocated, zero })
-            .collect();
+        let extents: Vec<_> =
+            extents.iter().map(|&(len, allocated, zero)| Extent { len, allocated, zero }).collect();
         let mut out = vec![0xee];
         if !encode_status(&mut out, 5, len, one, &extents) {
             assert_eq!(out, [0xee]);
@@ -131,38 +129,18 @@ mod tests {
         let stated = u32::from_be_bytes(out[17..21].try_into().unwrap());
         assert_eq!(out.len(), 21 + stated as usize);
         let word = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
-        Some(
-            out[25..]
-                .chunks(8)
-                .map(|pair| (word(&pair[..4]), word(&pair[4..])))
-                .collect(),
-        )
+        Some(out[25..].chunks(8).map(|pair| (word(&pair[..4]), word(&pair[4..]))).collect())
     }
 
     #[test]
     fn statuses() {
-        let mixed = [
-            (4096, true, false),
-            (0, false, true),
-            (4096, true, false),
-            (8192, false, true),
-        ];
+        let mixed = [(4096, true, false), (0, false, true), (4096, true, false), (8192, false, true)];
         for (len, one, extents, want) in [
             (16384, false, &mixed[..], Some(vec![(8192, 0), (8192, 3)])),
             (16384, true, &mixed[..1], Some(vec![(4096, 0)])),
             (16384, true, &mixed[1..], Some(vec![(4096, 0)])),
-            (
-                5000,
-                false,
-                &[(4096, true, false), (4096, false, false)],
-                Some(vec![(4096, 0), (904, 1)]),
-            ),
-            (
-                100,
-                false,
-                &[(u64::MAX, true, true), (u64::MAX, true, true)],
-                Some(vec![(100, 2)]),
-            ),
+            (5000, false, &[(4096, true, false), (4096, false, false)], Some(vec![(4096, 0), (904, 1)])),
+            (100, false, &[(u64::MAX, true, true), (u64::MAX, true, true)], Some(vec![(100, 2)])),
             (100, false, &[], None),
             (100, false, &[(0, true, true)], None),
         ] {
@@ -172,12 +150,7 @@ mod tests {
 
     #[test]
     fn extents_are_bounded() {
-        let extents: Vec<_> = (0..2 * STATUS_EXTENTS_MAX)
-            .map(|i| (1, i % 2 == 0, false))
-            .collect();
-        assert_eq!(
-            status(1 << 20, false, &extents).unwrap().len(),
-            STATUS_EXTENTS_MAX
-        );
+        let extents: Vec<_> = (0..2 * STATUS_EXTENTS_MAX).map(|i| (1, i % 2 == 0, false)).collect();
+        assert_eq!(status(1 << 20, false, &extents).unwrap().len(), STATUS_EXTENTS_MAX);
     }
 }

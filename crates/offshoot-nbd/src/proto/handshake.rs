@@ -43,10 +43,7 @@ impl RawOption {
         if reader.u64()? != OPTION_MAGIC {
             return None;
         }
-        Some(Self {
-            option: reader.u32()?,
-            len: reader.u32()?,
-        })
+        Some(Self { option: reader.u32()?, len: reader.u32()? })
     }
 }
 
@@ -87,11 +84,7 @@ impl InfoRequest {
                 _ => {}
             }
         }
-        if reader.is_empty() {
-            Ok(Self { name, wants })
-        } else {
-            Err(BadOption::Malformed)
-        }
+        if reader.is_empty() { Ok(Self { name, wants }) } else { Err(BadOption::Malformed) }
     }
 }
 
@@ -112,23 +105,14 @@ impl MetaRequest {
         let mut reader = Reader(data);
         let name = decode_name(reader.string())?;
         let count = reader.u32().ok_or(BadOption::Malformed)?;
-        let mut request = Self {
-            name,
-            no_queries: count == 0,
-            exact: false,
-            wildcard: false,
-        };
+        let mut request = Self { name, no_queries: count == 0, exact: false, wildcard: false };
         for _ in 0..count {
             // Ends at the latest with the data, whatever the count says.
             let query = reader.string().ok_or(BadOption::Malformed)?;
             request.exact |= query == BASE_ALLOCATION.as_bytes();
             request.wildcard |= query == b"base:";
         }
-        if reader.is_empty() {
-            Ok(request)
-        } else {
-            Err(BadOption::Malformed)
-        }
+        if reader.is_empty() { Ok(request) } else { Err(BadOption::Malformed) }
     }
 }
 
@@ -169,17 +153,9 @@ pub(crate) fn encode_list_entry(out: &mut Vec<u8>, option: u32, export: &ExportI
 pub(crate) fn encode_info(out: &mut Vec<u8>, option: u32, export: &ExportInfo, wants: Wants, flags: u16) {
     let mut item = |kind: u16, parts: [&[u8]; 3]| {
         let [first, second, third] = parts;
-        encode_option_reply(
-            out,
-            option,
-            option_reply::INFO,
-            &[&kind.to_be_bytes(), first, second, third],
-        );
+        encode_option_reply(out, option, option_reply::INFO, &[&kind.to_be_bytes(), first, second, third]);
     };
-    item(
-        info::EXPORT,
-        [&export.size_bytes.to_be_bytes(), &flags.to_be_bytes(), &[]],
-    );
+    item(info::EXPORT, [&export.size_bytes.to_be_bytes(), &flags.to_be_bytes(), &[]]);
     if wants.name {
         item(info::NAME, [export.name.as_bytes(), &[], &[]]);
     }
@@ -246,37 +222,20 @@ mod tests {
     fn decodes_info_requests() {
         let request = InfoRequest::decode(&info_data("vol", &[info::BLOCK_SIZE, 77])).unwrap();
         assert_eq!(request.name, "vol");
-        assert_eq!(
-            request.wants,
-            Wants {
-                block_size: true,
-                ..Wants::default()
-            }
-        );
+        assert_eq!(request.wants, Wants { block_size: true, ..Wants::default() });
     }
 
     #[test]
     fn refuses_bad_info_requests() {
         let good = info_data("vol", &[info::NAME, info::DESCRIPTION]);
         for cut in 0..good.len() {
-            assert_eq!(
-                InfoRequest::decode(&good[..cut]),
-                Err(BadOption::Malformed),
-                "cut at {cut}"
-            );
+            assert_eq!(InfoRequest::decode(&good[..cut]), Err(BadOption::Malformed), "cut at {cut}");
         }
         let longer = [&good[..], &[0]].concat();
         assert_eq!(InfoRequest::decode(&longer), Err(BadOption::Malformed));
         let name = "n".repeat(EXPORT_NAME_BYTES_MAX + 1);
-        assert_eq!(
-            InfoRequest::decode(&info_data(&name, &[])),
-            Err(BadOption::NameTooLong)
-        );
-        assert_eq!(
-            InfoRequest::decode(&[0, 0, 0, 1, 0xff, 0, 0]),
-            Err(BadOption::Malformed),
-            "not UTF-8"
-        );
+        assert_eq!(InfoRequest::decode(&info_data(&name, &[])), Err(BadOption::NameTooLong));
+        assert_eq!(InfoRequest::decode(&[0, 0, 0, 1, 0xff, 0, 0]), Err(BadOption::Malformed), "not UTF-8");
     }
 
     #[test]
@@ -287,17 +246,10 @@ mod tests {
 
     #[test]
     fn flags_follow_access_and_replies() {
-        for (read_only, structured, want) in [
-            (false, false, 0xd6d),
-            (false, true, 0xded),
-            (true, false, 0x50f),
-            (true, true, 0x58f),
-        ] {
-            assert_eq!(
-                transmission_flags(read_only, structured),
-                want,
-                "{read_only} {structured}"
-            );
+        for (read_only, structured, want) in
+            [(false, false, 0xd6d), (false, true, 0xded), (true, false, 0x50f), (true, true, 0x58f)]
+        {
+            assert_eq!(transmission_flags(read_only, structured), want, "{read_only} {structured}");
         }
     }
 }

@@ -40,11 +40,7 @@ impl RawRequest {
 
     /// Bytes of payload that follow, whether or not the request is acceptable.
     pub(crate) fn payload_bytes(&self) -> u32 {
-        if self.command == command::WRITE {
-            self.len
-        } else {
-            0
-        }
+        if self.command == command::WRITE { self.len } else { 0 }
     }
 }
 
@@ -80,9 +76,7 @@ impl Terms {
     /// # Errors
     /// The error to reply with. The payload of a write follows all the same.
     pub(crate) fn admit(&self, raw: &RawRequest) -> Result<Intent, Errno> {
-        let RawRequest {
-            flags, offset, len, ..
-        } = *raw;
+        let RawRequest { flags, offset, len, .. } = *raw;
         if raw.command == command::DISC {
             return Ok(Intent::Disconnect);
         }
@@ -105,11 +99,7 @@ impl Terms {
         Ok(match raw.command {
             command::READ => Intent::Command(Command::Read { offset, len }),
             command::WRITE => Intent::Write { fua },
-            command::TRIM => Intent::Command(Command::Trim {
-                offset,
-                len: long,
-                fua,
-            }),
+            command::TRIM => Intent::Command(Command::Trim { offset, len: long, fua }),
             command::CACHE => Intent::Command(Command::Cache { offset, len: long }),
             command::WRITE_ZEROES => Intent::Command(Command::WriteZeroes {
                 offset,
@@ -141,10 +131,7 @@ impl Terms {
 
     /// Checks permission and range.
     fn check_range(&self, raw: &RawRequest) -> Result<(), Errno> {
-        let changes = matches!(
-            raw.command,
-            command::WRITE | command::TRIM | command::WRITE_ZEROES
-        );
+        let changes = matches!(raw.command, command::WRITE | command::TRIM | command::WRITE_ZEROES);
         if changes && self.read_only {
             return Err(Errno::Perm);
         }
@@ -169,35 +156,17 @@ mod tests {
     use super::*;
 
     const MIB: u64 = 1 << 20;
-    const OPEN: Terms = Terms {
-        size_bytes: 64 * MIB,
-        read_only: false,
-        structured: true,
-        allocation: true,
-    };
+    const OPEN: Terms = Terms { size_bytes: 64 * MIB, read_only: false, structured: true, allocation: true };
 
     fn raw(command: u16, flags: u16, offset: u64, len: u32) -> RawRequest {
-        RawRequest {
-            flags,
-            command,
-            cookie: 1,
-            offset,
-            len,
-        }
+        RawRequest { flags, command, cookie: 1, offset, len }
     }
 
     #[test]
     fn refuses_with_the_error_that_the_protocol_names() {
         use crate::proto::wire::{command::*, command_flag::*};
-        let sealed = Terms {
-            read_only: true,
-            ..OPEN
-        };
-        let plain = Terms {
-            structured: false,
-            allocation: false,
-            ..OPEN
-        };
+        let sealed = Terms { read_only: true, ..OPEN };
+        let plain = Terms { structured: false, allocation: false, ..OPEN };
         let huge = PAYLOAD_BYTES_MAX + 1;
         let table = [
             (OPEN, raw(READ, 0, 64 * MIB, 1), Errno::Inval),
@@ -252,8 +221,7 @@ mod tests {
             raw(DISC, 0, 0, 0),
         ];
         for request in table {
-            OPEN.admit(&request)
-                .unwrap_or_else(|errno| panic!("{request:?}: {errno:?}"));
+            OPEN.admit(&request).unwrap_or_else(|errno| panic!("{request:?}: {errno:?}"));
         }
         assert!(matches!(OPEN.admit(&raw(READ, 0, end, 0)), Ok(Intent::Nothing)));
     }

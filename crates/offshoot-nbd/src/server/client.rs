@@ -94,10 +94,7 @@ impl Client {
         };
         while let Some(event) = self.connection.poll_event(input)? {
             match event {
-                Event::Request {
-                    slot: request,
-                    command,
-                } => match self.export {
+                Event::Request { slot: request, command } => match self.export {
                     Some(export) => {
                         backend.submit(request_id(slot, request), export, command);
                         submitted = true;
@@ -110,16 +107,10 @@ impl Client {
                 Event::Open { name } => {
                     let opened = backend.open(&name);
                     if let Ok((export, info)) = &opened {
-                        debug!(
-                            slot,
-                            name = info.name,
-                            size_bytes = info.size_bytes,
-                            "export opened"
-                        );
+                        debug!(slot, name = info.name, size_bytes = info.size_bytes, "export opened");
                         self.export = Some(*export);
                     }
-                    self.connection
-                        .handle_export(opened.as_ref().map(|(_, info)| info))?;
+                    self.connection.handle_export(opened.as_ref().map(|(_, info)| info))?;
                 }
             }
         }
@@ -146,8 +137,7 @@ impl Client {
                 Err(OsError::INTR) => continue,
                 Err(errno) => return Err(errno.into()),
             };
-            self.connection
-                .advance_output(sent, |buffer| backend.recycle(buffer));
+            self.connection.advance_output(sent, |buffer| backend.recycle(buffer));
             if sent < offered {
                 return Ok(false);
             }
@@ -188,8 +178,5 @@ fn request_id(client: u32, request: u32) -> RequestId {
 pub(super) fn slots_of(id: RequestId) -> (u32, u32) {
     let [high, low] = [id.0 >> 32, id.0 & u64::from(u32::MAX)];
     // Both halves fit, by construction.
-    (
-        u32::try_from(high).unwrap_or(u32::MAX),
-        u32::try_from(low).unwrap_or(u32::MAX),
-    )
+    (u32::try_from(high).unwrap_or(u32::MAX), u32::try_from(low).unwrap_or(u32::MAX))
 }

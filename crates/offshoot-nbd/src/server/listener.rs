@@ -59,10 +59,7 @@ pub(super) struct Listener {
 impl Listener {
     /// Listens on a path. Only the owner of the process can connect.
     pub(super) fn unix(path: &Path) -> Result<Self, ListenError> {
-        let failed = |source: io::Error| ListenError::Io {
-            address: path.display().to_string(),
-            source,
-        };
+        let failed = |source: io::Error| ListenError::Io { address: path.display().to_string(), source };
         let address = SocketAddrUnix::new(path).map_err(|errno| failed(errno.into()))?;
         let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
             .map_err(|errno| failed(errno.into()))?;
@@ -77,10 +74,7 @@ impl Listener {
         }
         let file = SocketFile::at(path).map_err(failed)?;
         rustix::net::listen(&socket, BACKLOG).map_err(|errno| failed(errno.into()))?;
-        Ok(Self {
-            socket,
-            file: Some(file),
-        })
+        Ok(Self { socket, file: Some(file) })
     }
 
     /// Listens on a loopback address. Port 0 takes any free port; the address in use is returned.
@@ -88,15 +82,8 @@ impl Listener {
         if !addr.ip().to_canonical().is_loopback() {
             return Err(ListenError::NotLoopback { addr });
         }
-        let failed = |errno: Errno| ListenError::Io {
-            address: addr.to_string(),
-            source: errno.into(),
-        };
-        let family = if addr.is_ipv4() {
-            AddressFamily::INET
-        } else {
-            AddressFamily::INET6
-        };
+        let failed = |errno: Errno| ListenError::Io { address: addr.to_string(), source: errno.into() };
+        let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
         let socket = rustix::net::socket_with(family, SocketType::STREAM, FLAGS, None).map_err(failed)?;
         sockopt::set_socket_reuseaddr(&socket, true).map_err(failed)?;
         rustix::net::bind(&socket, &addr).map_err(failed)?;
@@ -134,10 +121,7 @@ struct SocketFile {
 impl SocketFile {
     fn at(path: &Path) -> io::Result<Self> {
         let device_inode = device_inode(path)?;
-        Ok(Self {
-            path: path.to_owned(),
-            device_inode,
-        })
+        Ok(Self { path: path.to_owned(), device_inode })
     }
 }
 
@@ -157,24 +141,17 @@ fn device_inode(path: &Path) -> io::Result<(u64, u64)> {
 
 /// Removes a socket file on which nobody listens.
 fn remove_stale(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
-    let failed = |source: io::Error| ListenError::Io {
-        address: path.display().to_string(),
-        source,
-    };
+    let failed = |source: io::Error| ListenError::Io { address: path.display().to_string(), source };
     let metadata = fs::symlink_metadata(path).map_err(failed)?;
     if !metadata.file_type().is_socket() {
-        return Err(ListenError::NotASocket {
-            path: path.to_owned(),
-        });
+        return Err(ListenError::NotASocket { path: path.to_owned() });
     }
     let probe = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)
         .map_err(|errno| failed(errno.into()))?;
     match rustix::net::connect(&probe, address) {
         Err(Errno::CONNREFUSED) => fs::remove_file(path).map_err(failed),
         // AGAIN is a live server with a full backlog.
-        Ok(()) | Err(Errno::AGAIN) => Err(ListenError::InUse {
-            path: path.to_owned(),
-        }),
+        Ok(()) | Err(Errno::AGAIN) => Err(ListenError::InUse { path: path.to_owned() }),
         Err(errno) => Err(failed(errno.into())),
     }
 }
@@ -204,10 +181,7 @@ mod tests {
         assert!(matches!(Listener::unix(&path), Err(ListenError::InUse { .. })));
         drop(live);
         fs::write(&path, "precious").unwrap();
-        assert!(matches!(
-            Listener::unix(&path),
-            Err(ListenError::NotASocket { .. })
-        ));
+        assert!(matches!(Listener::unix(&path), Err(ListenError::NotASocket { .. })));
         assert_eq!(fs::read(&path).unwrap(), b"precious");
     }
 

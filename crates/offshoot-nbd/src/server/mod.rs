@@ -167,12 +167,7 @@ impl<B: Backend> Server<B> {
             return Some(Duration::ZERO);
         }
         let negotiation = self.negotiating.front().map(|(until, ..)| *until);
-        let deadlines = [
-            self.backend.deadline(),
-            self.drain_until,
-            self.accept_again,
-            negotiation,
-        ];
+        let deadlines = [self.backend.deadline(), self.drain_until, self.accept_again, negotiation];
         let earliest = deadlines.into_iter().flatten().min()?;
         Some(earliest.saturating_duration_since(Instant::now()))
     }
@@ -239,10 +234,8 @@ impl<B: Backend> Server<B> {
             debug!(slot, "connection closed");
             return;
         }
-        let interest = Interest {
-            input: client.connection.wants_input(),
-            output: client.connection.wants_output(),
-        };
+        let interest =
+            Interest { input: client.connection.wants_input(), output: client.connection.wants_output() };
         if interest == client.interest {
             return;
         }
@@ -325,8 +318,7 @@ impl<B: Backend> Server<B> {
             Self::cut(slot, client, &errno.into(), &mut self.backend, &mut self.spares);
         }
         debug!(slot, "connection accepted");
-        self.negotiating
-            .push_back((Instant::now() + NEGOTIATION_TIME_MAX, slot, serial));
+        self.negotiating.push_back((Instant::now() + NEGOTIATION_TIME_MAX, slot, serial));
         Self::enqueue(&mut self.queue, slot, client);
     }
 
@@ -351,20 +343,11 @@ impl<B: Backend> Server<B> {
         }
         let now = Instant::now();
         while let Some((until, slot, serial)) = self.negotiating.front().copied() {
-            let client = self
-                .clients
-                .get_mut(slot)
-                .filter(|client| client.serial == serial);
+            let client = self.clients.get_mut(slot).filter(|client| client.serial == serial);
             match client.filter(|client| client.connection.is_negotiating()) {
                 Some(_) if until > now => break,
                 Some(client) => {
-                    Self::cut(
-                        slot,
-                        client,
-                        &OsError::TIMEDOUT.into(),
-                        &mut self.backend,
-                        &mut self.spares,
-                    );
+                    Self::cut(slot, client, &OsError::TIMEDOUT.into(), &mut self.backend, &mut self.spares);
                     Self::enqueue(&mut self.queue, slot, client);
                 }
                 None => {}
@@ -405,10 +388,7 @@ impl<B: Backend> Server<B> {
         };
         let late = Instant::now() >= until;
         if late && self.clients.len() > 0 {
-            warn!(
-                connections = self.clients.len(),
-                "stopped before everything was answered"
-            );
+            warn!(connections = self.clients.len(), "stopped before everything was answered");
         }
         late || self.clients.len() == 0
     }

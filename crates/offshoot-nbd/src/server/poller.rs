@@ -18,14 +18,8 @@ pub(super) struct Interest {
 }
 
 impl Interest {
-    pub(super) const INPUT: Self = Self {
-        input: true,
-        output: false,
-    };
-    pub(super) const NONE: Self = Self {
-        input: false,
-        output: false,
-    };
+    pub(super) const INPUT: Self = Self { input: true, output: false };
+    pub(super) const NONE: Self = Self { input: false, output: false };
 
     fn flags(self) -> EventFlags {
         let mut flags = EventFlags::empty();
@@ -53,10 +47,7 @@ pub(super) struct Poller {
 
 impl Poller {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
-            epoll: epoll::create(CreateFlags::CLOEXEC)?,
-            ready: Vec::with_capacity(EVENTS_MAX),
-        })
+        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, ready: Vec::with_capacity(EVENTS_MAX) })
     }
 
     pub(super) fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {

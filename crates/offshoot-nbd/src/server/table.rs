@@ -37,10 +37,6 @@ impl ClientTable {
 
     /// The slots in use.
     pub(super) fn occupied(&self) -> Vec<u32> {
-        (0..)
-            .zip(&self.slots)
-            .filter(|(_, client)| client.is_some())
-            .map(|(slot, _)| slot)
-            .collect()
+        (0..).zip(&self.slots).filter(|(_, client)| client.is_some()).map(|(slot, _)| slot).collect()
     }
 }

@@ -18,10 +18,7 @@ pub struct Driver {
 
 impl Driver {
     pub fn new() -> Self {
-        let exports = vec![
-            memory::export("vol", SIZE, false),
-            memory::export("sealed", SIZE, true),
-        ];
+        let exports = vec![memory::export("vol", SIZE, false), memory::export("sealed", SIZE, true)];
         Self {
             connection: Connection::new(),
             input: InputBuffer::new(),
@@ -91,9 +88,7 @@ impl Driver {
             let mut slices = [IoSlice::new(&[]); 3];
             let count = self.connection.output_slices(&mut slices);
             let before = self.sent.len();
-            slices[..count]
-                .iter()
-                .for_each(|slice| self.sent.extend_from_slice(slice));
+            slices[..count].iter().for_each(|slice| self.sent.extend_from_slice(slice));
             let sent = self.sent.len() - before;
             self.connection.advance_output(sent, drop);
         }
@@ -110,12 +105,7 @@ pub fn converse(bytes: &[u8]) -> (Vec<u8>, Result<usize, ProtocolError>) {
 /// The machine in transmission, with what it said so far forgotten.
 pub fn serving(options: &[Vec<u8>]) -> Driver {
     let mut driver = Driver::new();
-    let bytes = [
-        &CLIENT_FLAGS[..],
-        &options.concat(),
-        &option(7, &info("vol", &[])),
-    ]
-    .concat();
+    let bytes = [&CLIENT_FLAGS[..], &options.concat(), &option(7, &info("vol", &[]))].concat();
     driver.feed(&bytes, usize::MAX).unwrap();
     driver.sent.clear();
     driver

@@ -74,17 +74,10 @@ impl MemoryBackend {
     pub fn new(exports: Vec<ExportInfo>) -> Self {
         let (bell, ringer) = std::io::pipe().unwrap();
         rustix::io::ioctl_fionbio(&bell, true).unwrap();
-        let control = Control {
-            bell: Mutex::new(Some(ringer)),
-            ..Control::default()
-        };
+        let control = Control { bell: Mutex::new(Some(ringer)), ..Control::default() };
         let exports = exports.into_iter().map(|info| {
             let size = usize::try_from(info.size_bytes).unwrap();
-            MemoryExport {
-                info,
-                data: vec![0; size],
-                allocated: vec![false; size.div_ceil(BLOCK)],
-            }
+            MemoryExport { info, data: vec![0; size], allocated: vec![false; size.div_ceil(BLOCK)] }
         });
         Self {
             exports: exports.collect(),
@@ -99,17 +92,12 @@ impl MemoryBackend {
 
     fn find(&self, name: &str) -> Result<usize, OpenError> {
         if name == "refused" {
-            return Err(OpenError::Refused {
-                reason: "it is being resized".to_owned(),
-            });
+            return Err(OpenError::Refused { reason: "it is being resized".to_owned() });
         }
         if name.is_empty() && self.exports.len() == 1 {
             return Ok(0);
         }
-        self.exports
-            .iter()
-            .position(|export| export.info.name == name)
-            .ok_or(OpenError::NotFound)
+        self.exports.iter().position(|export| export.info.name == name).ok_or(OpenError::NotFound)
     }
 
     fn execute(&mut self, export: ExportId, command: Command) -> Reply {
@@ -117,9 +105,7 @@ impl MemoryBackend {
         match command {
             Command::Read { offset, len } => target.read(offset, len, &mut self.pool),
             Command::Write { offset, data, fua } => {
-                self.control
-                    .durable_writes
-                    .fetch_add(usize::from(fua), Ordering::SeqCst);
+                self.control.durable_writes.fetch_add(usize::from(fua), Ordering::SeqCst);
                 target.write(offset, data.as_slice());
                 self.pool.give(data);
                 Reply::Done
@@ -132,14 +118,8 @@ impl MemoryBackend {
                 target.zero(offset, len, true);
                 Reply::Done
             }
-            Command::WriteZeroes {
-                fast: true,
-                no_hole: true,
-                ..
-            } => Reply::Error(Errno::NotSup),
-            Command::WriteZeroes {
-                offset, len, no_hole, ..
-            } => {
+            Command::WriteZeroes { fast: true, no_hole: true, .. } => Reply::Error(Errno::NotSup),
+            Command::WriteZeroes { offset, len, no_hole, .. } => {
                 target.zero(offset, len, !no_hole);
                 Reply::Done
             }
@@ -164,9 +144,7 @@ impl MemoryExport {
             return Reply::Zeroes;
         }
         let mut buffer = pool.take(len as usize);
-        buffer
-            .as_mut_slice()
-            .copy_from_slice(&self.data[Self::range(offset, len.into())]);
+        buffer.as_mut_slice().copy_from_slice(&self.data[Self::range(offset, len.into())]);
         Reply::Data(buffer)
     }
 
@@ -194,11 +172,7 @@ impl MemoryExport {
             .iter()
             .map(|&allocated| {
                 let len = BLOCK as u64 - std::mem::take(&mut skip);
-                Extent {
-                    len,
-                    allocated,
-                    zero: !allocated,
-                }
+                Extent { len, allocated, zero: !allocated }
             })
             .collect()
     }

@@ -29,13 +29,7 @@ impl Running {
         let tcp_port = server.listen_tcp("127.0.0.1:0".parse().unwrap()).unwrap().port();
         let (stopped, stop) = std::io::pipe().unwrap();
         let thread = std::thread::spawn(move || server.run(stopped.as_fd()).unwrap());
-        Self {
-            control,
-            dir,
-            stop: Some(stop),
-            thread: Some(thread),
-            tcp_port,
-        }
+        Self { control, dir, stop: Some(stop), thread: Some(thread), tcp_port }
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -52,9 +46,7 @@ impl Running {
     }
 
     pub fn connect(&self) -> RawClient {
-        RawClient {
-            stream: UnixStream::connect(self.socket()).unwrap(),
-        }
+        RawClient { stream: UnixStream::connect(self.socket()).unwrap() }
     }
 
     /// A client that has chosen an export, with structured replies.
@@ -63,10 +55,7 @@ impl Running {
         client.greet();
         client.stream.write_all(&wire::option(8, &[])).unwrap();
         assert_eq!(client.option_reply().0, wire::ACK);
-        client
-            .stream
-            .write_all(&wire::option(7, &wire::info(export, &[])))
-            .unwrap();
+        client.stream.write_all(&wire::option(7, &wire::info(export, &[]))).unwrap();
         assert_eq!(client.option_reply().0, wire::INFO);
         assert_eq!(client.option_reply().0, wire::ACK);
         client
@@ -135,11 +124,7 @@ impl RawClient {
         assert_eq!(wire::u32_at(&head, 0), wire::STRUCTURED_REPLY);
         let len = wire::u32_at(&self.read(4), 0) as usize;
         let payload = self.read(len);
-        let error = if head[6] & 0x80 == 0 {
-            0
-        } else {
-            wire::u32_at(&payload, 0)
-        };
+        let error = if head[6] & 0x80 == 0 { 0 } else { wire::u32_at(&payload, 0) };
         (wire::u64_at(&head, 8), error, payload)
     }
 

@@ -60,15 +60,8 @@ impl State {
         snapshot.pages.rle_runs = pages.rle_runs;
         origin.parent = Some(id);
         origin.inherit_len = len;
-        origin
-            .flags
-            .invalid
-            .insert(InvalidFlags::THIN_PROV | InvalidFlags::INTERNAL_XATTR);
-        origin.pages = BlobPages {
-            chain: root,
-            rle_runs: 1,
-            ..BlobPages::default()
-        };
+        origin.flags.invalid.insert(InvalidFlags::THIN_PROV | InvalidFlags::INTERNAL_XATTR);
+        origin.pages = BlobPages { chain: root, rle_runs: 1, ..BlobPages::default() };
         if let Some(grandparent) = parent.and_then(|parent| self.blobs.get_mut(&parent)) {
             grandparent.clones.remove(&origin_id);
             grandparent.clones.insert(id);
@@ -86,9 +79,7 @@ impl State {
         let (len, tree, encoding) = (parent.len, parent.tree.clone(), parent.encoding);
         let external = Self::inherited_external(parent, len);
         let mut flags = Flags::default();
-        flags
-            .invalid
-            .insert(InvalidFlags::THIN_PROV | InvalidFlags::INTERNAL_XATTR);
+        flags.invalid.insert(InvalidFlags::THIN_PROV | InvalidFlags::INTERNAL_XATTR);
         let mut clone = self.new_blob(id, flags, xattrs, len, encoding);
         clone.parent = Some(parent_id);
         clone.tree = tree;
@@ -181,9 +172,8 @@ impl State {
         let (clone_len, snapshot_len) = (clone.len, snapshot.len);
         let differing = clone.tree.differing(&snapshot.tree);
         let tags = &self.tags;
-        let freed = only_in(&snapshot.tree, &clone.tree, &differing, |tag| {
-            tags.owner(tag) == Some(snapshot_id)
-        });
+        let freed =
+            only_in(&snapshot.tree, &clone.tree, &differing, |tag| tags.owner(tag) == Some(snapshot_id));
         for tag in &snapshot.tags {
             self.tags.hand_over(*tag, clone_id);
         }
@@ -239,12 +229,7 @@ impl State {
         }
         for ordinal in &changed {
             let (mut full, mut layers) = (0, 0);
-            for (_, entry) in blob
-                .tree
-                .leaf(*ordinal)
-                .into_iter()
-                .flat_map(crate::map::Leaf::entries)
-            {
+            for (_, entry) in blob.tree.leaf(*ordinal).into_iter().flat_map(crate::map::Leaf::entries) {
                 let count = what_is_owned(&entry, owned);
                 full += count.full;
                 layers += count.layers;
@@ -264,9 +249,7 @@ impl State {
 
     fn new_blob(&mut self, id: BlobId, flags: Flags, xattrs: &[Xattr], len: u64, encoding: Encoding) -> Blob {
         let mut flags = flags;
-        flags
-            .invalid
-            .set(InvalidFlags::EXTENT_TABLE, encoding == Encoding::Table);
+        flags.invalid.set(InvalidFlags::EXTENT_TABLE, encoding == Encoding::Table);
         self.md.take(id.root().0);
         Blob {
             id,

@@ -46,14 +46,7 @@ impl State {
                 }
                 other => {
                     let states = BlockStates::all(all, BlockState::Inherit);
-                    (
-                        Layer {
-                            tag,
-                            cluster: None,
-                            states,
-                        },
-                        other,
-                    )
+                    (Layer { tag, cluster: None, states }, other)
                 }
             };
             top.cluster = Some(cluster);
@@ -99,26 +92,12 @@ impl State {
             let (mut top, below) = match old {
                 Entry::Full { tag: owner, cluster } if owned(owner) => {
                     let states = BlockStates::all(all, BlockState::Data);
-                    (
-                        Layer {
-                            tag: owner,
-                            cluster: Some(cluster),
-                            states,
-                        },
-                        Entry::Absent,
-                    )
+                    (Layer { tag: owner, cluster: Some(cluster), states }, Entry::Absent)
                 }
                 Entry::Stack(stack) if owned(stack.top.tag) => (stack.top.clone(), stack.below.clone()),
                 other => {
                     let states = BlockStates::all(all, BlockState::Inherit);
-                    (
-                        Layer {
-                            tag,
-                            cluster: None,
-                            states,
-                        },
-                        other,
-                    )
+                    (Layer { tag, cluster: None, states }, other)
                 }
             };
             top.states.set(blocks, BlockState::Zero);
@@ -185,11 +164,7 @@ impl State {
     pub(super) fn touch_end(&mut self, id: BlobId, len: u64) {
         let Some(last) = len.checked_sub(1) else { return };
         let (ordinal, _) = ExtentOrdinal::of(BlobCluster(last));
-        if self
-            .blobs
-            .get(&id)
-            .is_some_and(|blob| blob.pages.ordinals.contains_key(&ordinal))
-        {
+        if self.blobs.get(&id).is_some_and(|blob| blob.pages.ordinals.contains_key(&ordinal)) {
             self.touch_ordinal(id, ordinal, |_| {});
         }
     }
@@ -241,16 +216,11 @@ impl State {
             // A changed cluster splits at most one run into three.
             blob.pages.rle_runs += 2;
         }
-        for cluster in clusters_after
-            .iter()
-            .filter(|cluster| !clusters_before.contains(cluster))
-        {
+        for cluster in clusters_after.iter().filter(|cluster| !clusters_before.contains(cluster)) {
             self.clusters.take(cluster.0);
         }
-        let freed: Vec<ClusterIdx> = clusters_before
-            .into_iter()
-            .filter(|cluster| !clusters_after.contains(cluster))
-            .collect();
+        let freed: Vec<ClusterIdx> =
+            clusters_before.into_iter().filter(|cluster| !clusters_after.contains(cluster)).collect();
         self.free_clusters(&freed);
         self.touch_ordinal(id, ExtentOrdinal::of(at).0, |md| {
             md.own_full = md.own_full + after.full - before.full;

@@ -20,13 +20,8 @@ impl Fresh {
     /// When there are fewer. Admission keeps count of what a checkpoint needs (`State::md_debt`), so this is a
     /// bug; going on would lose metadata.
     fn new(state: &State, count: usize) -> Self {
-        let pages = state
-            .md
-            .peek(1, count)
-            .expect("md pages are reserved when records are planned");
-        Self {
-            pages: pages.into_iter(),
-        }
+        let pages = state.md.peek(1, count).expect("md pages are reserved when records are planned");
+        Self { pages: pages.into_iter() }
     }
 
     fn take(&mut self) -> MdPageIdx {
@@ -51,10 +46,7 @@ pub(crate) fn assign(state: &State) -> Vec<Record> {
     let mut fresh = Fresh::new(state, count.sum());
     let mut records = Vec::new();
     for blob in dirty {
-        let mut pages = Assignment {
-            chain: blob.pages.chain.clone(),
-            ..Assignment::default()
-        };
+        let mut pages = Assignment { chain: blob.pages.chain.clone(), ..Assignment::default() };
         pages.write_chain = blob.pages.chain_dirty;
         for ordinal in &blob.pages.dirty {
             let (md, extent, layers) = wanted(blob, ordinal);
@@ -95,11 +87,7 @@ pub(crate) fn assign_chains(state: &State, assigned: &[Record]) -> Vec<Record> {
         while chain.len() < len {
             chain.push(fresh.take());
         }
-        let pages = Assignment {
-            chain,
-            write_chain: true,
-            ..Assignment::default()
-        };
+        let pages = Assignment { chain, write_chain: true, ..Assignment::default() };
         records.push(Record::Assign { blob: blob.id, pages });
     }
     records

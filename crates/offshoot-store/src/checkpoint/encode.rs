@@ -23,15 +23,9 @@ pub fn blob_md(state: &State, blob: &Blob) -> BlobMd {
         internal_xattrs.push(Xattr::new(XATTR_EXTSNAP, external.id.clone()));
     }
     let mut flags = blob.flags;
-    flags
-        .invalid
-        .set(InvalidFlags::INTERNAL_XATTR, !internal_xattrs.is_empty());
-    flags
-        .invalid
-        .set(InvalidFlags::EXTENT_TABLE, blob.encoding == Encoding::Table);
-    flags
-        .invalid
-        .set(InvalidFlags::EXTERNAL_SNAPSHOT, blob.external_is_parent);
+    flags.invalid.set(InvalidFlags::INTERNAL_XATTR, !internal_xattrs.is_empty());
+    flags.invalid.set(InvalidFlags::EXTENT_TABLE, blob.encoding == Encoding::Table);
+    flags.invalid.set(InvalidFlags::EXTERNAL_SNAPSHOT, blob.external_is_parent);
     let native = state.is_native(blob).then(|| NativeBlob {
         dying: blob.dying,
         inherit_len: blob.inherit_len,
@@ -66,10 +60,7 @@ fn map_md(state: &State, blob: &Blob) -> MapMd {
                     *page = md.extent;
                 }
             }
-            MapMd::Table {
-                num_clusters: blob.len,
-                pages,
-            }
+            MapMd::Table { num_clusters: blob.len, pages }
         }
     }
 }
@@ -78,9 +69,7 @@ fn map_md(state: &State, blob: &Blob) -> MapMd {
 #[must_use]
 pub fn extent_page(state: &State, blob: &Blob, ordinal: ExtentOrdinal) -> ExtentPage {
     let start = ordinal.first_cluster().0;
-    let len = usize::try_from(blob.len.saturating_sub(start))
-        .unwrap_or(SLOTS)
-        .min(SLOTS);
+    let len = usize::try_from(blob.len.saturating_sub(start)).unwrap_or(SLOTS).min(SLOTS);
     let leaf = blob.tree.leaf(ordinal);
     let cluster = |slot| leaf.and_then(|leaf| own_full(state, blob, &leaf.entry(slot)));
     ExtentPage {
@@ -95,34 +84,17 @@ pub fn extent_page(state: &State, blob: &Blob, ordinal: ExtentOrdinal) -> Extent
 pub fn layer_pages(state: &State, blob: &Blob, ordinal: ExtentOrdinal) -> Vec<LayerPage> {
     let owned = |tag: Tag| state.tags.owner(tag) == Some(blob.id);
     let mut records = Vec::new();
-    for (slot, entry) in blob
-        .tree
-        .leaf(ordinal)
-        .into_iter()
-        .flat_map(crate::map::Leaf::entries)
-    {
+    for (slot, entry) in blob.tree.leaf(ordinal).into_iter().flat_map(crate::map::Leaf::entries) {
         let layers = entry.layers().filter(|(tag, ..)| owned(*tag));
         let layers = layers.filter_map(|(_, cluster, states)| Some((cluster, states?.pack())));
         for ((cluster, states), depth) in layers.zip(0..) {
             let slot = u16::try_from(slot).unwrap_or(u16::MAX);
-            records.push(LayerRecord {
-                slot,
-                depth,
-                cluster,
-                states,
-            });
+            records.push(LayerRecord { slot, depth, cluster, states });
         }
     }
     let states_bytes = u16::try_from(state.units.states_bytes).unwrap_or(u16::MAX);
     let pages = records.chunks(state.units.records_per_page);
-    pages
-        .map(|records| LayerPage {
-            id: blob.id,
-            ordinal,
-            states_bytes,
-            records: records.to_vec(),
-        })
-        .collect()
+    pages.map(|records| LayerPage { id: blob.id, ordinal, states_bytes, records: records.to_vec() }).collect()
 }
 
 /// The cluster at the bottom of an entry, if it is full and the blob's own: what SPDK's map holds.

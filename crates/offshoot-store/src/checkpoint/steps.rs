@@ -79,12 +79,7 @@ fn changed_pages(state: &State, assigned: &[Record]) -> BTreeMap<MdPageIdx, Page
         }
         if pages.write_chain {
             let chain = &blob.pages.chain;
-            images.extend(
-                chain
-                    .iter()
-                    .copied()
-                    .zip(blob_md(state, blob).encode_chain(chain)),
-            );
+            images.extend(chain.iter().copied().zip(blob_md(state, blob).encode_chain(chain)));
         }
     }
     images
@@ -100,19 +95,14 @@ fn write_pages(state: &State, images: &BTreeMap<MdPageIdx, PageImage>) -> Vec<De
         for (slot, (_, image)) in buffer.as_mut_slice().chunks_mut(stride).zip(run) {
             slot[..MD_STRUCT_BYTES].copy_from_slice(*image);
         }
-        DeviceOp::Write {
-            offset: DeviceOffset(state.layout.md_page_offset(*run[0].0)),
-            buffer,
-        }
+        DeviceOp::Write { offset: DeviceOffset(state.layout.md_page_offset(*run[0].0)), buffer }
     })
     .collect()
 }
 
 fn masks(state: &State) -> [Vec<u8>; 3] {
     let mut roots = Bitmap::new(state.layout.md_len as usize);
-    state
-        .blobs()
-        .for_each(|blob| roots.set(blob.id.root().0 as usize, true));
+    state.blobs().for_each(|blob| roots.set(blob.id.root().0 as usize, true));
     MaskKind::ALL.map(|kind| {
         let bits = match kind {
             MaskKind::MdPages => state.md.used(),
@@ -124,10 +114,7 @@ fn masks(state: &State) -> [Vec<u8>; 3] {
 }
 
 fn write_masks(state: &State, masks: &[Vec<u8>; 3]) -> Vec<DeviceOp> {
-    let ops = MaskKind::ALL
-        .iter()
-        .zip(masks)
-        .filter(|(_, mask)| !mask.is_empty());
+    let ops = MaskKind::ALL.iter().zip(masks).filter(|(_, mask)| !mask.is_empty());
     ops.map(|(kind, mask)| DeviceOp::Write {
         offset: DeviceOffset(state.layout.mask_offset(*kind)),
         buffer: Buffer::copy_of(mask),
@@ -137,18 +124,12 @@ fn write_masks(state: &State, masks: &[Vec<u8>; 3]) -> Vec<DeviceOp> {
 
 fn write_super_block(super_block: &SuperBlock) -> Step {
     let buffer = Buffer::copy_of(&super_block.encode());
-    Step::Write(alloc::vec![DeviceOp::Write {
-        offset: DeviceOffset(0),
-        buffer
-    }])
+    Step::Write(alloc::vec![DeviceOp::Write { offset: DeviceOffset(0), buffer }])
 }
 
 /// A store that is being written: SPDK refuses it instead of misreading it.
 fn mark_open(super_block: &mut SuperBlock) {
-    let base_version = super_block
-        .native
-        .as_ref()
-        .map_or(super_block.version, |native| native.base_version);
+    let base_version = super_block.native.as_ref().map_or(super_block.version, |native| native.base_version);
     let sequence = super_block.native.as_ref().map_or(0, |native| native.sequence);
     super_block.version = NATIVE_VERSION;
     super_block.clean = 0;

@@ -112,15 +112,8 @@ impl Engine {
             true => (VecDeque::new(), self.super_block.clone(), Vec::new()),
             false => self.capture(closing),
         };
-        self.barrier.running = Some(Round {
-            covers: self.lsn(),
-            waiters,
-            steps,
-            pending: 0,
-            error: None,
-            md,
-            super_block,
-        });
+        self.barrier.running =
+            Some(Round { covers: self.lsn(), waiters, steps, pending: 0, error: None, md, super_block });
         self.next_step();
     }
 
@@ -209,14 +202,10 @@ impl Engine {
     }
 
     pub(super) fn discard(&mut self, first: offshoot_format::ClusterIdx, count: u32) {
-        let at_once = u32::try_from(DISCARD_BYTES / self.state.units.cluster)
-            .unwrap_or(u32::MAX)
-            .max(1);
+        let at_once = u32::try_from(DISCARD_BYTES / self.state.units.cluster).unwrap_or(u32::MAX).max(1);
         let end = first.0 + count;
         let starts = (first.0..end).step_by(at_once as usize);
-        self.barrier
-            .discards
-            .extend(starts.map(|start| (start, at_once.min(end - start))));
+        self.barrier.discards.extend(starts.map(|start| (start, at_once.min(end - start))));
         self.next_discard();
     }
 
@@ -227,11 +216,7 @@ impl Engine {
             self.barrier.discarding += 1;
             let offset = self.state.block_offset(offshoot_format::ClusterIdx(first), 0);
             let len = u64::from(count) * self.state.units.cluster;
-            self.emit(
-                Target::Store,
-                OpOwner::Discard { first, count },
-                DeviceOp::Unmap { offset, len },
-            );
+            self.emit(Target::Store, OpOwner::Discard { first, count }, DeviceOp::Unmap { offset, len });
         }
     }
 

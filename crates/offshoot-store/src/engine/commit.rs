@@ -79,11 +79,7 @@ impl Engine {
         self.barrier.freed_md.extend(md);
         if !clusters.is_empty() {
             let epoch = self.commit.epochs.advance();
-            self.commit.freed.push_back(Freed {
-                lsn: self.commit.last,
-                epoch,
-                clusters,
-            });
+            self.commit.freed.push_back(Freed { lsn: self.commit.last, epoch, clusters });
         }
     }
 
@@ -102,16 +98,8 @@ impl Engine {
             None => (ClusterIdx(self.state.clusters.reserve()?), false),
         };
         // A committed allocation that is the lvol's own layer no more ends with its last writer.
-        let joined = self
-            .commit
-            .allocations
-            .remove(&(lvol, at))
-            .map_or(0, |stale| stale.writers);
-        let allocation = Allocation {
-            cluster,
-            writers: joined + 1,
-            committed,
-        };
+        let joined = self.commit.allocations.remove(&(lvol, at)).map_or(0, |stale| stale.writers);
+        let allocation = Allocation { cluster, writers: joined + 1, committed };
         self.commit.allocations.insert((lvol, at), allocation);
         Some(cluster)
     }
@@ -189,11 +177,7 @@ impl Engine {
             && freed.lsn <= self.commit.covered
             && self.commit.epochs.is_clear(freed.epoch)
         {
-            let mut clusters = self
-                .commit
-                .freed
-                .pop_front()
-                .map_or_else(Vec::new, |freed| freed.clusters);
+            let mut clusters = self.commit.freed.pop_front().map_or_else(Vec::new, |freed| freed.clusters);
             clusters.sort_unstable();
             let mut runs = clusters.chunk_by(|left, right| left.0 + 1 == right.0);
             while let Some([first, rest @ ..]) = runs.next() {

@@ -36,11 +36,7 @@ impl Engine {
             && let Some((target, at)) = self.locate(lvol, only.origin)
             && self.is_aligned(target, at, only.len)
         {
-            self.emit(
-                target,
-                OpOwner::WholeRead { task },
-                DeviceOp::Read { offset: at, buffer },
-            );
+            self.emit(target, OpOwner::WholeRead { task }, DeviceOp::Read { offset: at, buffer });
             return;
         }
         for segment in &segments {
@@ -57,10 +53,7 @@ impl Engine {
                     let (aligned, skip, padded) = self.pad(target, at, segment.len);
                     let (at, len) = (index(segment.start - offset), index(segment.len));
                     let owner = OpOwner::Segment { task, at, len, skip };
-                    let op = DeviceOp::Read {
-                        offset: aligned,
-                        buffer: Buffer::zeroed(padded),
-                    };
+                    let op = DeviceOp::Read { offset: aligned, buffer: Buffer::zeroed(padded) };
                     self.emit(target, owner, op);
                 }
             }
@@ -143,20 +136,14 @@ impl Engine {
         len: u64,
         segments: &mut Vec<Segment>,
     ) -> Result<(), Error> {
-        let blob = self
-            .state
-            .blob(lvol)
-            .filter(|blob| !blob.dying)
-            .ok_or(Error::UnknownBlob(lvol))?;
+        let blob = self.state.blob(lvol).filter(|blob| !blob.dying).ok_or(Error::UnknownBlob(lvol))?;
         let range = offset..offset.saturating_add(len);
         check_range(&range, self.state.bytes(blob))?;
         if blob.damage.is_some() {
             return Err(Error::Damaged(blob.display_name()));
         }
         self.state.resolve(blob, range, segments);
-        let external = segments
-            .iter()
-            .any(|segment| matches!(segment.origin, Origin::External(_)));
+        let external = segments.iter().any(|segment| matches!(segment.origin, Origin::External(_)));
         if external && self.is_degraded(lvol) {
             return Err(Error::Degraded(blob.display_name()));
         }
@@ -186,10 +173,7 @@ impl Engine {
 }
 
 /// A length or distance within a buffer. Buffers are in memory, so it fits.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "bounded by the length of a buffer"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "bounded by the length of a buffer")]
 pub(super) fn index(bytes: u64) -> usize {
     bytes as usize
 }

@@ -10,10 +10,7 @@ pub(super) struct Slab<T> {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Self {
-            entries: Vec::new(),
-            vacant: Vec::new(),
-        }
+        Self { entries: Vec::new(), vacant: Vec::new() }
     }
 }
 

@@ -117,11 +117,7 @@ impl Engine {
             (run.cluster.0..run.cluster.0 + run.length).for_each(|cluster| self.state.clusters.hold(cluster));
             let offset = self.state.block_offset(run.cluster, 0);
             let len = u64::from(run.length) * self.state.units.cluster;
-            ops.push(DeviceOp::WriteZeroes {
-                offset,
-                len,
-                may_unmap: false,
-            });
+            ops.push(DeviceOp::WriteZeroes { offset, len, may_unmap: false });
         }
         if let Some(verb) = self.verb_task_mut(task) {
             verb.plan = Some(plan);

@@ -188,18 +188,7 @@ impl Engine {
                 if let Some((target, at)) = self.locate(lvol, segment.origin) {
                     let (aligned, skip, padded) = self.pad(target, at, segment.len);
                     let (at, len) = (index(segment.start - base), index(segment.len));
-                    reads.push((
-                        target,
-                        OpOwner::Gap {
-                            task,
-                            run: number,
-                            at,
-                            len,
-                            skip,
-                        },
-                        aligned,
-                        padded,
-                    ));
+                    reads.push((target, OpOwner::Gap { task, run: number, at, len, skip }, aligned, padded));
                 }
             }
         }
@@ -210,14 +199,7 @@ impl Engine {
             write.pending = reads.len();
         }
         for (target, owner, offset, len) in reads {
-            self.emit(
-                target,
-                owner,
-                DeviceOp::Read {
-                    offset,
-                    buffer: Buffer::zeroed(len),
-                },
-            );
+            self.emit(target, owner, DeviceOp::Read { offset, buffer: Buffer::zeroed(len) });
         }
     }
 
@@ -261,15 +243,12 @@ impl Engine {
             let offset = run.device;
             let op = match (run.buffer.take(), &mut write.kind) {
                 (Some(buffer), _) => DeviceOp::Write { offset, buffer },
-                (None, Kind::Data(data)) => DeviceOp::Write {
-                    offset,
-                    buffer: data.take().unwrap_or_default(),
-                },
-                (None, _) => DeviceOp::WriteZeroes {
-                    offset,
-                    len: run.covers.end - run.covers.start,
-                    may_unmap,
-                },
+                (None, Kind::Data(data)) => {
+                    DeviceOp::Write { offset, buffer: data.take().unwrap_or_default() }
+                }
+                (None, _) => {
+                    DeviceOp::WriteZeroes { offset, len: run.covers.end - run.covers.start, may_unmap }
+                }
             };
             ops.push((OpOwner::Run { task, run: number }, op));
         }
@@ -314,10 +293,7 @@ impl Engine {
         if let Err(error) = self.check_write(lvol, &range) {
             return self.finish_write(task, Err(error));
         }
-        if !choices
-            .iter()
-            .all(|choice| self.choice_holds(lvol, choice.at, choice.cluster))
-        {
+        if !choices.iter().all(|choice| self.choice_holds(lvol, choice.at, choice.cluster)) {
             self.abandon_plan(task);
             return self.proceed_write(task);
         }
@@ -325,12 +301,7 @@ impl Engine {
         let mut records = Vec::new();
         for Choice { at, cluster, blocks } in choices {
             self.choice_committed(lvol, at, cluster);
-            records.push(Record::Map {
-                blob: lvol,
-                at,
-                cluster,
-                blocks,
-            });
+            records.push(Record::Map { blob: lvol, at, cluster, blocks });
         }
         records.extend(zeroing);
         if !records.is_empty() {
@@ -386,11 +357,7 @@ impl Engine {
 
     /// Whether an lvol takes this write at all.
     fn check_write(&self, lvol: BlobId, range: &Range<u64>) -> Result<(), Error> {
-        let blob = self
-            .state
-            .blob(lvol)
-            .filter(|blob| !blob.dying)
-            .ok_or(Error::UnknownBlob(lvol))?;
+        let blob = self.state.blob(lvol).filter(|blob| !blob.dying).ok_or(Error::UnknownBlob(lvol))?;
         self.check_writable()?;
         if blob.is_read_only() {
             return Err(Error::ReadOnlyLvol(blob.display_name()));
@@ -404,11 +371,7 @@ impl Engine {
     /// What a first write makes the lvol's own at once, in bytes: a block, or a whole cluster where native states
     /// may not arise.
     fn copy_unit(&self) -> u64 {
-        if self.state.native_allowed {
-            self.state.units.block
-        } else {
-            self.state.units.cluster
-        }
+        if self.state.native_allowed { self.state.units.block } else { self.state.units.cluster }
     }
 
     fn write_task(&self, task: TaskId) -> Option<&WriteTask> {

@@ -41,9 +41,7 @@ impl Epochs {
 
     /// Whether all I/O that began before `freed` has ended.
     pub(crate) fn is_clear(&self, freed: Epoch) -> bool {
-        self.in_flight
-            .first_key_value()
-            .is_none_or(|(began, _)| *began >= freed.0)
+        self.in_flight.first_key_value().is_none_or(|(began, _)| *began >= freed.0)
     }
 }
 

@@ -40,26 +40,15 @@ pub(crate) struct RangeLocks<T> {
 
 impl<T> Default for RangeLocks<T> {
     fn default() -> Self {
-        Self {
-            held: Vec::new(),
-            waiting: Vec::new(),
-        }
+        Self { held: Vec::new(), waiting: Vec::new() }
     }
 }
 
 impl<T: Copy + PartialEq> RangeLocks<T> {
     /// Holds a range for `who`, or queues it. Says whether it is held now.
     pub(crate) fn acquire(&mut self, who: T, range: Range<u64>, mode: Mode) -> bool {
-        let blocked = self
-            .held
-            .iter()
-            .chain(&self.waiting)
-            .any(|claim| claim.conflicts(&range, mode));
-        let list = if blocked {
-            &mut self.waiting
-        } else {
-            &mut self.held
-        };
+        let blocked = self.held.iter().chain(&self.waiting).any(|claim| claim.conflicts(&range, mode));
+        let list = if blocked { &mut self.waiting } else { &mut self.held };
         list.push(Claim { who, range, mode });
         !blocked
     }
@@ -104,10 +93,7 @@ mod tests {
         assert!(locks.acquire(1, 0..10, Mode::Shared));
         assert!(locks.acquire(2, 5..15, Mode::Shared));
         assert!(!locks.acquire(3, 8..9, Mode::Exclusive));
-        assert!(
-            locks.acquire(4, 20..30, Mode::Exclusive),
-            "other ranges do not wait"
-        );
+        assert!(locks.acquire(4, 20..30, Mode::Exclusive), "other ranges do not wait");
         assert!(release(&mut locks, 1).is_empty());
         assert_eq!(release(&mut locks, 2), [3]);
     }
@@ -117,10 +103,7 @@ mod tests {
         let mut locks = RangeLocks::default();
         assert!(locks.acquire(1, 0..10, Mode::Shared));
         assert!(!locks.acquire(2, 0..u64::MAX, Mode::Exclusive));
-        assert!(
-            !locks.acquire(3, 0..1, Mode::Shared),
-            "a later overwrite does not overtake the drain"
-        );
+        assert!(!locks.acquire(3, 0..1, Mode::Shared), "a later overwrite does not overtake the drain");
         assert!(!locks.acquire(4, 50..51, Mode::Shared));
         assert_eq!(release(&mut locks, 1), [2]);
         assert_eq!(release(&mut locks, 2), [3, 4]);

@@ -69,10 +69,7 @@ impl State {
         let units = self.units;
         let base = at * units.cluster;
         let last = (end - base).div_ceil(units.block).min(u64::from(units.blocks));
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a cluster has fewer than 2^32 blocks"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "a cluster has fewer than 2^32 blocks")]
         let (block, limit) = (((pos - base) / units.block) as u32, last as u32);
         let (source, run_end) = entry.source(block, limit);
         let run_end = base + (u64::from(run_end) * units.block).min(units.cluster);
@@ -97,11 +94,7 @@ impl State {
             };
             match segments.last_mut() {
                 Some(last) if last.origin.plus(last.len) == origin => last.len += run.end - run.start,
-                _ => segments.push(Segment {
-                    start: pos,
-                    len: run.end - run.start,
-                    origin,
-                }),
+                _ => segments.push(Segment { start: pos, len: run.end - run.start, origin }),
             }
             pos = run.end;
         }
@@ -129,11 +122,7 @@ impl State {
             match extents.last_mut() {
                 Some(last) if last.hole == hole => last.len += run.end - run.start,
                 _ if full => break,
-                _ => extents.push(Extent {
-                    start: pos,
-                    len: run.end - run.start,
-                    hole,
-                }),
+                _ => extents.push(Extent { start: pos, len: run.end - run.start, hole }),
             }
             pos = run.end;
         }
@@ -144,10 +133,7 @@ impl State {
     #[must_use]
     pub fn seek(&self, blob: &Blob, offset: u64, hole: bool) -> Option<u64> {
         let extents = self.extents(blob, offset..self.bytes(blob), 2);
-        extents
-            .into_iter()
-            .find(|extent| extent.hole == hole)
-            .map(|extent| extent.start)
+        extents.into_iter().find(|extent| extent.hole == hole).map(|extent| extent.start)
     }
 
     /// The run of clusters without a leaf at `pos`, so that sparse volumes are crossed in large steps.

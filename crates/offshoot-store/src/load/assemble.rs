@@ -55,9 +55,7 @@ pub(super) fn assemble(
     }
     owners.compare(masks, &mut found);
     let disputes = if owners.has_doubles() {
-        let readable = all
-            .iter()
-            .filter_map(|(id, parts)| Some((*id, parts.as_ref().ok()?)));
+        let readable = all.iter().filter_map(|(id, parts)| Some((*id, parts.as_ref().ok()?)));
         let claims = readable.map(|(id, parts)| (id, parts.md_pages().collect(), parts.clusters().collect()));
         owners.doubles(claims, &mut found)
     } else {
@@ -81,19 +79,13 @@ pub(super) fn assemble(
     spread_damage(&mut state);
     (state.disputed_clusters, state.disputed_md) = (disputes.clusters, disputes.md);
     // One that cannot be read cannot be released: what it owned stays marked until a repair.
-    let dying = state
-        .blobs
-        .values()
-        .filter(|blob| blob.dying && blob.damage.is_none());
+    let dying = state.blobs.values().filter(|blob| blob.dying && blob.damage.is_none());
     state.dying = dying.map(|blob| blob.id).collect();
     for blob in state.blobs.values().filter(|blob| !blob.dying) {
         if let Some(what) = &blob.damage {
             found.push(Finding {
                 lvol: Some(blob.display_name()),
-                what: Found::Damaged {
-                    blob: blob.id,
-                    why: what.clone(),
-                },
+                what: Found::Damaged { blob: blob.id, why: what.clone() },
             });
         }
     }
@@ -110,9 +102,7 @@ fn check_super_blob(
     super_block: &SuperBlock,
     all: &BTreeMap<BlobId, Result<Parts, String>>,
 ) -> Result<(), LoadError> {
-    let id = super_block
-        .super_blob
-        .ok_or_else(|| LoadError::NoSuperBlob("none is named".into()))?;
+    let id = super_block.super_blob.ok_or_else(|| LoadError::NoSuperBlob("none is named".into()))?;
     match all.get(&id) {
         None => Err(LoadError::NoSuperBlob(format!("blob {id} does not exist"))),
         Some(Err(why)) => Err(LoadError::NoSuperBlob(why.clone())),
@@ -143,9 +133,7 @@ fn decode(
     }
     let md = BlobMd::decode_chain(&chain).map_err(|damage| damage.to_string())?;
     if md.native.is_some() && !native {
-        return Err(format!(
-            "md page {root}: native descriptors in a store of SPDK's version"
-        ));
+        return Err(format!("md page {root}: native descriptors in a store of SPDK's version"));
     }
     let mut parts = Parts {
         pages: BlobPages {
@@ -157,9 +145,7 @@ fn decode(
         full: Vec::new(),
         layers: Vec::new(),
     };
-    parts
-        .read_map(layout, pages)
-        .map_err(|damage| damage.to_string())?;
+    parts.read_map(layout, pages).map_err(|damage| damage.to_string())?;
     parts.read_layers(layout, pages, states_bytes)?;
     Ok(parts)
 }
@@ -186,17 +172,13 @@ impl Parts {
                     at += u64::from(run.length);
                 }
             }
-            MapMd::Table {
-                num_clusters,
-                pages: table,
-            } => {
+            MapMd::Table { num_clusters, pages: table } => {
                 for (ordinal, page) in (0..).map(ExtentOrdinal).zip(table) {
                     let Some(page) = page else { continue };
                     let start = ordinal.first_cluster().0;
                     let len = usize::try_from(num_clusters - start).unwrap_or(SLOTS).min(SLOTS);
-                    let bytes = pages
-                        .page(*page)
-                        .ok_or_else(|| format!("extent page {page} is not in use"))?;
+                    let bytes =
+                        pages.page(*page).ok_or_else(|| format!("extent page {page} is not in use"))?;
                     let extent = ExtentPage::decode(*page, bytes, ordinal, len).map_err(text)?;
                     let clusters = extent.clusters.iter().enumerate();
                     self.full.extend(clusters.filter_map(|(slot, cluster)| {
@@ -213,11 +195,7 @@ impl Parts {
                     at.0
                 ));
             }
-            self.pages
-                .ordinals
-                .entry(ExtentOrdinal::of(*at).0)
-                .or_default()
-                .own_full += 1;
+            self.pages.ordinals.entry(ExtentOrdinal::of(*at).0).or_default().own_full += 1;
         }
         Ok(())
     }
@@ -228,9 +206,7 @@ impl Parts {
         };
         let states_bytes = u16::try_from(states_bytes).unwrap_or(u16::MAX);
         for (ordinal, page) in &native.layer_pages {
-            let bytes = pages
-                .page(*page)
-                .ok_or_else(|| format!("layer page {page} is not in use"))?;
+            let bytes = pages.page(*page).ok_or_else(|| format!("layer page {page} is not in use"))?;
             let layers = LayerPage::decode(*page, bytes, *ordinal, states_bytes).map_err(text)?;
             let md = self.pages.ordinals.entry(*ordinal).or_default();
             md.layers.push(*page);
@@ -239,9 +215,8 @@ impl Parts {
                 if at.0 >= self.md.map.num_clusters() {
                     return Err(format!("layer page {page}: cluster {} is beyond the end", at.0));
                 }
-                if let Some(cluster) = record
-                    .cluster
-                    .filter(|cluster| !layout.contains_data_cluster(*cluster))
+                if let Some(cluster) =
+                    record.cluster.filter(|cluster| !layout.contains_data_cluster(*cluster))
                 {
                     return Err(format!("layer page {page}: cluster {cluster} holds no data"));
                 }
@@ -280,10 +255,7 @@ fn build_with_ancestors(
     let mut next = Some(id);
     while let Some(blob) = next.filter(|blob| waiting.remove(blob)) {
         line.push(blob);
-        next = all
-            .get(&blob)
-            .and_then(|parts| parts.as_ref().ok())
-            .and_then(|parts| parts.md.parent());
+        next = all.get(&blob).and_then(|parts| parts.as_ref().ok()).and_then(|parts| parts.md.parent());
     }
     // Ends at a blob that was built before, at one without parent, or, in a circle, at one in this line.
     for id in line.into_iter().rev() {
@@ -305,12 +277,7 @@ fn build_with_ancestors(
 }
 
 fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
-    let Parts {
-        md,
-        pages,
-        full,
-        layers,
-    } = parts;
+    let Parts { md, pages, full, layers } = parts;
     let len = md.map.num_clusters();
     let parent_id = md.parent();
     let tag = state.tags.assign(id);
@@ -319,29 +286,15 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     if let Some(parent) = parent_id.filter(|_| parent.is_none()) {
         damage = Some(format!("its parent, blob {parent}, does not exist"));
     }
-    let inherit_len = md
-        .native
-        .as_ref()
-        .map_or(len, |native| native.inherit_len.min(len));
-    let inherit_len = if parent_id.is_none() && md.external_parent().is_none() {
-        0
-    } else {
-        inherit_len
-    };
-    let own_external = md.external_parent().map(|id| External {
-        id: id.to_vec(),
-        len: inherit_len,
-    });
+    let inherit_len = md.native.as_ref().map_or(len, |native| native.inherit_len.min(len));
+    let inherit_len = if parent_id.is_none() && md.external_parent().is_none() { 0 } else { inherit_len };
+    let own_external = md.external_parent().map(|id| External { id: id.to_vec(), len: inherit_len });
     let external_is_parent = own_external.is_some();
     let external =
         own_external.or_else(|| parent.and_then(|parent| State::inherited_external(parent, inherit_len)));
     let mut tree = parent.map_or_else(Tree::default, |parent| parent.tree.clone());
     tree.truncate(BlobCluster(inherit_len));
-    let own_clusters = full.len()
-        + layers
-            .iter()
-            .filter(|(_, record)| record.cluster.is_some())
-            .count();
+    let own_clusters = full.len() + layers.iter().filter(|(_, record)| record.cluster.is_some()).count();
     overlay(state, &mut tree, tag, &full, layers, &mut damage);
     let mut internal_xattrs = md.internal_xattrs;
     internal_xattrs.retain(|xattr| {
@@ -363,11 +316,7 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
         tags: alloc::vec![tag],
         tree,
         own_clusters: own_clusters as u64,
-        encoding: if matches!(md.map, MapMd::Rle(_)) {
-            Encoding::Rle
-        } else {
-            Encoding::Table
-        },
+        encoding: if matches!(md.map, MapMd::Rle(_)) { Encoding::Rle } else { Encoding::Table },
         dying: md.native.is_some_and(|native| native.dying),
         damage,
         pages,
@@ -384,13 +333,7 @@ fn overlay(
     damage: &mut Option<String>,
 ) {
     for (at, cluster) in full {
-        tree.replace(
-            *at,
-            Entry::Full {
-                tag,
-                cluster: *cluster,
-            },
-        );
+        tree.replace(*at, Entry::Full { tag, cluster: *cluster });
     }
     // Records are newest first: the oldest goes on first.
     for (at, record) in layers.into_iter().rev() {
@@ -399,22 +342,8 @@ fn overlay(
             continue;
         };
         // As in life: what no block inherits is not kept below.
-        let below = if states.any(BlockState::Inherit) {
-            tree.entry(at)
-        } else {
-            Entry::Absent
-        };
-        tree.replace(
-            at,
-            stacked(
-                Layer {
-                    tag,
-                    cluster: record.cluster,
-                    states,
-                },
-                below,
-            ),
-        );
+        let below = if states.any(BlockState::Inherit) { tree.entry(at) } else { Entry::Absent };
+        tree.replace(at, stacked(Layer { tag, cluster: record.cluster, states }, below));
     }
 }
 
@@ -438,10 +367,7 @@ fn unreadable(state: &mut State, id: BlobId, why: String) -> Blob {
         encoding: Encoding::Table,
         dying: false,
         damage: Some(why),
-        pages: BlobPages {
-            chain: alloc::vec![id.root()],
-            ..BlobPages::default()
-        },
+        pages: BlobPages { chain: alloc::vec![id.root()], ..BlobPages::default() },
     }
 }
 
@@ -457,12 +383,8 @@ fn count_pages(state: &mut State, id: BlobId) {
 
 /// What inherits from a damaged blob is damaged too.
 fn spread_damage(state: &mut State) {
-    let mut queue: Vec<BlobId> = state
-        .blobs
-        .values()
-        .filter(|blob| blob.damage.is_some())
-        .map(|blob| blob.id)
-        .collect();
+    let mut queue: Vec<BlobId> =
+        state.blobs.values().filter(|blob| blob.damage.is_some()).map(|blob| blob.id).collect();
     while let Some(id) = queue.pop() {
         let Some(blob) = state.blobs.get(&id) else {
             continue;
@@ -478,10 +400,7 @@ fn spread_damage(state: &mut State) {
 }
 
 fn index_names(state: &mut State, found: &mut Vec<Finding>) {
-    let named: Vec<(BlobId, Vec<u8>)> = state
-        .lvols()
-        .map(|blob| (blob.id, blob.name().to_vec()))
-        .collect();
+    let named: Vec<(BlobId, Vec<u8>)> = state.lvols().map(|blob| (blob.id, blob.name().to_vec())).collect();
     for (id, name) in named.into_iter().filter(|(_, name)| !name.is_empty()) {
         match state.names.get(&name) {
             None => {
@@ -489,10 +408,7 @@ fn index_names(state: &mut State, found: &mut Vec<Finding>) {
             }
             Some(first) => found.push(Finding {
                 lvol: state.blob(id).map(Blob::display_name),
-                what: Found::DuplicateName {
-                    first: *first,
-                    second: id,
-                },
+                what: Found::DuplicateName { first: *first, second: id },
             }),
         }
     }

@@ -18,10 +18,7 @@ impl MdPages {
 
     /// The structure in a page: its first 4096 bytes. `None` when the page was not read.
     pub(super) fn page(&self, at: MdPageIdx) -> Option<&[u8]> {
-        let run = self
-            .runs
-            .partition_point(|(first, ..)| *first <= at)
-            .checked_sub(1)?;
+        let run = self.runs.partition_point(|(first, ..)| *first <= at).checked_sub(1)?;
         let (first, buffer, stride) = &self.runs[run];
         let start = (at.0 - first.0) as usize * stride;
         buffer.as_slice().get(start..start + MD_STRUCT_BYTES)
@@ -31,9 +28,7 @@ impl MdPages {
     pub(super) fn iter(&self) -> impl Iterator<Item = (MdPageIdx, &[u8])> {
         self.runs.iter().flat_map(|(first, buffer, stride)| {
             let pages = buffer.as_slice().chunks_exact(*stride);
-            (first.0..)
-                .map(MdPageIdx)
-                .zip(pages.map(|page| &page[..MD_STRUCT_BYTES]))
+            (first.0..).map(MdPageIdx).zip(pages.map(|page| &page[..MD_STRUCT_BYTES]))
         })
     }
 }

@@ -72,28 +72,14 @@ impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Damaged { why, .. } => f.write_str(why),
-            Self::ClusterOwners {
-                cluster,
-                first,
-                second,
-            } => {
-                write!(
-                    f,
-                    "cluster {cluster} belongs to blob {first} and to blob {second}"
-                )
+            Self::ClusterOwners { cluster, first, second } => {
+                write!(f, "cluster {cluster} belongs to blob {first} and to blob {second}")
             }
             Self::MdPageOwners { page, first, second } => {
                 write!(f, "md page {page} belongs to blob {first} and to blob {second}")
             }
-            Self::Mask {
-                kind,
-                surplus,
-                missing,
-            } => {
-                write!(
-                    f,
-                    "{kind}: {surplus} marked used but unreferenced, {missing} in use but not marked"
-                )
+            Self::Mask { kind, surplus, missing } => {
+                write!(f, "{kind}: {surplus} marked used but unreferenced, {missing} in use but not marked")
             }
             Self::MaskChecksum => f.write_str("the masks do not match their checksums"),
             Self::DuplicateName { first, second } => {
@@ -190,28 +176,15 @@ impl Owners {
         for (second, md, owned) in claims {
             for page in md.into_iter().filter(|page| self.doubled_md.contains(page)) {
                 if let Some(first) = pages.insert(page, second) {
-                    found.push(Finding {
-                        lvol: None,
-                        what: Found::MdPageOwners { page, first, second },
-                    });
+                    found.push(Finding { lvol: None, what: Found::MdPageOwners { page, first, second } });
                     *disputes.md.entry(page).or_default() += 1;
                     let why = format!("md page {page} has two owners");
                     disputes.blobs.extend([(first, why.clone()), (second, why)]);
                 }
             }
-            for cluster in owned
-                .into_iter()
-                .filter(|cluster| self.doubled_clusters.contains(cluster))
-            {
+            for cluster in owned.into_iter().filter(|cluster| self.doubled_clusters.contains(cluster)) {
                 if let Some(first) = clusters.insert(cluster, second) {
-                    found.push(Finding {
-                        lvol: None,
-                        what: Found::ClusterOwners {
-                            cluster,
-                            first,
-                            second,
-                        },
-                    });
+                    found.push(Finding { lvol: None, what: Found::ClusterOwners { cluster, first, second } });
                     *disputes.clusters.entry(cluster).or_default() += 1;
                     let why = format!("cluster {cluster} has two owners");
                     disputes.blobs.extend([(first, why.clone()), (second, why)]);
@@ -228,14 +201,7 @@ impl Owners {
             let surplus = mask.iter_ones().filter(|unit| !referenced.get(*unit)).count();
             let missing = referenced.iter_ones().filter(|unit| !mask.get(*unit)).count();
             if surplus + missing > 0 {
-                found.push(Finding {
-                    lvol: None,
-                    what: Found::Mask {
-                        kind: *kind,
-                        surplus,
-                        missing,
-                    },
-                });
+                found.push(Finding { lvol: None, what: Found::Mask { kind: *kind, surplus, missing } });
             }
         }
     }

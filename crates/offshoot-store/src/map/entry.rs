@@ -61,12 +61,7 @@ impl Stack {
             Entry::Stack(stack) => stack.depth,
         };
         let flat = (depth_below > Flat::DEPTH_MIN).then(|| Arc::new(Flat::of(&below, top.states.blocks())));
-        Self {
-            top,
-            below,
-            depth: depth_below + 1,
-            flat,
-        }
+        Self { top, below, depth: depth_below + 1, flat }
     }
 }
 
@@ -96,13 +91,7 @@ impl Entry {
             match entry {
                 Self::Absent => return (Source::Base, end),
                 Self::Full { tag, cluster } => {
-                    return (
-                        Source::Cluster {
-                            tag: *tag,
-                            cluster: *cluster,
-                        },
-                        end,
-                    );
+                    return (Source::Cluster { tag: *tag, cluster: *cluster }, end);
                 }
                 Self::Stack(stack) => {
                     end = stack.top.states.run_end(block, end);
@@ -112,13 +101,7 @@ impl Entry {
                             None => entry = &stack.below,
                         },
                         (BlockState::Data, Some(cluster)) => {
-                            return (
-                                Source::Cluster {
-                                    tag: stack.top.tag,
-                                    cluster,
-                                },
-                                end,
-                            );
+                            return (Source::Cluster { tag: stack.top.tag, cluster }, end);
                         }
                         // A layer without a cluster holds no data: load refuses such a record.
                         (BlockState::Zero | BlockState::Data, _) => return (Source::Zeros, end),
@@ -146,9 +129,7 @@ impl Entry {
 
     /// The clusters of the layers that `owned` says yes to.
     pub fn clusters_of(&self, owned: impl Fn(Tag) -> bool) -> impl Iterator<Item = ClusterIdx> {
-        self.layers()
-            .filter(move |(tag, ..)| owned(*tag))
-            .filter_map(|(_, cluster, _)| cluster)
+        self.layers().filter(move |(tag, ..)| owned(*tag)).filter_map(|(_, cluster, _)| cluster)
     }
 
     /// Puts a layer on top. Drops what no block inherits any more; a layer that is all data becomes a full
@@ -162,10 +143,7 @@ impl Entry {
         let holds = top.states.any(BlockState::Data);
         let below = if inherits { self } else { Self::Absent };
         match top.cluster {
-            Some(cluster) if !inherits && !zeroes => Self::Full {
-                tag: top.tag,
-                cluster,
-            },
+            Some(cluster) if !inherits && !zeroes => Self::Full { tag: top.tag, cluster },
             None if !inherits && nothing_to_hide => Self::Absent,
             None if !holds && !zeroes => below,
             None if nothing_to_hide && matches!(below, Self::Absent) => Self::Absent,
@@ -185,28 +163,15 @@ mod tests {
         let mut states = BlockStates::all(8, BlockState::Inherit);
         states.set(data, BlockState::Data);
         states.set(zero, BlockState::Zero);
-        Layer {
-            tag: OWN,
-            cluster: cluster.map(ClusterIdx),
-            states,
-        }
+        Layer { tag: OWN, cluster: cluster.map(ClusterIdx), states }
     }
 
     #[test]
     fn resolves_block_by_block() {
-        let parent = Entry::Full {
-            tag: PARENT,
-            cluster: ClusterIdx(9),
-        };
+        let parent = Entry::Full { tag: PARENT, cluster: ClusterIdx(9) };
         let entry = parent.covered_by(layer(Some(4), 2..4, 5..6), true);
-        let of_parent = Source::Cluster {
-            tag: PARENT,
-            cluster: ClusterIdx(9),
-        };
-        let of_own = Source::Cluster {
-            tag: OWN,
-            cluster: ClusterIdx(4),
-        };
+        let of_parent = Source::Cluster { tag: PARENT, cluster: ClusterIdx(9) };
+        let of_own = Source::Cluster { tag: OWN, cluster: ClusterIdx(4) };
         assert_eq!(entry.source(0, 8), (of_parent, 2));
         assert_eq!(entry.source(2, 8), (of_own, 4));
         assert_eq!(entry.source(4, 8), (of_parent, 5));
@@ -216,18 +181,9 @@ mod tests {
 
     #[test]
     fn simplifies() {
-        let parent = Entry::Full {
-            tag: PARENT,
-            cluster: ClusterIdx(9),
-        };
+        let parent = Entry::Full { tag: PARENT, cluster: ClusterIdx(9) };
         let full = parent.clone().covered_by(layer(Some(4), 0..8, 0..0), true);
-        assert!(matches!(
-            full,
-            Entry::Full {
-                tag: OWN,
-                cluster: ClusterIdx(4)
-            }
-        ));
+        assert!(matches!(full, Entry::Full { tag: OWN, cluster: ClusterIdx(4) }));
         let gone = parent.clone().covered_by(layer(None, 0..0, 0..8), true);
         assert!(matches!(gone, Entry::Absent));
         let hidden = parent.clone().covered_by(layer(None, 0..0, 0..8), false);

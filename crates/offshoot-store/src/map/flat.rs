@@ -25,21 +25,15 @@ impl Flat {
         let mut block = 0;
         while block < blocks {
             let (source, end) = entry.source(block, blocks);
-            let index = sources
-                .iter()
-                .position(|known| *known == source)
-                .unwrap_or_else(|| {
-                    sources.push(source);
-                    sources.len() - 1
-                });
+            let index = sources.iter().position(|known| *known == source).unwrap_or_else(|| {
+                sources.push(source);
+                sources.len() - 1
+            });
             // A cluster has at most 8192 blocks, so no more sources than that.
             of_block.resize(end as usize, u16::try_from(index).unwrap_or(u16::MAX));
             block = end;
         }
-        Self {
-            sources: sources.into(),
-            of_block: of_block.into(),
-        }
+        Self { sources: sources.into(), of_block: of_block.into() }
     }
 
     /// As [`Entry::source`].

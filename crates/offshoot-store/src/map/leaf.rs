@@ -26,11 +26,7 @@ enum Owners {
 
 impl Default for Leaf {
     fn default() -> Self {
-        Self {
-            full: vec![0; SLOTS].into(),
-            owners: Owners::One(Tag(0)),
-            stacks: Vec::new(),
-        }
+        Self { full: vec![0; SLOTS].into(), owners: Owners::One(Tag(0)), stacks: Vec::new() }
     }
 }
 
@@ -43,10 +39,7 @@ impl Leaf {
                 Ok(position) => Entry::Stack(Arc::clone(&self.stacks[position].1)),
                 Err(_) => Entry::Absent,
             },
-            cluster => Entry::Full {
-                tag: self.owner(slot),
-                cluster: ClusterIdx(cluster),
-            },
+            cluster => Entry::Full { tag: self.owner(slot), cluster: ClusterIdx(cluster) },
         }
     }
 
@@ -77,9 +70,7 @@ impl Leaf {
     /// The stack in a slot.
     #[must_use]
     pub fn stack(&self, slot: usize) -> Option<&Stack> {
-        self.find_stack(slot)
-            .ok()
-            .map(|position| &*self.stacks[position].1)
+        self.find_stack(slot).ok().map(|position| &*self.stacks[position].1)
     }
 
     /// The stack in a slot, for a change in place. Copied first when a snapshot shares it.
@@ -96,14 +87,11 @@ impl Leaf {
 
     /// Slots that hold something, with their entries, in order.
     pub fn entries(&self) -> impl Iterator<Item = (usize, Entry)> {
-        (0..SLOTS)
-            .map(|slot| (slot, self.entry(slot)))
-            .filter(|(_, entry)| !matches!(entry, Entry::Absent))
+        (0..SLOTS).map(|slot| (slot, self.entry(slot))).filter(|(_, entry)| !matches!(entry, Entry::Absent))
     }
 
     fn find_stack(&self, slot: usize) -> Result<usize, usize> {
-        self.stacks
-            .binary_search_by_key(&slot_u16(slot), |(slot, _)| *slot)
+        self.stacks.binary_search_by_key(&slot_u16(slot), |(slot, _)| *slot)
     }
 
     fn owner(&self, slot: usize) -> Tag {
@@ -142,51 +130,17 @@ mod tests {
     #[test]
     fn holds_entries_of_all_kinds() {
         let mut leaf = Leaf::default();
-        leaf.replace(
-            7,
-            Entry::Full {
-                tag: Tag(3),
-                cluster: ClusterIdx(70),
-            },
-        );
-        leaf.replace(
-            8,
-            Entry::Full {
-                tag: Tag(3),
-                cluster: ClusterIdx(80),
-            },
-        );
+        leaf.replace(7, Entry::Full { tag: Tag(3), cluster: ClusterIdx(70) });
+        leaf.replace(8, Entry::Full { tag: Tag(3), cluster: ClusterIdx(80) });
         assert!(matches!(leaf.owners, Owners::One(Tag(3))));
-        leaf.replace(
-            9,
-            Entry::Full {
-                tag: Tag(4),
-                cluster: ClusterIdx(90),
-            },
-        );
+        leaf.replace(9, Entry::Full { tag: Tag(4), cluster: ClusterIdx(90) });
         let states = BlockStates::all(4, BlockState::Zero);
-        let top = Layer {
-            tag: Tag(4),
-            cluster: None,
-            states,
-        };
+        let top = Layer { tag: Tag(4), cluster: None, states };
         leaf.replace(2, Entry::Stack(Arc::new(Stack::new(top, Entry::Absent))));
         let slots: Vec<usize> = leaf.entries().map(|(slot, _)| slot).collect();
         assert_eq!(slots, [2, 7, 8, 9]);
-        assert!(matches!(
-            leaf.entry(8),
-            Entry::Full {
-                tag: Tag(3),
-                cluster: ClusterIdx(80)
-            }
-        ));
-        assert!(matches!(
-            leaf.entry(9),
-            Entry::Full {
-                tag: Tag(4),
-                cluster: ClusterIdx(90)
-            }
-        ));
+        assert!(matches!(leaf.entry(8), Entry::Full { tag: Tag(3), cluster: ClusterIdx(80) }));
+        assert!(matches!(leaf.entry(9), Entry::Full { tag: Tag(4), cluster: ClusterIdx(90) }));
         assert!(matches!(leaf.replace(2, Entry::Absent), Entry::Stack(_)));
         for slot in 7..10 {
             leaf.replace(slot, Entry::Absent);

@@ -17,10 +17,7 @@ impl BlockStates {
     /// All `blocks` blocks in one state.
     #[must_use]
     pub fn all(blocks: u32, state: BlockState) -> Self {
-        let mut states = Self {
-            words: vec![0; blocks.div_ceil(BLOCKS_PER_WORD) as usize].into(),
-            blocks,
-        };
+        let mut states = Self { words: vec![0; blocks.div_ceil(BLOCKS_PER_WORD) as usize].into(), blocks };
         states.set(0..blocks, state);
         states
     }
@@ -123,11 +120,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn state() -> impl Strategy<Value = BlockState> {
-        prop_oneof![
-            Just(BlockState::Inherit),
-            Just(BlockState::Data),
-            Just(BlockState::Zero)
-        ]
+        prop_oneof![Just(BlockState::Inherit), Just(BlockState::Data), Just(BlockState::Zero)]
     }
 
     proptest! {

@@ -21,10 +21,7 @@ pub struct Tree {
 }
 
 #[derive(Clone, Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nodes are few and always behind a pointer"
-)]
+#[expect(clippy::large_enum_variant, reason = "nodes are few and always behind a pointer")]
 enum Node {
     Inner([Option<Arc<Node>>; FANOUT]),
     Leaf(Leaf),
@@ -181,11 +178,7 @@ impl Tree {
 
 impl Node {
     fn empty(level: u32) -> Self {
-        if level == 0 {
-            Self::Leaf(Leaf::default())
-        } else {
-            Self::Inner(array::from_fn(|_| None))
-        }
+        if level == 0 { Self::Leaf(Leaf::default()) } else { Self::Inner(array::from_fn(|_| None)) }
     }
 }
 
@@ -193,10 +186,7 @@ fn digit(ordinal: ExtentOrdinal, level: u32) -> usize {
     (ordinal.0 >> (FANOUT_BITS * level)) as usize % FANOUT
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a child index is below the fan-out"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "a child index is below the fan-out")]
 fn child_prefix(prefix: u32, index: usize) -> u32 {
     prefix << FANOUT_BITS | index as u32
 }
@@ -252,10 +242,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn full(cluster: u32) -> Entry {
-        Entry::Full {
-            tag: Tag(1),
-            cluster: ClusterIdx(cluster),
-        }
+        Entry::Full { tag: Tag(1), cluster: ClusterIdx(cluster) }
     }
 
     fn plain(tree: &Tree) -> BTreeMap<u64, u32> {

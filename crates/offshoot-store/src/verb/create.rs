@@ -14,11 +14,7 @@ pub(super) fn plan(state: &State, identity: &Identity, size_bytes: u64, thick: b
     let encoding = encoding_for(len, &xattrs);
     let mut flags = Flags::default();
     flags.invalid.set(InvalidFlags::THIN_PROV, !thick);
-    let runs = if thick {
-        state.back_clusters(0, len)?
-    } else {
-        alloc::vec![]
-    };
+    let runs = if thick { state.back_clusters(0, len)? } else { alloc::vec![] };
     let extents = if thick && encoding == Encoding::Table {
         usize::try_from(len.div_ceil(SLOTS as u64)).unwrap_or(usize::MAX)
     } else {
@@ -26,18 +22,6 @@ pub(super) fn plan(state: &State, identity: &Identity, size_bytes: u64, thick: b
     };
     let needed = 2 + extents + extents / 256;
     let id = state.new_roots(1, needed)?[0];
-    let create = Record::Create {
-        id,
-        flags,
-        xattrs,
-        len,
-        runs: runs.clone(),
-        encoding,
-    };
-    Ok(Plan {
-        records: alloc::vec![create],
-        zero: runs,
-        made: alloc::vec![id],
-        handed_over: None,
-    })
+    let create = Record::Create { id, flags, xattrs, len, runs: runs.clone(), encoding };
+    Ok(Plan { records: alloc::vec![create], zero: runs, made: alloc::vec![id], handed_over: None })
 }

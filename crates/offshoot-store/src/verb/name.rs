@@ -22,10 +22,7 @@ pub fn check_name(name: &str) -> Result<(), Error> {
     } else {
         return Ok(());
     };
-    Err(Error::BadName {
-        name: escape(name.as_bytes()),
-        why,
-    })
+    Err(Error::BadName { name: escape(name.as_bytes()), why })
 }
 
 #[cfg(test)]

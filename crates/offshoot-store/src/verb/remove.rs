@@ -17,41 +17,21 @@ pub(super) fn plan(state: &State, id: BlobId) -> Result<Plan, Error> {
         (None, _) => (Record::MarkDying { blob: id }, None),
         (Some(clone), None) => {
             state.sound_lvol(id)?;
-            (
-                Record::Adopt {
-                    snapshot: id,
-                    clone: *clone,
-                },
-                Some(*clone),
-            )
+            (Record::Adopt { snapshot: id, clone: *clone }, Some(*clone))
         }
         _ => {
-            let mut names: Vec<String> = lvol
-                .clones
-                .iter()
-                .take(NAMES_LISTED)
-                .map(|clone| display(state, *clone))
-                .collect();
+            let mut names: Vec<String> =
+                lvol.clones.iter().take(NAMES_LISTED).map(|clone| display(state, *clone)).collect();
             if lvol.clones.len() > NAMES_LISTED {
                 names.push(alloc::format!("and {} more", lvol.clones.len() - NAMES_LISTED));
             }
             let (name, count) = (lvol.display_name(), lvol.clones.len());
-            return Err(Error::HasClones {
-                name,
-                count,
-                clones: names.join(", "),
-            });
+            return Err(Error::HasClones { name, count, clones: names.join(", ") });
         }
     };
-    Ok(Plan {
-        records: alloc::vec![record],
-        handed_over,
-        ..Plan::default()
-    })
+    Ok(Plan { records: alloc::vec![record], handed_over, ..Plan::default() })
 }
 
 fn display(state: &State, id: BlobId) -> String {
-    state
-        .blob(id)
-        .map_or_else(String::new, crate::blob::Blob::display_name)
+    state.blob(id).map_or_else(String::new, crate::blob::Blob::display_name)
 }

@@ -13,12 +13,6 @@ pub(super) fn plan(state: &State, id: BlobId, name: &str) -> Result<Plan, Error>
     }
     state.check_new_name(name)?;
     let value = offshoot_format::name_value(name.as_bytes());
-    let xattr = Xattr {
-        name: offshoot_format::XATTR_NAME.to_vec(),
-        value,
-    };
-    Ok(Plan {
-        records: alloc::vec![Record::SetXattr { blob: id, xattr }],
-        ..Plan::default()
-    })
+    let xattr = Xattr { name: offshoot_format::XATTR_NAME.to_vec(), value };
+    Ok(Plan { records: alloc::vec![Record::SetXattr { blob: id, xattr }], ..Plan::default() })
 }

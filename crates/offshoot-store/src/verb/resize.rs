@@ -21,9 +21,7 @@ pub(super) fn plan(state: &State, id: BlobId, size_bytes: u64) -> Result<Plan, E
     let zero = added_clusters(state, lvol, len)?;
     let added: u64 = zero.iter().map(|run| u64::from(run.length)).sum();
     let mut records = Vec::new();
-    let mut needed = usize::try_from(added.div_ceil(SLOTS as u64))
-        .unwrap_or(usize::MAX)
-        .saturating_add(4);
+    let mut needed = usize::try_from(added.div_ceil(SLOTS as u64)).unwrap_or(usize::MAX).saturating_add(4);
     if lvol.encoding == Encoding::Rle && len > lvol.len && encoding_for(len, &lvol.xattrs) == Encoding::Table
     {
         let (to_tables, pages) = state.family_to_tables(id);
@@ -32,21 +30,10 @@ pub(super) fn plan(state: &State, id: BlobId, size_bytes: u64) -> Result<Plan, E
     }
     let spare = state.md_spare();
     if len > lvol.len && spare < needed {
-        return Err(Error::NoMdPages {
-            needed: needed as u64,
-            free: spare as u64,
-        });
+        return Err(Error::NoMdPages { needed: needed as u64, free: spare as u64 });
     }
-    records.push(Record::Resize {
-        blob: id,
-        len,
-        runs: zero.clone(),
-    });
-    Ok(Plan {
-        records,
-        zero,
-        ..Plan::default()
-    })
+    records.push(Record::Resize { blob: id, len, runs: zero.clone() });
+    Ok(Plan { records, zero, ..Plan::default() })
 }
 
 /// Clusters that must be backed and zeroed now: all new ones of a thick lvol, and, where native states may not
@@ -67,9 +54,7 @@ fn added_clusters(state: &State, lvol: &Blob, len: u64) -> Result<Vec<MappedRun>
         |at: &u64| below.is_some_and(|parent| !matches!(parent.tree.entry(BlobCluster(*at)), Entry::Absent));
     let hidden: Vec<u64> = (lvol.len..tail).filter(shows).collect();
     let backing = state.back_clusters(0, hidden.len() as u64)?;
-    let clusters = backing
-        .iter()
-        .flat_map(|run| run.cluster.0..run.cluster.0 + run.length);
+    let clusters = backing.iter().flat_map(|run| run.cluster.0..run.cluster.0 + run.length);
     let runs = hidden.iter().zip(clusters).map(|(at, cluster)| MappedRun {
         at: BlobCluster(*at),
         cluster: offshoot_format::ClusterIdx(cluster),

@@ -13,10 +13,7 @@ pub(super) fn plan(state: &State, items: &[(BlobId, Identity)]) -> Result<Plan, 
     let mut records = Vec::new();
     for (position, (lvol, identity)) in items.iter().enumerate() {
         state.check_new_name(&identity.name)?;
-        if items[..position]
-            .iter()
-            .any(|(_, other)| other.name == identity.name)
-        {
+        if items[..position].iter().any(|(_, other)| other.name == identity.name) {
             return Err(Error::NameExists(identity.name.to_string()));
         }
         let origin = state.sound_lvol(*lvol)?;
@@ -28,10 +25,7 @@ pub(super) fn plan(state: &State, items: &[(BlobId, Identity)]) -> Result<Plan, 
         }
         let depth = state.depth(origin);
         if depth >= CHAIN_DEPTH_MAX {
-            return Err(Error::ChainTooDeep {
-                name: origin.display_name(),
-                depth,
-            });
+            return Err(Error::ChainTooDeep { name: origin.display_name(), depth });
         }
         let (to_tables, pages) = state.family_to_tables(*lvol);
         // Two lvols of one family convert it once.
@@ -40,16 +34,7 @@ pub(super) fn plan(state: &State, items: &[(BlobId, Identity)]) -> Result<Plan, 
     }
     let roots = state.new_roots(items.len(), needed)?;
     for ((origin, identity), id) in items.iter().zip(&roots) {
-        records.push(Record::Snapshot {
-            origin: *origin,
-            id: *id,
-            xattrs: identity.xattrs(),
-        });
+        records.push(Record::Snapshot { origin: *origin, id: *id, xattrs: identity.xattrs() });
     }
-    Ok(Plan {
-        records,
-        zero: Vec::new(),
-        made: roots,
-        handed_over: None,
-    })
+    Ok(Plan { records, zero: Vec::new(), made: roots, handed_over: None })
 }

@@ -1,10 +1,5 @@
 //! Stores on any device: short names for the verbs, and a device that the test keeps a hand on.
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    dead_code,
-    reason = "shared by several test programs"
-)]
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "shared by several test programs")]
 
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_format::{BlobId, Layout};
@@ -56,26 +51,44 @@ impl<D: BlockDevice> BlockDevice for Shared<D> {
     }
 }
 
-pub fn options(cluster_size: u32, block_size: u32, native: bool) -> InitOptions {
-    InitOptions {
-        name: "lvs".into(),
-        uuid: Uuid::from_u128(7),
-        cluster_size,
-        block_size,
-        native,
+/// A device whose discards do nothing: what was discarded may hold anything, and here it holds what it held.
+#[derive(Debug)]
+pub struct Stale<D>(pub D);
+
+impl<D: BlockDevice> BlockDevice for Stale<D> {
+    fn geometry(&self) -> DeviceGeometry {
+        self.0.geometry()
     }
+
+    fn submit(&mut self, id: OpId, op: DeviceOp) {
+        let op = match op {
+            DeviceOp::Unmap { .. } => DeviceOp::Sync,
+            op => op,
+        };
+        self.0.submit(id, op);
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) {
+        self.0.poll(completions);
+    }
+
+    fn wait(&mut self, completions: &mut Vec<Completion>) {
+        self.0.wait(completions);
+    }
+
+    fn outstanding(&self) -> usize {
+        self.0.outstanding()
+    }
+}
+
+pub fn options(cluster_size: u32, block_size: u32, native: bool) -> InitOptions {
+    InitOptions { name: "lvs".into(), uuid: Uuid::from_u128(7), cluster_size, block_size, native }
 }
 
 /// An identity whose UUID follows from the name, so that no two lvols of a store share one.
 pub fn named(name: &str) -> Identity {
-    let number = name
-        .bytes()
-        .fold(1, |number: u128, byte| (number << 8) | u128::from(byte));
-    Identity {
-        name: name.into(),
-        uuid: Uuid::from_u128(number),
-        created: 1_700_000_000,
-    }
+    let number = name.bytes().fold(1, |number: u128, byte| (number << 8) | u128::from(byte));
+    Identity { name: name.into(), uuid: Uuid::from_u128(number), created: 1_700_000_000 }
 }
 
 /// The verbs by name, and what they made.
@@ -89,11 +102,7 @@ pub trait Lvols {
 
     fn create(&mut self, name: &str, size_bytes: u64, thick: bool) -> Result<BlobId, Error> {
         let identity = named(name);
-        let made = self.run(Verb::Create {
-            identity,
-            size_bytes,
-            thick,
-        })?;
+        let made = self.run(Verb::Create { identity, size_bytes, thick })?;
         Ok(made[0])
     }
 

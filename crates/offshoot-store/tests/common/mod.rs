@@ -1,10 +1,5 @@
 //! A device that runs operations in any order, and a plain model of a store.
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    dead_code,
-    reason = "shared by several test programs"
-)]
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "shared by several test programs")]
 
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_device::MemDevice;
@@ -22,11 +17,7 @@ pub struct ShuffledDevice {
 
 impl ShuffledDevice {
     pub fn new(inner: MemDevice, seed: u64) -> Self {
-        Self {
-            inner,
-            waiting: Vec::new(),
-            seed: seed | 1,
-        }
+        Self { inner, waiting: Vec::new(), seed: seed | 1 }
     }
 
     fn draw(&mut self, below: usize) -> usize {
@@ -67,13 +58,7 @@ impl BlockDevice for ShuffledDevice {
 pub const DEVICE_BYTES: u64 = 16 << 20;
 
 pub fn options(cluster_size: u32, block_size: u32, native: bool) -> InitOptions {
-    InitOptions {
-        name: "lvs".into(),
-        uuid: Uuid::from_u128(7),
-        cluster_size,
-        block_size,
-        native,
-    }
+    InitOptions { name: "lvs".into(), uuid: Uuid::from_u128(7), cluster_size, block_size, native }
 }
 
 pub fn new_store(cluster_size: u32, block_size: u32, native: bool, seed: u64) -> Store<ShuffledDevice> {
@@ -102,22 +87,12 @@ pub fn reopen(store: Store<ShuffledDevice>) -> Store<ShuffledDevice> {
 }
 
 pub fn identity(name: &str, number: u128) -> Identity {
-    Identity {
-        name: name.into(),
-        uuid: Uuid::from_u128(number),
-        created: 1_700_000_000,
-    }
+    Identity { name: name.into(), uuid: Uuid::from_u128(number), created: 1_700_000_000 }
 }
 
 pub fn create(store: &mut Store<ShuffledDevice>, name: &str, size_bytes: u64, thick: bool) {
     let identity = identity(name, u128::from(size_bytes) + 1000);
-    store
-        .execute(Verb::Create {
-            identity,
-            size_bytes,
-            thick,
-        })
-        .unwrap();
+    store.execute(Verb::Create { identity, size_bytes, thick }).unwrap();
 }
 
 /// What each lvol reads, by name.
@@ -134,9 +109,8 @@ pub fn verify_counts(state: &State) {
         for ordinal in blob.tree.ordinals() {
             let (mut full, mut layers) = (0, 0);
             for (_, entry) in blob.tree.leaf(ordinal).unwrap().entries() {
-                for (_, cluster, states) in entry
-                    .layers()
-                    .filter(|(tag, ..)| state.owner(*tag) == Some(blob.id))
+                for (_, cluster, states) in
+                    entry.layers().filter(|(tag, ..)| state.owner(*tag) == Some(blob.id))
                 {
                     full += u16::from(states.is_none());
                     layers += u32::from(states.is_some());
@@ -147,14 +121,9 @@ pub fn verify_counts(state: &State) {
                 counted.insert(ordinal, (full, layers));
             }
         }
-        let kept = blob
-            .pages
-            .ordinals
-            .iter()
-            .filter(|(_, md)| md.own_full > 0 || md.own_layers > 0);
-        let kept: BTreeMap<_, _> = kept
-            .map(|(ordinal, md)| (*ordinal, (md.own_full, md.own_layers)))
-            .collect();
+        let kept = blob.pages.ordinals.iter().filter(|(_, md)| md.own_full > 0 || md.own_layers > 0);
+        let kept: BTreeMap<_, _> =
+            kept.map(|(ordinal, md)| (*ordinal, (md.own_full, md.own_layers))).collect();
         assert_eq!(kept, counted, "{}", blob.display_name());
         assert_eq!(blob.own_clusters, clusters, "{}", blob.display_name());
     }
@@ -168,11 +137,7 @@ pub fn compare(store: &mut Store<ShuffledDevice>, model: &Model) {
         let id = id_of(store, name);
         let read = store.read(id, 0, bytes.len()).unwrap();
         if let Some(at) = (0..bytes.len()).find(|at| read.as_slice()[*at] != bytes[*at]) {
-            panic!(
-                "{name} differs at {at:#x}: read {}, expected {}",
-                read.as_slice()[at],
-                bytes[at]
-            );
+            panic!("{name} differs at {at:#x}: read {}, expected {}", read.as_slice()[at], bytes[at]);
         }
         let size = bytes.len() as u64;
         let mut end = 0;
@@ -180,10 +145,7 @@ pub fn compare(store: &mut Store<ShuffledDevice>, model: &Model) {
             assert_eq!(extent.start, end);
             end += extent.len;
             let part = usize::try_from(extent.start).unwrap()..usize::try_from(end).unwrap();
-            assert!(
-                !extent.hole || bytes[part].iter().all(|byte| *byte == 0),
-                "{name}: a hole has data"
-            );
+            assert!(!extent.hole || bytes[part].iter().all(|byte| *byte == 0), "{name}: a hole has data");
         }
         assert_eq!(end, size);
     }
@@ -191,21 +153,13 @@ pub fn compare(store: &mut Store<ShuffledDevice>, model: &Model) {
     let own: u64 = store.state().blobs().map(|blob| blob.own_clusters).sum();
     let layout = &store.state().layout;
     let used = store.state().clusters.used().count_ones() as u64;
-    assert_eq!(
-        used,
-        own + u64::from(layout.metadata_clusters()),
-        "every used cluster has one owner"
-    );
+    assert_eq!(used, own + u64::from(layout.metadata_clusters()), "every used cluster has one owner");
 }
 
 pub fn pattern(len: usize, seed: u8) -> Buffer {
     let mut buffer = Buffer::zeroed(len);
     for (index, byte) in buffer.as_mut_slice().iter_mut().enumerate() {
-        *byte = u8::try_from(index % 251)
-            .unwrap()
-            .wrapping_mul(3)
-            .wrapping_add(seed)
-            | 1;
+        *byte = u8::try_from(index % 251).unwrap().wrapping_mul(3).wrapping_add(seed) | 1;
     }
     buffer
 }

@@ -5,12 +5,7 @@
 //! It collects what is wrong instead of stopping, and whatever a link says, every page is visited at most once.
 //!
 //! The section numbers are those of the specification that both readings follow.
-#![allow(
-    missing_docs,
-    unreachable_pub,
-    dead_code,
-    reason = "shared by several test programs"
-)]
+#![allow(missing_docs, unreachable_pub, dead_code, reason = "shared by several test programs")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -97,10 +92,7 @@ impl PlainStore {
             return store;
         }
         let [used_md, used_clusters, roots] = store.masks(read_at, masks);
-        let mut claims = Claims {
-            clusters: (0..store.metadata_clusters()).collect(),
-            ..Claims::default()
-        };
+        let mut claims = Claims { clusters: (0..store.metadata_clusters()).collect(), ..Claims::default() };
         for root in &roots {
             store.blob(read_at, *root, &mut claims);
         }
@@ -183,9 +175,7 @@ impl PlainStore {
         self.expect((1..=3).contains(&version), || format!("version {version:#x}"));
         self.expect(le32(block, 8 + 8) == 1, || "not clean".into());
         self.expect(checksum_holds(block), || "super block: checksum".into());
-        self.expect(&block[0x38..0x48] == b"LVOLSTORE\0\0\0\0\0\0\0", || {
-            "not an lvolstore".into()
-        });
+        self.expect(&block[0x38..0x48] == b"LVOLSTORE\0\0\0\0\0\0\0", || "not an lvolstore".into());
         self.expect(block[0x60..0xffc].iter().all(|byte| *byte == 0), || {
             "super block: reserved bytes".into()
         });
@@ -197,9 +187,7 @@ impl PlainStore {
             self.total_clusters = u32::try_from(size / cluster_size).unwrap_or(0);
             let metadata = self.metadata_clusters();
             let total = self.total_clusters;
-            self.expect(metadata <= total, || {
-                format!("{metadata} metadata clusters of {total}")
-            });
+            self.expect(metadata <= total, || format!("{metadata} metadata clusters of {total}"));
         }
         [(0x20, 0x24), (0x28, 0x2c), (0x48, 0x4c)].map(|(start, len)| (le32(block, start), le32(block, len)))
     }
@@ -218,24 +206,20 @@ impl PlainStore {
             kind += 1;
             let mut bytes = vec![0; usize::try_from(u64::from(pages) * self.md_page_size).unwrap()];
             let room = bytes.len();
-            self.expect(room >= 5 + bits.div_ceil(8) as usize, || {
-                format!("mask {number}: {room} bytes")
-            });
+            self.expect(room >= 5 + bits.div_ceil(8) as usize, || format!("mask {number}: {room} bytes"));
             if room < 5 + bits.div_ceil(8) as usize {
                 return BTreeSet::new();
             }
             read_at(u64::from(start) * self.md_page_size, &mut bytes);
             self.expect(bytes[0] == number, || format!("mask {number}: type {}", bytes[0]));
-            self.expect(le32(&bytes, 1) == bits, || {
-                format!("mask {number}: {} bits", le32(&bytes, 1))
+            self.expect(le32(&bytes, 1) == bits, || format!("mask {number}: {} bits", le32(&bytes, 1)));
+            let set = (0_u32..).zip(&bytes[5..]).flat_map(|(index, byte)| {
+                let of_byte = (0..8).filter(move |bit| byte >> bit & 1 == 1);
+                of_byte.map(move |bit| index * 8 + bit)
             });
-            let set =
-                (0..room as u32 * 8 - 40).filter(|bit| bytes[5 + (bit / 8) as usize] >> (bit % 8) & 1 == 1);
             let set: BTreeSet<u32> = set.collect();
             let beyond = set.range(bits..).count();
-            self.expect(beyond == 0, || {
-                format!("mask {number}: {beyond} bits beyond its end")
-            });
+            self.expect(beyond == 0, || format!("mask {number}: {beyond} bits beyond its end"));
             set
         })
     }
@@ -243,10 +227,7 @@ impl PlainStore {
     /// Sections 4 and 5: one blob, from its root on.
     fn blob(&mut self, read_at: ReadAt<'_>, root: u32, claims: &mut Claims) {
         let id = 0x1_0000_0000 | u64::from(root);
-        let mut blob = PlainBlob {
-            id,
-            ..PlainBlob::default()
-        };
+        let mut blob = PlainBlob { id, ..PlainBlob::default() };
         let (mut at, mut sequence) = (root, 0);
         while at != NONE {
             let Some(page) = self.claim_page(read_at, at, id, claims) else {
@@ -255,9 +236,7 @@ impl PlainStore {
             self.expect(le64(&page, 0) == id, || {
                 format!("blob {id:#x}: page {at} has id {:#x}", le64(&page, 0))
             });
-            self.expect(le32(&page, 8) == sequence, || {
-                format!("blob {id:#x}: page {at} out of sequence")
-            });
+            self.expect(le32(&page, 8) == sequence, || format!("blob {id:#x}: page {at} out of sequence"));
             self.descriptors(&page[0x10..0xff8], at == root, &mut blob);
             at = le32(&page, 0xff8);
             sequence += 1;
@@ -265,18 +244,12 @@ impl PlainStore {
         self.extent_pages(read_at, &mut blob, claims);
         for cluster in blob.clusters.iter().filter(|cluster| **cluster != 0) {
             let total = self.total_clusters;
-            self.expect(*cluster < total, || {
-                format!("blob {id:#x}: cluster {cluster} of {total}")
-            });
+            self.expect(*cluster < total, || format!("blob {id:#x}: cluster {cluster} of {total}"));
             let new = claims.clusters.insert(*cluster);
-            self.expect(new, || {
-                format!("blob {id:#x}: cluster {cluster} has another owner")
-            });
+            self.expect(new, || format!("blob {id:#x}: cluster {cluster} has another owner"));
         }
         let holes = blob.clusters.contains(&0);
-        self.expect(!holes || blob.is_thin(), || {
-            format!("blob {id:#x}: holes in a thick blob")
-        });
+        self.expect(!holes || blob.is_thin(), || format!("blob {id:#x}: holes in a thick blob"));
         self.expect(blob.has_extent_table() == (blob.flags[0] & 0x4 != 0), || {
             format!("blob {id:#x}: the flag EXTENT_TABLE is wrong")
         });
@@ -286,9 +259,7 @@ impl PlainStore {
     /// An md page that nobody else refers to, if it can be read.
     fn claim_page(&mut self, read_at: ReadAt<'_>, at: u32, id: u64, claims: &mut Claims) -> Option<Vec<u8>> {
         if at >= self.md_len || !claims.md.insert(at) {
-            self.problem(format!(
-                "blob {id:#x}: md page {at} does not exist or is referenced twice"
-            ));
+            self.problem(format!("blob {id:#x}: md page {at} does not exist or is referenced twice"));
             return None;
         }
         let page = self.md_page(read_at, at);
@@ -301,10 +272,7 @@ impl PlainStore {
 
     fn md_page(&self, read_at: ReadAt<'_>, at: u32) -> Vec<u8> {
         let mut page = vec![0; PAGE];
-        read_at(
-            (u64::from(self.md_start) + u64::from(at)) * self.md_page_size,
-            &mut page,
-        );
+        read_at((u64::from(self.md_start) + u64::from(at)) * self.md_page_size, &mut page);
         page
     }
 
@@ -336,21 +304,14 @@ impl PlainStore {
                 for run in payload.chunks(8) {
                     let (cluster, length) = (le32(run, 0), le32(run, 4));
                     let step = u32::from(cluster != 0);
-                    blob.clusters
-                        .extend((0..length).map(|index| cluster + index * step));
+                    blob.clusters.extend((0..length).map(|index| cluster + index * step));
                 }
             }
             (2 | 4, 4..) => {
                 let (name, value) = (le16(payload, 0), le16(payload, 2));
-                self.expect(payload.len() == 4 + name + value, || {
-                    format!("blob {id:#x}: an xattr's length")
-                });
+                self.expect(payload.len() == 4 + name + value, || format!("blob {id:#x}: an xattr's length"));
                 let (name, value) = payload[4..].split_at(name.min(payload.len() - 4));
-                let list = if kind == 2 {
-                    &mut blob.xattrs
-                } else {
-                    &mut blob.internal_xattrs
-                };
+                let list = if kind == 2 { &mut blob.xattrs } else { &mut blob.internal_xattrs };
                 let twice = list.insert(name.to_vec(), value.to_vec()).is_some();
                 self.expect(!twice, || format!("blob {id:#x}: an xattr twice"));
             }
@@ -358,26 +319,19 @@ impl PlainStore {
             (5, 8..) => {
                 let clusters = le64(payload, 0);
                 let stored = *blob.table_clusters.get_or_insert(clusters);
-                self.expect(stored == clusters, || {
-                    format!("blob {id:#x}: sizes {stored} and {clusters}")
-                });
+                self.expect(stored == clusters, || format!("blob {id:#x}: sizes {stored} and {clusters}"));
                 let table = blob.table.get_or_insert_default();
                 for entry in payload[8..].chunks_exact(8) {
                     match (le32(entry, 0), le32(entry, 4)) {
                         (0, count) => table.extend((0..count).map(|_| 0)),
                         (page, count) => {
-                            self.expect(count == 1, || {
-                                format!("blob {id:#x}: {count} extent pages in one")
-                            });
+                            self.expect(count == 1, || format!("blob {id:#x}: {count} extent pages in one"));
                             table.push(page);
                         }
                     }
                 }
             }
-            _ => self.problem(format!(
-                "blob {id:#x}: descriptor {kind} of {} bytes",
-                payload.len()
-            )),
+            _ => self.problem(format!("blob {id:#x}: descriptor {kind} of {} bytes", payload.len())),
         }
     }
 
@@ -397,11 +351,7 @@ impl PlainStore {
         for (ordinal, at) in table.into_iter().enumerate().take(wanted) {
             let start = ordinal * PER_EXTENT_PAGE;
             let count = (size - start).min(PER_EXTENT_PAGE);
-            let page = if at == 0 {
-                None
-            } else {
-                self.claim_page(read_at, at, id, claims)
-            };
+            let page = if at == 0 { None } else { self.claim_page(read_at, at, id, claims) };
             let Some(page) = page else {
                 blob.clusters.extend((0..count).map(|_| 0));
                 continue;
@@ -413,20 +363,15 @@ impl PlainStore {
             self.expect(alone && page[0x10] == 6 && covers && empty_behind, || {
                 format!("blob {id:#x}: md page {at} is not its extent page {ordinal}")
             });
-            blob.clusters
-                .extend(page[0x19..end].chunks(4).map(|entry| le32(entry, 0)));
+            blob.clusters.extend(page[0x19..end].chunks(4).map(|entry| le32(entry, 0)));
         }
     }
 
     fn compare(&mut self, what: &str, mask: &BTreeSet<u32>, referenced: &BTreeSet<u32>) {
         let lost: Vec<_> = mask.difference(referenced).collect();
         let unmarked: Vec<_> = referenced.difference(mask).collect();
-        self.expect(lost.is_empty(), || {
-            format!("{what}: {lost:?} marked, but nothing refers to them")
-        });
-        self.expect(unmarked.is_empty(), || {
-            format!("{what}: {unmarked:?} in use, but not marked")
-        });
+        self.expect(lost.is_empty(), || format!("{what}: {lost:?} marked, but nothing refers to them"));
+        self.expect(unmarked.is_empty(), || format!("{what}: {unmarked:?} in use, but not marked"));
     }
 
     /// Section 11, 12: the root of a deleted blob would come back after a crash under SPDK.
@@ -434,9 +379,7 @@ impl PlainStore {
         for at in (0..self.md_len).filter(|at| !claimed.contains(at)) {
             let page = self.md_page(read_at, at);
             let is_root = le64(&page, 0) == 0x1_0000_0000 | u64::from(at) && le32(&page, 8) == 0;
-            self.expect(!is_root || !checksum_holds(&page), || {
-                format!("md page {at} holds a stale root")
-            });
+            self.expect(!is_root || !checksum_holds(&page), || format!("md page {at} holds a stale root"));
         }
     }
 
@@ -453,20 +396,14 @@ impl PlainStore {
             let sound =
                 found.is_some_and(PlainBlob::is_read_only) && blob.is_thin() && !blob.is_external_clone();
             let mixed = found.is_some_and(|parent| parent.has_extent_table() != blob.has_extent_table());
-            self.expect(sound, || {
-                format!("blob {id:#x}: its parent {parent:x?} is no snapshot")
-            });
+            self.expect(sound, || format!("blob {id:#x}: its parent {parent:x?} is no snapshot"));
             self.expect(!mixed, || format!("blob {id:#x}: runs and tables in one family"));
             self.blobs.entry(*id).and_modify(|blob| blob.parent = parent);
         }
         for id in &ids {
             let parent = |id: &u64| self.blobs.get(id).and_then(|blob| blob.parent);
-            let depth = std::iter::successors(Some(*id), parent)
-                .take(ids.len() + 1)
-                .count();
-            self.expect(depth <= ids.len(), || {
-                format!("blob {id:#x}: is its own ancestor")
-            });
+            let depth = std::iter::successors(Some(*id), parent).take(ids.len() + 1).count();
+            self.expect(depth <= ids.len(), || format!("blob {id:#x}: is its own ancestor"));
             if depth > ids.len() {
                 self.blobs.entry(*id).and_modify(|blob| blob.parent = None);
             }
@@ -487,10 +424,7 @@ impl PlainStore {
                 problems.push(format!("two lvols are named {}", blob.name()));
             }
         }
-        let has_super_blob = self
-            .blobs
-            .get(&self.super_blob)
-            .is_some_and(|blob| blob.clusters.is_empty());
+        let has_super_blob = self.blobs.get(&self.super_blob).is_some_and(|blob| blob.clusters.is_empty());
         self.expect(has_super_blob, || "no super blob".into());
         self.problems.append(&mut problems);
     }
@@ -516,13 +450,9 @@ fn le64(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// Section 2.1, bit by bit: the slow arithmetic is the point, it can be compared with the definition.
-fn checksum(bytes: &[u8]) -> u32 {
+pub fn checksum(bytes: &[u8]) -> u32 {
     let step = |crc: u32, _| {
-        if crc & 1 == 1 {
-            (crc >> 1) ^ 0x82f6_3b78
-        } else {
-            crc >> 1
-        }
+        if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 }
     };
     let byte = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), step);
     !bytes.iter().fold(u32::MAX, byte)

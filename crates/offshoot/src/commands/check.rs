@@ -27,26 +27,17 @@ pub(crate) struct CheckArgs {
 /// The store cannot be opened, for another reason than damage.
 pub(crate) fn run(args: &CheckArgs) -> Result<Outcome> {
     let (damage, lvols) = match args.store.look() {
-        Ok(store) => (
-            store.findings().iter().map(Damage::from).collect(),
-            store.state().lvols().count(),
-        ),
+        Ok(store) => (store.findings().iter().map(Damage::from).collect(), store.state().lvols().count()),
         Err(error) => (vec![fatal(error)?], 0),
     };
-    let outcome = if damage.is_empty() {
-        Outcome::Done
-    } else {
-        Outcome::Damage
-    };
+    let outcome = if damage.is_empty() { Outcome::Done } else { Outcome::Damage };
     if args.json {
         json::print(&CheckReport::from(damage))?;
         return Ok(outcome);
     }
     let mut text = String::new();
     for Damage { lvol, what, repair } in &damage {
-        let whose = lvol
-            .as_ref()
-            .map_or_else(String::new, |lvol| format!("lvol \"{lvol}\": "));
+        let whose = lvol.as_ref().map_or_else(String::new, |lvol| format!("lvol \"{lvol}\": "));
         writeln!(text, "{whose}{}", report::plain(what))?;
         writeln!(text, "  repair: {repair}")?;
     }

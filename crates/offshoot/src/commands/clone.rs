@@ -26,10 +26,7 @@ pub(crate) fn run(args: &CloneArgs) -> Result<()> {
     let snapshot = args.store.change(|store| {
         let snapshot = lookup::lvol(store.state(), &args.snapshot)?;
         let (parent, name) = (snapshot.id, snapshot.display_name());
-        store.execute(Verb::Clone {
-            parent,
-            identity: identity(&args.name),
-        })?;
+        store.execute(Verb::Clone { parent, identity: identity(&args.name) })?;
         Ok(name)
     })?;
     let name = escape(args.name.as_bytes());

@@ -43,11 +43,7 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
         Some(Watch { progress, interrupt })
     };
     let made = args.store.change_watched(watch, |store| {
-        let verb = Verb::Create {
-            identity: identity(&args.name),
-            size_bytes,
-            thick: args.thick,
-        };
+        let verb = Verb::Create { identity: identity(&args.name), size_bytes, thick: args.thick };
         let made = store.execute(verb)?;
         let state = store.state();
         let made = made.iter().filter_map(|id| state.blob(*id));
@@ -62,9 +58,6 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
     let size_bytes = made?;
     let kind = if args.thick { "thick" } else { "thin" };
     let name = escape(args.name.as_bytes());
-    report::done(format_args!(
-        "created lvol \"{name}\": {} ({size_bytes} bytes), {kind}",
-        Bytes(size_bytes)
-    ));
+    report::done(format_args!("created lvol \"{name}\": {} ({size_bytes} bytes), {kind}", Bytes(size_bytes)));
     Ok(())
 }

@@ -28,10 +28,8 @@ pub(crate) fn run(args: &DumpArgs) -> Result<()> {
     let store = args.store.look()?;
     let sections = sections(&store)?;
     if args.json {
-        let sections: Vec<DumpSection> = sections
-            .iter()
-            .map(|(title, text)| DumpSection::new(title, text))
-            .collect();
+        let sections: Vec<DumpSection> =
+            sections.iter().map(|(title, text)| DumpSection::new(title, text)).collect();
         return json::print(&sections);
     }
     let mut text = String::new();

@@ -64,11 +64,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
             own_bytes: blob.own_clusters * state.units.cluster,
         }))
     })?;
-    if let Some(Imported {
-        size_bytes,
-        own_bytes,
-    }) = imported
-    {
+    if let Some(Imported { size_bytes, own_bytes }) = imported {
         report::done(format_args!(
             "imported {} as lvol \"{}\": {} ({size_bytes} bytes), {} of it stored",
             report::plain(&args.file.display().to_string()),
@@ -139,8 +135,7 @@ fn write(writer: &mut Writer<'_>, offset: u64, buffer: Buffer) -> Result<(), Err
     }
     for run in runs {
         let mut part = writer.buffer(run.len());
-        part.as_mut_slice()
-            .copy_from_slice(&buffer.as_slice()[run.clone()]);
+        part.as_mut_slice().copy_from_slice(&buffer.as_slice()[run.clone()]);
         writer.write(offset + run.start as u64, part)?;
     }
     writer.recycle(buffer);

@@ -45,9 +45,7 @@ fn facts(store: &Store) -> impl Iterator<Item = (&'static str, String)> {
     let cluster = state.units.cluster;
     let metadata = u64::from(layout.metadata_clusters());
     let free = store.engine().free_clusters();
-    let uuid = state
-        .uuid()
-        .map_or_else(|| "unknown".to_owned(), |uuid| uuid.to_string());
+    let uuid = state.uuid().map_or_else(|| "unknown".to_owned(), |uuid| uuid.to_string());
     let geometry = store.device().geometry();
     [
         ("name", state.name()),
@@ -55,10 +53,7 @@ fn facts(store: &Store) -> impl Iterator<Item = (&'static str, String)> {
         ("size", exact(layout.size_bytes)),
         ("cluster size", exact(cluster)),
         ("block size", layout.io_unit_size.to_string()),
-        (
-            "clusters",
-            format!("{}, {metadata} of them for metadata", layout.total_clusters),
-        ),
+        ("clusters", format!("{}, {metadata} of them for metadata", layout.total_clusters)),
         ("free", format!("{free} clusters, {}", Bytes(free * cluster))),
         ("md pages", format!("{}, {} free", layout.md_len, state.md.free())),
         ("lvols", state.lvols().count().to_string()),
@@ -68,15 +63,9 @@ fn facts(store: &Store) -> impl Iterator<Item = (&'static str, String)> {
         ("device", device_kind(store.device().inner())),
         (
             "device blocks",
-            format!(
-                "{} logical, {} physical",
-                geometry.logical_block, geometry.physical_block
-            ),
+            format!("{} logical, {} physical", geometry.logical_block, geometry.physical_block),
         ),
-        (
-            "volatile cache",
-            if geometry.volatile_cache { "yes" } else { "no" }.to_owned(),
-        ),
+        ("volatile cache", if geometry.volatile_cache { "yes" } else { "no" }.to_owned()),
     ]
     .into_iter()
 }
@@ -115,11 +104,7 @@ fn damage(store: &Store) -> String {
 }
 
 fn device_kind(device: &FileDevice) -> String {
-    let kind = if device.is_block_device() {
-        "block device"
-    } else {
-        "regular file"
-    };
+    let kind = if device.is_block_device() { "block device" } else { "regular file" };
     let cache = match (device.is_direct(), device.direct_note()) {
         (true, _) => "O_DIRECT".to_owned(),
         (false, Some(note)) => format!("page cache ({note})"),

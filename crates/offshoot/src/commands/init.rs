@@ -106,10 +106,7 @@ fn make(args: &InitArgs, device: FileDevice, options: &mut InitOptions) -> Resul
     let smallest = device.geometry().logical_block;
     options.block_size = match args.block_size {
         Some(wanted) if wanted < smallest => {
-            bail!(
-                "{}: has blocks of {smallest} bytes, not {wanted}",
-                args.path.display()
-            )
+            bail!("{}: has blocks of {smallest} bytes, not {wanted}", args.path.display())
         }
         wanted => wanted.unwrap_or(smallest),
     };
@@ -132,10 +129,7 @@ fn created(args: &InitArgs, size: Option<u64>) -> Result<Ground> {
         bail!("{}: does not exist: give --size to make it", args.path.display());
     };
     let device = FileDevice::create(&args.path, size, &open_options(args)).map_err(described)?;
-    Ok(Ground {
-        device,
-        undo: Undo::Remove,
-    })
+    Ok(Ground { device, undo: Undo::Remove })
 }
 
 /// A file or block device that is there, if it may be used.
@@ -154,10 +148,7 @@ fn existing(
         extend_empty(path, size)?;
         let device = device(path, &open_options(args));
         return match device {
-            Ok(device) => Ok(Ground {
-                device,
-                undo: Undo::Shrink(0),
-            }),
+            Ok(device) => Ok(Ground { device, undo: Undo::Shrink(0) }),
             Err(error) => {
                 Undo::Shrink(0).apply(path);
                 Err(error)
@@ -170,23 +161,13 @@ fn existing(
     }
     let present = device.geometry().size_bytes;
     if let Some(size) = size.filter(|size| *size < present || is_block_device && *size != present) {
-        bail!(
-            "{}: has {present} bytes, which --size {size} cannot change",
-            path.display()
-        );
+        bail!("{}: has {present} bytes, which --size {size} cannot change", path.display());
     }
     offshoot_store::init(size.unwrap_or(present), options).with_context(|| path.display().to_string())?;
     if let Some(size) = size.filter(|size| *size > present) {
         device.grow(size).with_context(|| path.display().to_string())?;
     }
-    Ok(Ground {
-        device,
-        undo: if is_block_device {
-            Undo::Nothing
-        } else {
-            Undo::Shrink(metadata.len())
-        },
-    })
+    Ok(Ground { device, undo: if is_block_device { Undo::Nothing } else { Undo::Shrink(metadata.len()) } })
 }
 
 fn open_options(args: &InitArgs) -> OpenOptions {
@@ -209,9 +190,7 @@ fn extend_empty(path: &Path, size: u64) -> Result<()> {
 fn refuse_content(path: &Path, is_block_device: bool) -> Result<()> {
     let mut start = Vec::new();
     let file = File::open(path).with_context(|| path.display().to_string())?;
-    file.take(SEARCHED_BYTES)
-        .read_to_end(&mut start)
-        .with_context(|| path.display().to_string())?;
+    file.take(SEARCHED_BYTES).read_to_end(&mut start).with_context(|| path.display().to_string())?;
     let probed = &start[..start.len().min(signature::PROBE_BYTES)];
     if let Some(what) = signature::name(probed) {
         bail!("{}: holds {what}: give --force to overwrite it", path.display());
@@ -228,10 +207,7 @@ impl Undo {
         let _ = match self {
             Self::Nothing => Ok(()),
             Self::Remove => fs::remove_file(path),
-            Self::Shrink(len) => File::options()
-                .write(true)
-                .open(path)
-                .and_then(|file| file.set_len(len)),
+            Self::Shrink(len) => File::options().write(true).open(path).and_then(|file| file.set_len(len)),
         };
     }
 }
@@ -241,21 +217,13 @@ fn name_for(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let mut name = String::new();
     for char in stem.chars() {
-        let char = if char.is_control() || "/=".contains(char) {
-            '-'
-        } else {
-            char
-        };
+        let char = if char.is_control() || "/=".contains(char) { '-' } else { char };
         if name.len() + char.len_utf8() > limits::NAME_BYTES_MAX {
             break;
         }
         name.push(char);
     }
-    if name.is_empty() {
-        FALLBACK_NAME.to_owned()
-    } else {
-        name
-    }
+    if name.is_empty() { FALLBACK_NAME.to_owned() } else { name }
 }
 
 #[cfg(test)]

@@ -25,10 +25,7 @@ pub(crate) fn run(args: &RenameArgs) -> Result<()> {
     let old = args.store.change(|store| {
         let blob = lookup::lvol(store.state(), &args.old)?;
         let (lvol, old) = (blob.id, blob.display_name());
-        store.execute(Verb::Rename {
-            lvol,
-            name: args.new.clone(),
-        })?;
+        store.execute(Verb::Rename { lvol, name: args.new.clone() })?;
         Ok(old)
     })?;
     let new = escape(args.new.as_bytes());

@@ -30,10 +30,7 @@ pub(crate) fn run(args: &ResizeArgs) -> Result<()> {
         let blob = lookup::lvol(store.state(), &args.name)?;
         let (lvol, name, before) = (blob.id, blob.display_name(), store.state().bytes(blob));
         store.execute(Verb::Resize { lvol, size_bytes })?;
-        let after = store
-            .state()
-            .blob(lvol)
-            .map_or(0, |blob| store.state().bytes(blob));
+        let after = store.state().blob(lvol).map_or(0, |blob| store.state().bytes(blob));
         Ok((name, before, after))
     })?;
     report::done(format_args!(

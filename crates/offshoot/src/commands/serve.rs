@@ -28,13 +28,6 @@ pub(crate) struct ServeCommand {
 /// # Errors
 /// Why not, or not any more.
 pub(crate) fn run(command: ServeCommand) -> Result<()> {
-    let externals = command
-        .externals
-        .into_iter()
-        .map(|external| (external.id, external.file));
-    serve::run(ServeArgs {
-        stores: command.stores,
-        nbd: command.nbd,
-        externals: externals.collect(),
-    })
+    let externals = command.externals.into_iter().map(|external| (external.id, external.file));
+    serve::run(ServeArgs { stores: command.stores, nbd: command.nbd, externals: externals.collect() })
 }

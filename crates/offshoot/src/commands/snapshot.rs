@@ -35,9 +35,7 @@ pub(crate) fn run(args: &SnapshotArgs) -> Result<()> {
         let items = args.lvols.iter().map(|text| item(store.state(), text));
         let items: Vec<Item> = items.collect::<Result<_, Error>>()?;
         let named = items.iter().map(|item| (item.lvol, identity(&item.name)));
-        store.execute(Verb::Snapshot {
-            items: named.collect(),
-        })?;
+        store.execute(Verb::Snapshot { items: named.collect() })?;
         Ok(items)
     })?;
     for Item { lvol_name, name, .. } in &items {
@@ -56,11 +54,7 @@ fn item(state: &State, text: &str) -> Result<Item, Error> {
     };
     let lvol_name = lvol.display_name();
     let name = name.map_or_else(|| default_name(&lvol_name), str::to_owned);
-    Ok(Item {
-        lvol: lvol.id,
-        lvol_name,
-        name,
-    })
+    Ok(Item { lvol: lvol.id, lvol_name, name })
 }
 
 fn default_name(lvol_name: &str) -> String {

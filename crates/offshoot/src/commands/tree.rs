@@ -33,10 +33,7 @@ struct Families {
 
 impl Families {
     fn of(lvols: &[Lvol]) -> Self {
-        let mut families = Self {
-            roots: Vec::new(),
-            below: HashMap::new(),
-        };
+        let mut families = Self { roots: Vec::new(), below: HashMap::new() };
         for (index, lvol) in lvols.iter().enumerate() {
             match &lvol.parent {
                 Some((parent, _)) => families.below.entry(*parent).or_default().push(index),
@@ -64,9 +61,7 @@ pub(crate) fn run(args: &TreeArgs) -> Result<()> {
     let shared = |lvol: &Lvol| state.blob(lvol.id).map_or(0, |blob| shared_bytes(state, blob));
     if args.json {
         let members = lines.iter().map(|(index, _)| &lvols[*index]);
-        let members: Vec<_> = members
-            .map(|lvol| FamilyMember::new(lvol, shared(lvol)))
-            .collect();
+        let members: Vec<_> = members.map(|lvol| FamilyMember::new(lvol, shared(lvol))).collect();
         return json::print(&members);
     }
     let mut table = Table::new([

@@ -37,10 +37,7 @@ impl Client {
         let stream = UnixStream::connect(socket).with_context(|| socket.display().to_string())?;
         let mut client = Self { stream, cookie: 0 };
         ensure!(client.take_u64()? == NBDMAGIC, "the server does not speak NBD");
-        ensure!(
-            client.take_u64()? == IHAVEOPT,
-            "the server speaks an old dialect of NBD"
-        );
+        ensure!(client.take_u64()? == IHAVEOPT, "the server speaks an old dialect of NBD");
         let [..] = client.take::<2>()?;
         client.put(&(NBD_FLAG_C_FIXED_NEWSTYLE | NBD_FLAG_C_NO_ZEROES).to_be_bytes())?;
         client.put(&IHAVEOPT.to_be_bytes())?;

@@ -41,9 +41,7 @@ impl Disk {
             std::io::Result::Ok(())
         };
         write().with_context(|| path.display().to_string())?;
-        Ok(Self {
-            path: path.to_owned(),
-        })
+        Ok(Self { path: path.to_owned() })
     }
 
     /// Compares a file with the image as it is after a change.
@@ -53,11 +51,7 @@ impl Disk {
     pub(super) fn compare(&self, path: &Path, change: Option<Change>) -> Result<()> {
         let context = || path.display().to_string();
         let (mut original, mut copy) = (File::open(&self.path)?, File::open(path).with_context(context)?);
-        ensure!(
-            copy.metadata()?.len() == Self::SIZE_BYTES,
-            "{}: has another size",
-            path.display()
-        );
+        ensure!(copy.metadata()?.len() == Self::SIZE_BYTES, "{}: has another size", path.display());
         let (mut expected, mut got) = (vec![0; 1 << 20], vec![0; 1 << 20]);
         for offset in (0..Self::SIZE_BYTES).step_by(1 << 20) {
             original.read_exact(&mut expected)?;
@@ -69,11 +63,7 @@ impl Disk {
                     *byte = change.byte;
                 }
             }
-            ensure!(
-                expected == got,
-                "{}: differs in the MiB at {offset}",
-                path.display()
-            );
+            ensure!(expected == got, "{}: differs in the MiB at {offset}", path.display());
         }
         Ok(())
     }

@@ -23,30 +23,9 @@ const MIB: u64 = 1 << 20;
 
 /// The clones, and what is changed in each.
 const CLONES: [(&str, Change); 3] = [
-    (
-        "web",
-        Change {
-            offset: 64 * MIB,
-            len: 2 * MIB,
-            byte: 0x11,
-        },
-    ),
-    (
-        "db",
-        Change {
-            offset: 3 * MIB + 4096,
-            len: 4 * MIB,
-            byte: 0x22,
-        },
-    ),
-    (
-        "ci",
-        Change {
-            offset: 200 * MIB,
-            len: MIB,
-            byte: 0x33,
-        },
-    ),
+    ("web", Change { offset: 64 * MIB, len: 2 * MIB, byte: 0x11 }),
+    ("db", Change { offset: 3 * MIB + 4096, len: 4 * MIB, byte: 0x22 }),
+    ("ci", Change { offset: 200 * MIB, len: MIB, byte: 0x33 }),
 ];
 
 /// Runs the demonstration in a folder, or in one of its own that goes away in the end.
@@ -91,21 +70,14 @@ fn use_clones(session: &Session) -> Result<()> {
     for (clone, change) in CLONES {
         let Change { offset, len, byte } = change;
         let uri = format!("nbd+unix:///{clone}?socket={SOCKET}");
-        session.show(&format!(
-            "qemu-io -f raw -c 'write -P {byte:#x} {offset} {len}' -c flush '{uri}'"
-        ));
+        session.show(&format!("qemu-io -f raw -c 'write -P {byte:#x} {offset} {len}' -c flush '{uri}'"));
         let mut client = Client::connect(Path::new(SOCKET), clone)?;
         client.write(offset, &vec![byte; usize::try_from(len)?])?;
         client.flush()?;
         let read = client.read(offset, 4096)?;
-        ensure!(
-            read.iter().all(|got| *got == byte),
-            "{clone} does not read what was written"
-        );
+        ensure!(read.iter().all(|got| *got == byte), "{clone} does not read what was written");
         client.disconnect()?;
-        session.say(&format!(
-            "(written and read back by this program: {len} bytes at {offset} of {clone})"
-        ));
+        session.say(&format!("(written and read back by this program: {len} bytes at {offset} of {clone})"));
     }
     session.show("kill %1");
     server.stop()
@@ -117,10 +89,7 @@ fn look(session: &Session) -> Result<String> {
     session.run(&["tree", STORE])?;
     let logical = (CLONES.len() as u64 + 2) * Disk::SIZE_BYTES;
     let stored = fs::metadata(STORE).with_context(|| STORE.to_owned())?.blocks() * 512;
-    ensure!(
-        stored < logical / 4,
-        "nothing is shared: {stored} bytes are stored for {logical}"
-    );
+    ensure!(stored < logical / 4, "nothing is shared: {stored} bytes are stored for {logical}");
     Ok(format!(
         "{} lvols of {} MiB in all take {} MiB of disk",
         CLONES.len() + 2,

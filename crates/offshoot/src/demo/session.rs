@@ -36,10 +36,7 @@ impl Session {
             // So that file names are as short as a user would type them.
             env::set_current_dir(place).with_context(|| place.display().to_string())?;
         }
-        let session = Self {
-            home,
-            _temporary: temporary,
-        };
+        let session = Self { home, _temporary: temporary };
         session.show(&format!("cd {}", env::current_dir()?.display()));
         Ok(session)
     }

@@ -77,10 +77,7 @@ pub(crate) fn open(
     interrupt: &Interrupt,
 ) -> Result<Box<dyn Source>> {
     if path == Path::new(STANDARD_STREAM) {
-        let input = io::stdin()
-            .as_fd()
-            .try_clone_to_owned()
-            .context("standard input")?;
+        let input = io::stdin().as_fd().try_clone_to_owned().context("standard input")?;
         return stream(input.into(), "standard input", format, interrupt);
     }
     let name = path.display().to_string();
@@ -115,12 +112,7 @@ fn stream(input: File, name: &str, format: Option<Format>, interrupt: &Interrupt
     if format == Some(Format::Qcow2) {
         bail!("{name}: qcow2 cannot be read from a stream: give a file");
     }
-    Ok(Box::new(stream::StreamSource::new(
-        input,
-        name,
-        format.is_some(),
-        interrupt.clone(),
-    )))
+    Ok(Box::new(stream::StreamSource::new(input, name, format.is_some(), interrupt.clone())))
 }
 
 /// Begins an image of `size_bytes` in a new file, or on standard output.

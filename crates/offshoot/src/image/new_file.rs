@@ -47,11 +47,7 @@ impl NewFile {
             .permissions(Permissions::from_mode(0o666))
             .tempfile_in(folder(&path))
             .with_context(failed)?;
-        Ok(Self {
-            temporary,
-            path,
-            force,
-        })
+        Ok(Self { temporary, path, force })
     }
 
     /// Another handle to the file.
@@ -67,16 +63,8 @@ impl NewFile {
     /// # Errors
     /// Something has come to its place in the meantime, or the folder cannot be written to.
     pub(crate) fn complete(self) -> Result<()> {
-        let Self {
-            temporary,
-            path,
-            force,
-        } = self;
-        let named = if force {
-            temporary.persist(&path)
-        } else {
-            temporary.persist_noclobber(&path)
-        };
+        let Self { temporary, path, force } = self;
+        let named = if force { temporary.persist(&path) } else { temporary.persist_noclobber(&path) };
         named.map_err(|error| match error.error.kind() {
             ErrorKind::AlreadyExists => exists(&path),
             _ => anyhow!(error.error).context(path.display().to_string()),

@@ -43,20 +43,15 @@ impl Qcow2Source {
         refuse_encrypted(path)?;
         let file = File::open(StorageOpenOptions::new().filename(path))?;
         let mut image = Qcow2::<File>::open_image(file, false)?;
-        let others = [
-            ("backing", image.implicit_backing_file()),
-            ("data", image.implicit_external_data_file()),
-        ];
+        let others =
+            [("backing", image.implicit_backing_file()), ("data", image.implicit_external_data_file())];
         for (kind, name) in others {
             if let Some(name) = name.filter(|_| !allow_backing) {
                 bail!("has the {kind} file \"{name}\": give --allow-backing if that may be read");
             }
         }
         image.open_implicit_dependencies_gated(Chain { left: CHAIN_MAX })?;
-        Ok(Self {
-            image: FormatAccess::new(image),
-            at: 0,
-        })
+        Ok(Self { image: FormatAccess::new(image), at: 0 })
     }
 }
 
@@ -134,9 +129,7 @@ impl Qcow2Sink {
             .create_open(DenyImplicitOpenGate::default(), |file| {
                 Ok(Qcow2::<File>::builder(file).backing(None).write(true))
             })?;
-        Ok(Self {
-            image: FormatAccess::new(image),
-        })
+        Ok(Self { image: FormatAccess::new(image) })
     }
 }
 

@@ -21,11 +21,7 @@ impl RawSource {
     pub(super) fn new(mut file: File) -> Result<Self> {
         // The length in the metadata of a block device is 0.
         let size_bytes = file.seek(std::io::SeekFrom::End(0))?;
-        Ok(Self {
-            file,
-            size_bytes,
-            at: 0,
-        })
+        Ok(Self { file, size_bytes, at: 0 })
     }
 
     /// First byte from `at` on that is not in a hole; `None` when all the rest is one.
@@ -66,10 +62,7 @@ impl Source for RawSource {
 pub(super) fn piece(at: u64, size_bytes: u64, len: usize) -> Piece {
     let offset = at - at % len as u64;
     let rest = usize::try_from(size_bytes - offset).unwrap_or(usize::MAX);
-    Piece {
-        offset,
-        len: rest.min(len),
-    }
+    Piece { offset, len: rest.min(len) }
 }
 
 /// A raw image that is written.
@@ -87,8 +80,7 @@ impl RawSink {
 impl Sink for RawSink {
     fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         for run in data_runs(bytes) {
-            self.file
-                .write_all_at(&bytes[run.clone()], offset + run.start as u64)?;
+            self.file.write_all_at(&bytes[run.clone()], offset + run.start as u64)?;
         }
         Ok(())
     }

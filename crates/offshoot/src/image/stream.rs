@@ -10,10 +10,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 
 /// How long to wait for input before looking whether the user still wants it.
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 200_000_000,
-};
+const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// A raw image that comes in.
 pub(super) struct StreamSource {
@@ -27,13 +24,7 @@ pub(super) struct StreamSource {
 
 impl StreamSource {
     pub(super) fn new(input: File, name: &str, is_raw: bool, interrupt: Interrupt) -> Self {
-        Self {
-            input,
-            name: name.to_owned(),
-            is_raw,
-            interrupt,
-            at: 0,
-        }
+        Self { input, name: name.to_owned(), is_raw, interrupt, at: 0 }
     }
 
     /// Reads until the buffer is full or the input ends.
@@ -77,10 +68,7 @@ impl Source for StreamSource {
             bail!("{}: is empty", self.name);
         }
         if offset == 0 && !self.is_raw && buffer[..len].starts_with(&qcow2::MAGIC) {
-            bail!(
-                "{}: qcow2 cannot be read from a stream: give a file, or --format raw",
-                self.name
-            );
+            bail!("{}: qcow2 cannot be read from a stream: give a file, or --format raw", self.name);
         }
         self.at += len as u64;
         Ok((len > 0).then_some(Piece { offset, len }))
@@ -99,22 +87,13 @@ static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
 
 impl StreamSink {
     pub(super) fn new(size_bytes: u64) -> Result<Self> {
-        let output = io::stdout()
-            .as_fd()
-            .try_clone_to_owned()
-            .context("standard output")?;
-        Ok(Self {
-            output: output.into(),
-            at: 0,
-            size_bytes,
-        })
+        let output = io::stdout().as_fd().try_clone_to_owned().context("standard output")?;
+        Ok(Self { output: output.into(), at: 0, size_bytes })
     }
 
     fn fill_to(&mut self, end: u64) -> Result<()> {
         while self.at < end {
-            let len = usize::try_from(end - self.at)
-                .unwrap_or(usize::MAX)
-                .min(ZEROS.len());
+            let len = usize::try_from(end - self.at).unwrap_or(usize::MAX).min(ZEROS.len());
             self.put(&ZEROS[..len])?;
         }
         Ok(())

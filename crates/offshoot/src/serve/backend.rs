@@ -50,11 +50,7 @@ impl StoreBackend {
         let watched = store.devices().try_for_each(|device| self.wakeup.watch(device));
         self.stores.push(store);
         watched.context("cannot wait for a device")?;
-        let names: Vec<String> = self
-            .stores
-            .iter()
-            .map(|store| store.engine().state().name())
-            .collect();
+        let names: Vec<String> = self.stores.iter().map(|store| store.engine().state().name()).collect();
         self.naming = Naming::of(&names)?;
         Ok(())
     }

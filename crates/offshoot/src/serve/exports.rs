@@ -21,9 +21,7 @@ impl Naming {
     /// Two of several stores have the same name.
     pub(super) fn of(stores: &[String]) -> Result<Self> {
         if let [_] = stores {
-            return Ok(Self {
-                prefixes: vec![String::new()],
-            });
+            return Ok(Self { prefixes: vec![String::new()] });
         }
         for (number, name) in stores.iter().enumerate() {
             if stores[..number].contains(name) {
@@ -55,10 +53,7 @@ pub(super) fn refusal(engine: &Engine, lvol: &Blob) -> Option<String> {
     }
     if engine.is_degraded(lvol.id) {
         let external = lvol.external.as_ref()?;
-        return Some(format!(
-            "degraded: its external snapshot {} is missing",
-            external.name()
-        ));
+        return Some(format!("degraded: its external snapshot {} is missing", external.name()));
     }
     None
 }

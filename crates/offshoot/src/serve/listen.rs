@@ -117,10 +117,7 @@ mod tests {
     #[test]
     fn uris_are_encoded() {
         let unix = Address::Unix("/run/a b?.sock".into());
-        assert_eq!(
-            unix.uri("vols/x&y"),
-            "nbd+unix:///vols/x%26y?socket=/run/a%20b%3F.sock"
-        );
+        assert_eq!(unix.uri("vols/x&y"), "nbd+unix:///vols/x%26y?socket=/run/a%20b%3F.sock");
         let tcp = Address::Tcp("[::1]:4000".parse().unwrap());
         assert_eq!(tcp.uri("größe"), "nbd://[::1]:4000/gr%C3%B6%C3%9Fe");
     }

@@ -45,9 +45,7 @@ pub(crate) struct ServeArgs {
 /// # Errors
 /// When that store is a block device. Sockets do not belong into `/dev`.
 pub(crate) fn default_socket(store: &Path) -> Result<PathBuf> {
-    let is_block_device = store
-        .metadata()
-        .is_ok_and(|metadata| metadata.file_type().is_block_device());
+    let is_block_device = store.metadata().is_ok_and(|metadata| metadata.file_type().is_block_device());
     if is_block_device {
         bail!(
             "{} is a block device: say where to listen, as in --nbd unix:/run/offshoot.sock",
@@ -146,9 +144,6 @@ mod tests {
 
     #[test]
     fn the_default_socket_stands_next_to_the_store() {
-        assert_eq!(
-            default_socket(Path::new("/vols/a.img")).unwrap(),
-            Path::new("/vols/a.img.sock")
-        );
+        assert_eq!(default_socket(Path::new("/vols/a.img")).unwrap(), Path::new("/vols/a.img.sock"));
     }
 }

@@ -34,10 +34,7 @@ impl Openings {
             .position(|entry| entry.export == export)
             .or_else(|| entries.iter().position(|entry| entry.connections == 0));
         let index = index.unwrap_or_else(|| {
-            self.entries.push(Opening {
-                export,
-                connections: 0,
-            });
+            self.entries.push(Opening { export, connections: 0 });
             self.entries.len() - 1
         });
         let entry = &mut self.entries[index];
@@ -71,10 +68,7 @@ mod tests {
 
     #[test]
     fn entries_are_shared_and_used_again() {
-        let export = |number| Export {
-            store: 0,
-            lvol: BlobId(number),
-        };
+        let export = |number| Export { store: 0, lvol: BlobId(number) };
         let mut openings = Openings::default();
         let first = openings.open(export(1));
         let second = openings.open(export(2));

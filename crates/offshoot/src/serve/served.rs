@@ -46,10 +46,7 @@ impl Served {
             // The store was made where smaller blocks were to be had. The page cache has them.
             Err(LoadError::BlockSize { store, .. }) => {
                 let logical_block = Some(store);
-                let options = OpenOptions {
-                    logical_block,
-                    ..writable
-                };
+                let options = OpenOptions { logical_block, ..writable };
                 load(path, externals, &options)?
             }
             loaded => loaded,
@@ -64,13 +61,7 @@ impl Served {
     }
 
     pub(super) fn new(path: PathBuf, store: Store<Device>) -> Self {
-        Self {
-            path,
-            store,
-            pending: HashMap::new(),
-            finished: Vec::new(),
-            failure_logged: false,
-        }
+        Self { path, store, pending: HashMap::new(), finished: Vec::new(), failure_logged: false }
     }
 
     /// The file or block device.
@@ -106,33 +97,15 @@ impl Served {
                 let buffer = pool.take(len as usize);
                 IoRequest::Read { lvol, offset, buffer }
             }
-            Command::Write { offset, data, fua } => IoRequest::Write {
-                lvol,
-                offset,
-                data,
-                fua,
-            },
+            Command::Write { offset, data, fua } => IoRequest::Write { lvol, offset, data, fua },
             Command::Flush => IoRequest::Flush,
-            Command::Trim { offset, len, fua } => IoRequest::Unmap {
-                lvol,
-                range: bytes(offset, len),
-                fua,
-            },
+            Command::Trim { offset, len, fua } => IoRequest::Unmap { lvol, range: bytes(offset, len), fua },
             Command::WriteZeroes { no_hole, fast, .. } if fast && !self.zeroes_fast(lvol, no_hole) => {
                 return Some(Reply::Error(Errno::NotSup));
             }
-            Command::WriteZeroes {
-                offset,
-                len,
-                fua,
-                no_hole,
-                ..
-            } => IoRequest::WriteZeroes {
-                lvol,
-                range: bytes(offset, len),
-                allocate: no_hole,
-                fua,
-            },
+            Command::WriteZeroes { offset, len, fua, no_hole, .. } => {
+                IoRequest::WriteZeroes { lvol, range: bytes(offset, len), allocate: no_hole, fua }
+            }
             Command::BlockStatus { offset, len, one } => {
                 return Some(self.block_status(lvol, bytes(offset, len), one));
             }
@@ -176,10 +149,7 @@ impl Served {
     /// Whether to poll again instead of sleeping: a device has work under way and no descriptor to tell of its end, or
     /// the engine has work of its own that waits for no device.
     pub(super) fn must_be_polled(&self) -> bool {
-        let mut working = self
-            .devices()
-            .filter(|device| device.outstanding() > 0)
-            .peekable();
+        let mut working = self.devices().filter(|device| device.outstanding() > 0).peekable();
         let waits_for_none = working.peek().is_none();
         (waits_for_none && self.engine().is_busy()) || working.any(|device| device.completion_fd().is_none())
     }

@@ -16,9 +16,7 @@ pub(super) struct Wakeup {
 
 impl Wakeup {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
-            epoll: epoll::create(CreateFlags::CLOEXEC)?,
-        })
+        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)? })
     }
 
     /// Watches a device, as long as it lives. One without a descriptor has to be polled instead.
@@ -48,10 +46,7 @@ mod tests {
 
     #[test]
     fn is_readable_while_any_device_is() {
-        const NOW: Timespec = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         let folder = tempfile::tempdir().unwrap();
         let wakeup = Wakeup::new().unwrap();
         let mut devices: Vec<FileDevice> = (0..3)
@@ -66,10 +61,7 @@ mod tests {
         }
         assert!(!is_readable(&wakeup, Some(&NOW)));
         for device in &mut devices {
-            let op = DeviceOp::Read {
-                offset: DeviceOffset(4096),
-                buffer: Buffer::zeroed(4096),
-            };
+            let op = DeviceOp::Read { offset: DeviceOffset(4096), buffer: Buffer::zeroed(4096) };
             device.submit(OpId(1), op);
             let mut completions = Vec::new();
             device.poll(&mut completions);

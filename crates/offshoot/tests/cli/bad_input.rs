@@ -14,41 +14,20 @@ fn verbs_are_refused_without_a_trace() {
     let table: &[(&[&str], &str)] = &[
         (&["create", "s", "a", "1M"], "an lvol named \"a\" exists already"),
         (&["create", "s", "b", "0"], "an lvol of size 0 holds nothing"),
-        (
-            &["create", "s", "b", "16777216T"],
-            "a size of 18446744073709551616 bytes is beyond all limits",
-        ),
-        (
-            &["create", "s", "b", "8E"],
-            "size 9223372036854775808 is beyond the largest lvol of",
-        ),
-        (
-            &["create", "s", "b", "1G", "--thick"],
-            "no space: 16384 clusters needed,",
-        ),
+        (&["create", "s", "b", "16777216T"], "a size of 18446744073709551616 bytes is beyond all limits"),
+        (&["create", "s", "b", "8E"], "size 9223372036854775808 is beyond the largest lvol of"),
+        (&["create", "s", "b", "1G", "--thick"], "no space: 16384 clusters needed,"),
         (&["create", "s", "", "1M"], "name \"\" is empty"),
         (&["create", "s", "a/b", "1M"], "name \"a/b\" contains a slash"),
-        (
-            &["create", "s", "a=b", "1M"],
-            "name \"a=b\" contains an equals sign",
-        ),
-        (
-            &["create", "s", "a\nb", "1M"],
-            "name \"a\\nb\" contains a control character",
-        ),
+        (&["create", "s", "a=b", "1M"], "name \"a=b\" contains an equals sign"),
+        (&["create", "s", "a\nb", "1M"], "name \"a\\nb\" contains a control character"),
         (&["create", "s", &long, "1M"], "is longer than 63 bytes"),
         (&["snapshot", "s", "nothing"], "no lvol named \"nothing\""),
-        (
-            &["snapshot", "s", "snap"],
-            "\"snap\" is read-only: clone it instead of taking a snapshot",
-        ),
+        (&["snapshot", "s", "snap"], "\"snap\" is read-only: clone it instead of taking a snapshot"),
         (&["snapshot", "s", "a=c"], "an lvol named \"c\" exists already"),
         (&["snapshot", "s", "a=x", "a=y"], "\"a\" is in use"),
         (&["snapshot", "s", "a=x/y"], "contains a slash"),
-        (
-            &["clone", "s", "a", "x"],
-            "\"a\" is writable: take a snapshot and clone that",
-        ),
+        (&["clone", "s", "a", "x"], "\"a\" is writable: take a snapshot and clone that"),
         (&["clone", "s", "snap", "c"], "an lvol named \"c\" exists already"),
         (&["clone", "s", "nothing", "x"], "no lvol named \"nothing\""),
         (&["clone", "s", UUID, "x"], "no lvol named"),
@@ -62,14 +41,8 @@ fn verbs_are_refused_without_a_trace() {
         (&["rename", "s", "a", "a/b"], "contains a slash"),
         (&["rename", "s", "nothing", "x"], "no lvol named \"nothing\""),
         (&["export", "s", "nothing", "out"], "no lvol named \"nothing\""),
-        (
-            &["export", "s", "a\u{1b}[2J", "out"],
-            "no lvol named \"a\\u{1b}[2J\"",
-        ),
-        (
-            &["import", "s", "b", "nothing"],
-            "nothing: No such file or directory",
-        ),
+        (&["export", "s", "a\u{1b}[2J", "out"], "no lvol named \"a\\u{1b}[2J\""),
+        (&["import", "s", "b", "nothing"], "nothing: No such file or directory"),
         (&["import", "s", "b", "."], "is a directory"),
         (&["import", "s", "a/b", "s"], "contains a slash"),
         (&["import", "s", "a", "s"], "an lvol named \"a\" exists already"),
@@ -99,24 +72,15 @@ fn what_is_no_store_is_refused_by_every_command() {
         ("zeros", "zeros: not an lvstore: no signature of an lvstore"),
         ("tiny", "tiny: 100 bytes are less than one block of 512"),
         ("empty", "empty: 0 bytes are less than one block of 512"),
-        (
-            "ext4",
-            "ext4: not an lvstore: it holds an ext2, ext3 or ext4 file system",
-        ),
-        (
-            "newer",
-            "newer: the store has format version 0x4, which is newer than this program",
-        ),
+        ("ext4", "ext4: not an lvstore: it holds an ext2, ext3 or ext4 file system"),
+        ("newer", "newer: the store has format version 0x4, which is newer than this program"),
         (
             "truncated",
             "truncated: the store is 25165824 bytes long but its device only 20971520: it was truncated",
         ),
         ("nothing", "nothing: no such file or device"),
         (".", ".: is a directory"),
-        (
-            "/dev/null",
-            "/dev/null: neither a regular file nor a block device",
-        ),
+        ("/dev/null", "/dev/null: neither a regular file nor a block device"),
     ];
     for (name, expected) in table {
         for args in [
@@ -156,13 +120,7 @@ fn a_store_of_another_kind_is_refused() {
 fn externals_that_are_not_there_are_named() {
     let bench = Bench::with_store();
     let external = format!("{UUID}=nothing");
-    for args in [
-        ["info", "s", "--external", &external],
-        ["ls", "s", "--external", &external],
-    ] {
-        assert_eq!(
-            bench.refused_without_a_trace(&args),
-            "nothing: no such file or device"
-        );
+    for args in [["info", "s", "--external", &external], ["ls", "s", "--external", &external]] {
+        assert_eq!(bench.refused_without_a_trace(&args), "nothing: no such file or device");
     }
 }

@@ -23,9 +23,7 @@ impl Bench {
     /// Below the target folder and not in `/tmp`, which may be a file system in memory.
     pub(crate) fn new() -> Self {
         let folder = TempDir::with_prefix_in("cli-", env!("CARGO_TARGET_TMPDIR"));
-        Self {
-            folder: folder.expect("a temporary folder can be made"),
-        }
+        Self { folder: folder.expect("a temporary folder can be made") }
     }
 
     /// With a store named `s` of 24 MiB in clusters of 64 KiB, in the file `s`.
@@ -42,10 +40,7 @@ impl Bench {
     /// The binary, to be run in the folder.
     pub(crate) fn command<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_offshoot"));
-        command
-            .args(args)
-            .current_dir(self.folder.path())
-            .stdin(Stdio::null());
+        command.args(args).current_dir(self.folder.path()).stdin(Stdio::null());
         command
     }
 
@@ -58,11 +53,7 @@ impl Bench {
     pub(crate) fn ok<A: AsRef<OsStr>>(&self, args: &[A]) -> String {
         let output = self.output(args);
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            output.status.success() && errors.is_empty(),
-            "{:?}: {errors}",
-            output.status
-        );
+        assert!(output.status.success() && errors.is_empty(), "{:?}: {errors}", output.status);
         String::from_utf8(output.stdout).expect("text is printed")
     }
 
@@ -112,10 +103,7 @@ impl Bench {
     /// Starts a command with a pipe as standard input that stays open.
     pub(crate) fn holding<A: AsRef<OsStr>>(&self, args: &[A]) -> Child {
         let mut command = self.command(args);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("the binary runs")
     }
 
@@ -157,11 +145,7 @@ impl Bench {
     pub(crate) fn names(&self, store: &str) -> Vec<String> {
         let list = self.json(&["ls", store, "--json"]);
         let lvols = list.as_array().expect("a list is shown");
-        lvols
-            .iter()
-            .filter_map(|lvol| lvol["name"].as_str())
-            .map(str::to_owned)
-            .collect()
+        lvols.iter().filter_map(|lvol| lvol["name"].as_str()).map(str::to_owned).collect()
     }
 }
 
@@ -170,9 +154,7 @@ impl Bench {
 pub(crate) fn refusal(output: &Output) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{errors}");
-    let line = errors
-        .strip_prefix("offshoot: ")
-        .and_then(|rest| rest.strip_suffix('\n'));
+    let line = errors.strip_prefix("offshoot: ").and_then(|rest| rest.strip_suffix('\n'));
     let line = line.unwrap_or_else(|| panic!("not one line of the program: {errors:?}"));
     assert!(!line.contains('\n') && !line.is_empty(), "{errors:?}");
     line.to_owned()
@@ -196,9 +178,7 @@ pub(crate) fn noise(seed: u64, len: u64) -> Vec<u8> {
 /// Names of an object's members, sorted.
 #[track_caller]
 pub(crate) fn members(value: &Value) -> Vec<&str> {
-    let object = value
-        .as_object()
-        .unwrap_or_else(|| panic!("{value} is no object"));
+    let object = value.as_object().unwrap_or_else(|| panic!("{value} is no object"));
     let mut members: Vec<&str> = object.keys().map(String::as_str).collect();
     members.sort_unstable();
     members

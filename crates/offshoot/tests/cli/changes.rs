@@ -25,10 +25,7 @@ fn thick_lvols_own_everything_from_the_start() {
     let line = bench.ok(&["create", "s", "a", "2M", "--thick"]);
     assert_eq!(line, "created lvol \"a\": 2M (2097152 bytes), thick\n");
     let lvol = bench.lvol("s", "a");
-    assert_eq!(
-        (&lvol["thin"], &lvol["own_bytes"]),
-        (&false.into(), &(2 * MIB).into())
-    );
+    assert_eq!((&lvol["thin"], &lvol["own_bytes"]), (&false.into(), &(2 * MIB).into()));
 }
 
 #[test]
@@ -50,11 +47,7 @@ fn snapshots_of_several_lvols_are_taken_at_once() {
     let lines = bench.ok(&["snapshot", "s", "a=a1", "b"]);
     let (first, second) = lines.split_once('\n').unwrap();
     assert_eq!(first, "took snapshot \"a1\" of lvol \"a\"");
-    let name = second
-        .strip_prefix("took snapshot \"")
-        .unwrap()
-        .strip_suffix("\" of lvol \"b\"\n")
-        .unwrap();
+    let name = second.strip_prefix("took snapshot \"").unwrap().strip_suffix("\" of lvol \"b\"\n").unwrap();
     let time = name.strip_prefix("b-snap-").unwrap();
     assert_eq!((time.len(), &time[8..9], &time[15..]), (16, "T", "Z"), "{time}");
     assert_eq!(bench.lvol("s", "a")["parent"], "a1");
@@ -69,17 +62,10 @@ fn snapshots_of_several_lvols_are_taken_at_once() {
 #[test]
 fn a_snapshot_keeps_what_was_there() {
     let bench = Bench::with_store();
-    bench.write(
-        "image",
-        2 * MIB,
-        &[(5 * KIB, &noise(1, 100 * KIB)), (MIB, &noise(2, 77))],
-    );
+    bench.write("image", 2 * MIB, &[(5 * KIB, &noise(1, 100 * KIB)), (MIB, &noise(2, 77))]);
     bench.ok(&["import", "s", "a", "image"]);
     bench.ok(&["snapshot", "s", "a=base"]);
-    assert_eq!(
-        bench.ok(&["clone", "s", "base", "c"]),
-        "cloned snapshot \"base\" as lvol \"c\"\n"
-    );
+    assert_eq!(bench.ok(&["clone", "s", "base", "c"]), "cloned snapshot \"base\" as lvol \"c\"\n");
     for lvol in ["a", "base", "c"] {
         bench.ok(&["export", "s", lvol, lvol]);
         assert!(bench.read(lvol) == bench.read("image"), "{lvol}");
@@ -110,10 +96,7 @@ fn lvols_are_found_by_name_uuid_and_id() {
     let bench = Bench::with_store();
     bench.ok(&["create", "s", "a", "1M"]);
     let uuid = bench.lvol("s", "a")["uuid"].as_str().unwrap().to_owned();
-    assert_eq!(
-        bench.ok(&["rename", "s", &uuid, "b"]),
-        "renamed lvol \"a\" to \"b\"\n"
-    );
+    assert_eq!(bench.ok(&["rename", "s", &uuid, "b"]), "renamed lvol \"a\" to \"b\"\n");
     bench.ok(&["rename", "s", &uuid.to_uppercase(), "c"]);
     let dump = bench.ok(&["dump", "s"]);
     let id = dump.rsplit_once("[blob ").unwrap().1.split_once(']').unwrap().0;

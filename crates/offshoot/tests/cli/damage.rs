@@ -11,14 +11,9 @@ const PAGE: u64 = 4096;
 /// First md page, and the root page of an lvol within the md region, as `dump` tells.
 fn root_page(bench: &Bench, lvol: &str) -> u64 {
     let dump = bench.ok(&["dump", "s"]);
-    let md = dump
-        .lines()
-        .find_map(|line| line.strip_prefix("md: page "))
-        .unwrap();
+    let md = dump.lines().find_map(|line| line.strip_prefix("md: page ")).unwrap();
     let md_start: u64 = md.split_once(' ').unwrap().0.parse().unwrap();
-    let section = dump
-        .split("[blob 0x")
-        .find(|section| section.contains(&format!("xattr.name: \"{lvol}\"")));
+    let section = dump.split("[blob 0x").find(|section| section.contains(&format!("xattr.name: \"{lvol}\"")));
     let id = u64::from_str_radix(section.unwrap().split_once(']').unwrap().0, 16).unwrap();
     md_start + (id & 0xffff_ffff)
 }
@@ -30,11 +25,7 @@ fn damaged() -> Bench {
     bench.ok(&["import", "s", "good", "image"]);
     bench.ok(&["import", "s", "bad", "image"]);
     let offset = root_page(&bench, "bad") * PAGE + 100;
-    let file = File::options()
-        .read(true)
-        .write(true)
-        .open(bench.path("s"))
-        .unwrap();
+    let file = File::options().read(true).write(true).open(bench.path("s")).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset).unwrap();
     file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
@@ -66,10 +57,7 @@ fn the_others_are_served() {
     let bench = damaged();
     let list = bench.json(&["ls", "s", "--json"]);
     let lvols = list.as_array().unwrap();
-    let bad = lvols
-        .iter()
-        .find(|lvol| lvol["damaged"] == true)
-        .unwrap_or_else(|| panic!("{list}"));
+    let bad = lvols.iter().find(|lvol| lvol["damaged"] == true).unwrap_or_else(|| panic!("{list}"));
     let good = lvols.iter().find(|lvol| lvol["name"] == "good").unwrap();
     assert_eq!(good["damaged"], false);
     bench.ok(&["export", "s", "good", "good.raw"]);
@@ -78,11 +66,7 @@ fn the_others_are_served() {
     let line = bench.refused_without_a_trace(&["export", "s", name, "bad.raw"]);
     assert_eq!(line, format!("lvol \"{name}\" is damaged"));
     let text = bench.ok(&["ls", "s"]);
-    assert!(
-        text.lines()
-            .any(|row| row.starts_with(name) && row.ends_with("damaged")),
-        "{text}"
-    );
+    assert!(text.lines().any(|row| row.starts_with(name) && row.ends_with("damaged")), "{text}");
 }
 
 #[test]

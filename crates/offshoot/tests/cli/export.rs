@@ -8,11 +8,7 @@ use super::bench::{Bench, KIB, MIB, noise};
 /// A store with the lvol `a`, 8 MiB with little in it, and `image` as what it was made from.
 fn with_lvol() -> Bench {
     let bench = Bench::with_store();
-    bench.write(
-        "image",
-        8 * MIB,
-        &[(MIB, &noise(1, 100 * KIB)), (7 * MIB + 3, b"tail")],
-    );
+    bench.write("image", 8 * MIB, &[(MIB, &noise(1, 100 * KIB)), (7 * MIB + 3, b"tail")]);
     bench.ok(&["import", "s", "a", "image"]);
     bench
 }
@@ -23,11 +19,7 @@ fn sparse_stays_sparse() {
     let line = bench.ok(&["export", "s", "a", "out"]);
     assert_eq!(line, "exported lvol \"a\" to out: 8M (8388608 bytes)\n");
     assert!(bench.read("out") == bench.read("image"));
-    assert!(
-        bench.stored_bytes("out") <= 128 * KIB,
-        "{} bytes",
-        bench.stored_bytes("out")
-    );
+    assert!(bench.stored_bytes("out") <= 128 * KIB, "{} bytes", bench.stored_bytes("out"));
 }
 
 #[test]
@@ -46,10 +38,7 @@ fn standard_output_gets_every_byte() {
     assert!(output.status.success() && output.stderr.is_empty());
     assert!(output.stdout == bench.read("image"));
     bench.ok(&["create", "s", "empty", "1M"]);
-    assert_eq!(
-        bench.output(&["export", "s", "empty", "-"]).stdout,
-        vec![0; 1 << 20]
-    );
+    assert_eq!(bench.output(&["export", "s", "empty", "-"]).stdout, vec![0; 1 << 20]);
 }
 
 #[test]

@@ -17,15 +17,9 @@ fn holes_and_zeros_are_not_stored() {
         ],
     );
     let line = bench.ok(&["import", "s", "a", "image"]);
-    assert_eq!(
-        line,
-        "imported image as lvol \"a\": 8M (8388608 bytes), 192K of it stored\n"
-    );
+    assert_eq!(line, "imported image as lvol \"a\": 8M (8388608 bytes), 192K of it stored\n");
     let lvol = bench.lvol("s", "a");
-    assert_eq!(
-        (&lvol["size"], &lvol["own_bytes"]),
-        (&(8 * MIB).into(), &(192 * KIB).into())
-    );
+    assert_eq!((&lvol["size"], &lvol["own_bytes"]), (&(8 * MIB).into(), &(192 * KIB).into()));
     assert_eq!((&lvol["thin"], &lvol["kind"]), (&true.into(), &"lvol".into()));
     bench.ok(&["export", "s", "a", "back"]);
     assert!(bench.read("back") == std::fs::read(image).unwrap());
@@ -43,10 +37,7 @@ fn sizes_are_rounded_up_with_zeros() {
         bench.ok(&["export", "s", name, "back", "--force"]);
         let back = bench.read("back");
         assert_eq!(back.len() as u64, size);
-        assert!(
-            back.starts_with(&bytes) && back[bytes.len()..].iter().all(|byte| *byte == 0),
-            "{name}"
-        );
+        assert!(back.starts_with(&bytes) && back[bytes.len()..].iter().all(|byte| *byte == 0), "{name}");
     }
 }
 
@@ -56,11 +47,7 @@ fn standard_input_may_have_any_length() {
     for (name, len) in [("a", 1), ("b", 64 * KIB), ("c", 3 * MIB + 777), ("d", 5 * MIB)] {
         let bytes = noise(len, len);
         let output = bench.piped(&["import", "s", name, "-"], &bytes);
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(bench.lvol("s", name)["size"], len.next_multiple_of(64 * KIB));
         bench.ok(&["export", "s", name, "back", "--force"]);
         assert!(bench.read("back").starts_with(&bytes), "{name}");
@@ -75,20 +62,14 @@ fn zeros_at_the_end_of_a_stream_count() {
     bytes.resize(6 << 20, 0);
     assert!(bench.piped(&["import", "s", "a", "-"], &bytes).status.success());
     let lvol = bench.lvol("s", "a");
-    assert_eq!(
-        (&lvol["size"], &lvol["own_bytes"]),
-        (&(6 * MIB).into(), &(64 * KIB).into())
-    );
+    assert_eq!((&lvol["size"], &lvol["own_bytes"]), (&(6 * MIB).into(), &(64 * KIB).into()));
 }
 
 #[test]
 fn nothing_is_not_imported() {
     let bench = Bench::with_store();
     bench.write("empty", 0, &[]);
-    assert_eq!(
-        bench.refused_without_a_trace(&["import", "s", "a", "empty"]),
-        "empty: is empty"
-    );
+    assert_eq!(bench.refused_without_a_trace(&["import", "s", "a", "empty"]), "empty: is empty");
     let output = bench.piped(&["import", "s", "a", "-"], b"");
     assert_eq!(refusal(&output), "standard input: is empty");
     assert_eq!(bench.names("s"), [""; 0]);
@@ -116,15 +97,9 @@ fn a_pipe_with_a_name_is_a_stream() {
     bench.write("image", MIB, &[(0, &bytes)]);
     let pipeline = "exec 3< <(cat image) && exec \"$0\" import s a /dev/fd/3";
     let mut shell = std::process::Command::new("bash");
-    shell
-        .args(["-c", pipeline, env!("CARGO_BIN_EXE_offshoot")])
-        .current_dir(bench.path(""));
+    shell.args(["-c", pipeline, env!("CARGO_BIN_EXE_offshoot")]).current_dir(bench.path(""));
     let output = shell.output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     bench.ok(&["export", "s", "a", "back"]);
     assert!(bench.read("back") == bytes);
 }

@@ -42,10 +42,7 @@ fn defaults() {
     let bench = Bench::new();
     bench.ok(&["init", "vols.img", "--size", "32M"]);
     let info = bench.json(&["info", "vols.img", "--json"]);
-    assert_eq!(
-        (&info["name"], &info["cluster_size"]),
-        (&"vols".into(), &(256 * KIB).into())
-    );
+    assert_eq!((&info["name"], &info["cluster_size"]), (&"vols".into(), &(256 * KIB).into()));
 }
 
 #[test]
@@ -94,16 +91,10 @@ fn file_systems_are_refused() {
     }
     let bench = Bench::new();
     let image = bench.write("ext4", 20 * MIB, &[]);
-    let made = std::process::Command::new("/sbin/mke2fs")
-        .args(["-q", "-t", "ext4"])
-        .arg(&image)
-        .status();
+    let made = std::process::Command::new("/sbin/mke2fs").args(["-q", "-t", "ext4"]).arg(&image).status();
     assert!(made.unwrap().success());
     let line = bench.refused_without_a_trace(&["init", "ext4"]);
-    assert_eq!(
-        line,
-        "ext4: holds an ext2, ext3 or ext4 file system: give --force to overwrite it"
-    );
+    assert_eq!(line, "ext4: holds an ext2, ext3 or ext4 file system: give --force to overwrite it");
 }
 
 #[test]
@@ -120,14 +111,8 @@ fn a_failure_leaves_everything_as_it_was() {
         (&["new", "--size", "1M"], "metadata takes"),
         (&["new", "--size", "0"], "less than a cluster"),
         (&["new", "--size", "16777216T"], "beyond all limits"),
-        (
-            &["new", "--size", "32M", "--cluster-size", "5000"],
-            "not a multiple of 4096",
-        ),
-        (
-            &["new", "--size", "32M", "--cluster-size", "0"],
-            "not a multiple of 4096",
-        ),
+        (&["new", "--size", "32M", "--cluster-size", "5000"], "not a multiple of 4096"),
+        (&["new", "--size", "32M", "--cluster-size", "0"], "not a multiple of 4096"),
         (&["new", "--size", "32M", "--cluster-size", "8G"], "too large"),
         (&["new", "--size", "32M", "--name", ""], "is empty"),
         (&["new", "--size", "32M", "--name", "a/b"], "slash"),
@@ -140,10 +125,7 @@ fn a_failure_leaves_everything_as_it_was() {
         (&["empty", "--size", "1M"], "metadata takes"),
         (&["full", "--force", "--name", "a/b"], "slash"),
         (&["folder", "--size", "32M"], "is a directory"),
-        (
-            &["/dev/null", "--size", "32M"],
-            "neither a regular file nor a block device",
-        ),
+        (&["/dev/null", "--size", "32M"], "neither a regular file nor a block device"),
     ];
     for (args, expected) in table {
         let args = [&["init"], *args].concat();

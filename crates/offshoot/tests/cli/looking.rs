@@ -10,11 +10,7 @@ use super::bench::{Bench, KIB, MIB, members, noise};
 /// A store with a family: `base` with the clones `a` and `b`, of which `a` has changed, and `thick` beside them.
 fn family() -> Bench {
     let bench = Bench::with_store();
-    bench.write(
-        "image",
-        4 * MIB,
-        &[(0, &noise(1, MIB)), (3 * MIB, &noise(2, MIB))],
-    );
+    bench.write("image", 4 * MIB, &[(0, &noise(1, MIB)), (3 * MIB, &noise(2, MIB))]);
     bench.ok(&["import", "s", "a", "image"]);
     bench.ok(&["snapshot", "s", "a=base"]);
     bench.ok(&["clone", "s", "base", "b"]);
@@ -44,18 +40,11 @@ fn info_has_the_members_of_the_contract() {
     assert_eq!(info["lvols"], 4);
     assert_eq!(info["uuid"].as_str().unwrap().len(), 36);
     let text = bench.ok(&["info", "s"]);
-    for line in [
-        "name:            s",
-        "lvols:           4",
-        "damage:          none found",
-    ] {
+    for line in ["name:            s", "lvols:           4", "damage:          none found"] {
         assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
     }
     for key in ["path", "md pages", "native states", "device", "volatile cache"] {
-        assert!(
-            text.lines().any(|shown| shown.starts_with(&format!("{key}:"))),
-            "{key}: {text}"
-        );
+        assert!(text.lines().any(|shown| shown.starts_with(&format!("{key}:"))), "{key}: {text}");
     }
 }
 
@@ -79,50 +68,29 @@ fn ls_has_the_members_of_the_contract() {
     assert_eq!(bench.names("s"), ["a", "b", "base", "thick"]);
     let base = bench.lvol("s", "base");
     assert_eq!(members(&base), expected);
-    assert_eq!(
-        (&base["kind"], &base["read_only"]),
-        (&"snapshot".into(), &true.into())
-    );
+    assert_eq!((&base["kind"], &base["read_only"]), (&"snapshot".into(), &true.into()));
     assert_eq!(base["clones"], serde_json::json!(["a", "b"]));
-    assert_eq!(
-        (&base["size"], &base["own_bytes"]),
-        (&(4 * MIB).into(), &(2 * MIB).into())
-    );
+    assert_eq!((&base["size"], &base["own_bytes"]), (&(4 * MIB).into(), &(2 * MIB).into()));
     assert!(base["parent"].is_null());
     let created = base["created"].as_str().unwrap();
-    assert!(
-        created.ends_with('Z') && created.len() == "2026-11-22T15:04:05Z".len(),
-        "{created}"
-    );
+    assert!(created.ends_with('Z') && created.len() == "2026-11-22T15:04:05Z".len(), "{created}");
 
     let a = bench.lvol("s", "a");
-    assert_eq!(
-        (&a["kind"], &a["parent"], &a["own_bytes"]),
-        (&"clone".into(), &"base".into(), &0.into())
-    );
+    assert_eq!((&a["kind"], &a["parent"], &a["own_bytes"]), (&"clone".into(), &"base".into(), &0.into()));
     assert_eq!((&a["read_only"], &a["thin"]), (&false.into(), &true.into()));
     assert_eq!((&a["damaged"], &a["degraded"]), (&false.into(), &false.into()));
 
     let thick = bench.lvol("s", "thick");
     assert_eq!((&thick["kind"], &thick["thin"]), (&"lvol".into(), &false.into()));
-    assert_eq!(
-        (&thick["size"], &thick["own_bytes"]),
-        (&(128 * KIB).into(), &(128 * KIB).into())
-    );
+    assert_eq!((&thick["size"], &thick["own_bytes"]), (&(128 * KIB).into(), &(128 * KIB).into()));
 }
 
 #[test]
 fn ls_is_a_table() {
     let bench = family();
     let text = bench.ok(&["ls", "s"]);
-    let rows: Vec<Vec<&str>> = text
-        .lines()
-        .map(|line| line.split_whitespace().collect())
-        .collect();
-    assert_eq!(
-        rows[0],
-        ["NAME", "KIND", "SIZE", "OWN", "PARENT", "CREATED", "STATE"]
-    );
+    let rows: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["NAME", "KIND", "SIZE", "OWN", "PARENT", "CREATED", "STATE"]);
     assert_eq!(rows[1][..5], ["a", "clone", "4M", "0", "base"]);
     assert_eq!(rows[3][..5], ["base", "snapshot", "4M", "2M", "-"]);
     assert_eq!(rows[3][6], "read-only");
@@ -150,28 +118,11 @@ fn tree_draws_families_and_what_they_share() {
     assert_eq!(heads, expected);
 
     let tree = bench.json(&["tree", "s", "--json"]);
-    let names: Vec<&str> = tree
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter_map(|lvol| lvol["name"].as_str())
-        .collect();
+    let names: Vec<&str> = tree.as_array().unwrap().iter().filter_map(|lvol| lvol["name"].as_str()).collect();
     assert_eq!(names, ["base", "a", "b", "thick"]);
-    assert_eq!(
-        (&tree[0]["parent"], &tree[2]["parent"]),
-        (&Value::Null, &"base".into())
-    );
+    assert_eq!((&tree[0]["parent"], &tree[2]["parent"]), (&Value::Null, &"base".into()));
     assert_eq!(tree[2]["shared_bytes"], 2 * MIB);
-    let expected = [
-        "created",
-        "kind",
-        "name",
-        "own_bytes",
-        "parent",
-        "shared_bytes",
-        "size",
-        "uuid",
-    ];
+    let expected = ["created", "kind", "name", "own_bytes", "parent", "shared_bytes", "size", "uuid"];
     assert_eq!(members(&tree[0]), expected);
 }
 
@@ -198,24 +149,15 @@ fn dump_is_stable_text() {
     let bench = family();
     let text = bench.ok(&["dump", "s"]);
     assert_eq!(text, bench.ok(&["dump", "s"]));
-    assert!(
-        text.starts_with("[super block]\nversion: 3\nclean: 1\n"),
-        "{text}"
-    );
+    assert!(text.starts_with("[super block]\nversion: 3\nclean: 1\n"), "{text}");
     assert_eq!(text.matches("[blob ").count(), 5, "four lvols and the super blob");
     assert!(text.contains("\nmap: EXTENT_TABLE\n"));
     let sections = bench.json(&["dump", "s", "--json"]);
     assert_eq!(sections[0]["section"], "super block");
     assert_eq!(sections[0]["facts"][0], serde_json::json!(["version", "3"]));
-    let facts: usize = sections
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|section| section["facts"].as_array().unwrap().len())
-        .sum();
-    let lines = text
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('['));
+    let facts: usize =
+        sections.as_array().unwrap().iter().map(|section| section["facts"].as_array().unwrap().len()).sum();
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('['));
     assert_eq!(facts, lines.count());
 }
 
@@ -223,10 +165,7 @@ fn dump_is_stable_text() {
 fn check_finds_nothing_in_a_sound_store() {
     let bench = family();
     assert_eq!(bench.ok(&["check", "s"]), "no damage found in 4 lvols\n");
-    assert_eq!(
-        bench.json(&["check", "s", "--json"]),
-        serde_json::json!({ "damage": [] })
-    );
+    assert_eq!(bench.json(&["check", "s", "--json"]), serde_json::json!({ "damage": [] }));
 }
 
 #[test]
@@ -241,26 +180,14 @@ fn looking_writes_nothing() {
     }
     bench.ok(&["export", "s", "a", "a.raw"]);
     assert!(bench.read("s") == before);
-    assert_eq!(
-        fs::metadata(bench.path("s")).unwrap().modified().unwrap(),
-        modified
-    );
+    assert_eq!(fs::metadata(bench.path("s")).unwrap().modified().unwrap(), modified);
 }
 
 #[test]
 fn a_reader_that_leaves_is_no_reason_to_shout() {
     let bench = family();
-    for args in [
-        &["dump", "s"][..],
-        &["ls", "s", "--json"],
-        &["export", "s", "a", "-"],
-    ] {
-        let mut process = bench
-            .command(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    for args in [&["dump", "s"][..], &["ls", "s", "--json"], &["export", "s", "a", "-"]] {
+        let mut process = bench.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(process.stdout.take());
         let output = process.wait_with_output().unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");

@@ -12,27 +12,16 @@ fn bench(test: &str) -> Option<Bench> {
         return None;
     }
     let bench = Bench::with_store();
-    let parts: &[(u64, &[u8])] = &[
-        (0, &noise(1, 300 * KIB)),
-        (2 * MIB + 4096, &noise(2, MIB)),
-        (6 * MIB - 5, b"tail"),
-    ];
+    let parts: &[(u64, &[u8])] =
+        &[(0, &noise(1, 300 * KIB)), (2 * MIB + 4096, &noise(2, MIB)), (6 * MIB - 5, b"tail")];
     bench.write("image", 6 * MIB, parts);
     Some(bench)
 }
 
 #[track_caller]
 fn qemu_img(bench: &Bench, args: &[&str]) {
-    let output = Command::new("qemu-img")
-        .args(args)
-        .current_dir(bench.path(""))
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{args:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let output = Command::new("qemu-img").args(args).current_dir(bench.path("")).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -69,10 +58,7 @@ fn images_that_are_written_are_sound_and_sparse() {
     bench.ok(&["import", "s", "a", "image"]);
     bench.ok(&["export", "s", "a", "out.qcow2", "--format", "qcow2"]);
     qemu_img(&bench, &["check", "-q", "out.qcow2"]);
-    qemu_img(
-        &bench,
-        &["compare", "-q", "-f", "raw", "-F", "qcow2", "image", "out.qcow2"],
-    );
+    qemu_img(&bench, &["compare", "-q", "-f", "raw", "-F", "qcow2", "image", "out.qcow2"]);
     assert!(bench.read("out.qcow2").len() as u64 <= 3 * MIB);
     let line = bench.refused_without_a_trace(&["export", "s", "a", "out.qcow2", "--format", "qcow2"]);
     assert_eq!(line, "out.qcow2: exists already: give --force to replace it");
@@ -86,37 +72,19 @@ fn other_files_are_followed_only_with_leave() {
     let Some(bench) = bench("backing files") else {
         return;
     };
-    qemu_img(
-        &bench,
-        &["create", "-q", "-f", "qcow2", "-b", "image", "-F", "raw", "top"],
-    );
+    qemu_img(&bench, &["create", "-q", "-f", "qcow2", "-b", "image", "-F", "raw", "top"]);
     let line = bench.refused_without_a_trace(&["import", "s", "a", "top"]);
-    assert_eq!(
-        line,
-        "top: has the backing file \"image\": give --allow-backing if that may be read"
-    );
+    assert_eq!(line, "top: has the backing file \"image\": give --allow-backing if that may be read");
     bench.ok(&["import", "s", "a", "top", "--allow-backing"]);
     bench.ok(&["export", "s", "a", "back"]);
     assert!(bench.read("back") == bench.read("image"));
 
     qemu_img(
         &bench,
-        &[
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-o",
-            "data_file=data,data_file_raw=on",
-            "split",
-            "1M",
-        ],
+        &["create", "-q", "-f", "qcow2", "-o", "data_file=data,data_file_raw=on", "split", "1M"],
     );
     let line = bench.refused_without_a_trace(&["import", "s", "b", "split"]);
-    assert_eq!(
-        line,
-        "split: has the data file \"data\": give --allow-backing if that may be read"
-    );
+    assert_eq!(line, "split: has the data file \"data\": give --allow-backing if that may be read");
 }
 
 #[test]
@@ -135,29 +103,12 @@ fn encrypted_images_are_refused_in_every_layer() {
     let Some(bench) = bench("encrypted images") else {
         return;
     };
-    let secret = [
-        "create",
-        "-q",
-        "-f",
-        "qcow2",
-        "--object",
-        "secret,id=s0,data=secret",
-    ];
-    let options = [
-        "-o",
-        "encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=10",
-        "locked",
-        "1M",
-    ];
+    let secret = ["create", "-q", "-f", "qcow2", "--object", "secret,id=s0,data=secret"];
+    let options = ["-o", "encrypt.format=luks,encrypt.key-secret=s0,encrypt.iter-time=10", "locked", "1M"];
     qemu_img(&bench, &[&secret[..], &options].concat());
     let line = bench.refused_without_a_trace(&["import", "s", "a", "locked"]);
     assert_eq!(line, "locked: is encrypted, which is not supported");
-    qemu_img(
-        &bench,
-        &[
-            "create", "-q", "-u", "-f", "qcow2", "-b", "locked", "-F", "qcow2", "top", "1M",
-        ],
-    );
+    qemu_img(&bench, &["create", "-q", "-u", "-f", "qcow2", "-b", "locked", "-F", "qcow2", "top", "1M"]);
     let line = bench.refused_without_a_trace(&["import", "s", "a", "top", "--allow-backing"]);
     assert!(line.contains("is encrypted"), "{line}");
 }

@@ -22,18 +22,8 @@ use super::skip;
 use manifest::{CutManifest, Manifest};
 
 /// The stores that SPDK closed in order. The others are `dirty` and those of [`CutStore`].
-pub(crate) const CLEAN: &[&str] = &[
-    "empty",
-    "empty_512",
-    "thick",
-    "thin",
-    "chain",
-    "many",
-    "small_cluster",
-    "noet",
-    "large",
-    "esnap",
-];
+pub(crate) const CLEAN: &[&str] =
+    &["empty", "empty_512", "thick", "thin", "chain", "many", "small_cluster", "noet", "large", "esnap"];
 
 /// A golden store, unpacked for one test, which may change it.
 #[derive(Debug)]
@@ -53,12 +43,7 @@ impl GoldenStore {
         let (folder, image) = new_image();
         let input = decompressed(&packed);
         sparse::write(input, &create(&image)).unwrap_or_else(|error| panic!("{}: {error}", image.display()));
-        Some(Self {
-            name,
-            image,
-            manifest,
-            _folder: folder,
-        })
+        Some(Self { name, image, manifest, _folder: folder })
     }
 
     /// Unpacks the stores of [`CLEAN`] that are available, one after the other.
@@ -75,16 +60,10 @@ impl GoldenStore {
         }
         let shared = shared_folder().join(name);
         if !shared.exists() {
-            skip(
-                &format!("golden store {name}"),
-                &format!("{} is not there", shared.display()),
-            );
+            skip(&format!("golden store {name}"), &format!("{} is not there", shared.display()));
             return None;
         }
-        Some((
-            shared.join("image.raw.zst"),
-            parse(open(&shared.join("manifest.json"))),
-        ))
+        Some((shared.join("image.raw.zst"), parse(open(&shared.join("manifest.json")))))
     }
 }
 
@@ -105,9 +84,7 @@ impl CutStore {
         let folder = packed_folder().join("cut");
         let manifests: BTreeMap<String, CutManifest> =
             parse(decompressed(&folder.join("manifests.json.zst")));
-        manifests
-            .into_iter()
-            .map(move |(name, manifest)| Self::unpack(&folder, name, manifest))
+        manifests.into_iter().map(move |(name, manifest)| Self::unpack(&folder, name, manifest))
     }
 
     fn unpack(packed: &Path, name: String, manifest: CutManifest) -> Self {
@@ -116,15 +93,9 @@ impl CutStore {
         let failed = |error| -> u64 { panic!("{}: {error}", image.display()) };
         sparse::write(decompressed(&packed.join("base.raw.zst")), &file).unwrap_or_else(failed);
         for (offset, bytes) in pages(decompressed(&packed.join(format!("{name}.pages.zst")))) {
-            file.write_all_at(&bytes, offset)
-                .expect("a page of a cut store is written");
+            file.write_all_at(&bytes, offset).expect("a page of a cut store is written");
         }
-        Self {
-            name,
-            image,
-            manifest,
-            _folder: folder,
-        }
+        Self { name, image, manifest, _folder: folder }
     }
 }
 
@@ -145,9 +116,7 @@ pub(crate) fn sha256(mut input: impl Read) -> String {
 pub(crate) fn recorded_sums() -> BTreeMap<String, String> {
     let sums = fs::read_to_string(packed_folder().join("SHA256SUMS")).expect("SHA256SUMS can be read");
     let line = |line: &str| {
-        let (sum, name) = line
-            .split_once("  ")
-            .expect("a line of SHA256SUMS has two columns");
+        let (sum, name) = line.split_once("  ").expect("a line of SHA256SUMS has two columns");
         (name.to_owned(), sum.to_owned())
     };
     sums.lines().map(line).collect()

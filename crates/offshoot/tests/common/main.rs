@@ -21,26 +21,13 @@ fn every_unpacked_image_has_the_recorded_sum() {
     for name in WHOLE {
         let store = GoldenStore::load(name).expect("the store is in the repository");
         let file = File::open(&store.image).unwrap();
-        assert_eq!(
-            file.metadata().unwrap().len(),
-            store.manifest.image_bytes,
-            "{name}"
-        );
-        assert_eq!(
-            Some(sha256(file)),
-            recorded.remove(&format!("{name}/image.raw")),
-            "{name}"
-        );
+        assert_eq!(file.metadata().unwrap().len(), store.manifest.image_bytes, "{name}");
+        assert_eq!(Some(sha256(file)), recorded.remove(&format!("{name}/image.raw")), "{name}");
     }
     let mut count = 0;
     for store in CutStore::all() {
         let sum = recorded.remove(&format!("cut/{}.raw", store.name));
-        assert_eq!(
-            Some(sha256(File::open(&store.image).unwrap())),
-            sum,
-            "{}",
-            store.name
-        );
+        assert_eq!(Some(sha256(File::open(&store.image).unwrap())), sum, "{}", store.name);
         count += 1;
     }
     assert_eq!(count, CUT);
@@ -51,22 +38,12 @@ fn every_unpacked_image_has_the_recorded_sum() {
 fn the_recorded_sums_are_those_of_the_originals() {
     let shared = shared_folder();
     if !shared.exists() {
-        skip(
-            "originals of the golden stores",
-            &format!("{} is not there", shared.display()),
-        );
+        skip("originals of the golden stores", &format!("{} is not there", shared.display()));
         return;
     }
     for (name, sum) in recorded_sums() {
-        let folder = name
-            .strip_suffix("/image.raw")
-            .or(name.strip_suffix(".raw"))
-            .unwrap();
-        assert_eq!(
-            sha256(decompressed(&shared.join(folder).join("image.raw.zst"))),
-            sum,
-            "{name}"
-        );
+        let folder = name.strip_suffix("/image.raw").or(name.strip_suffix(".raw")).unwrap();
+        assert_eq!(sha256(decompressed(&shared.join(folder).join("image.raw.zst"))), sum, "{name}");
     }
 }
 
@@ -76,11 +53,7 @@ fn unpacked_images_are_sparse() {
     let store = GoldenStore::load("empty").expect("the store is in the repository");
     let metadata = std::fs::metadata(&store.image).unwrap();
     // `blocks` counts units of 512 bytes, whatever the file system's block.
-    assert!(
-        metadata.blocks() * 512 < metadata.len() / 8,
-        "{} blocks",
-        metadata.blocks()
-    );
+    assert!(metadata.blocks() * 512 < metadata.len() / 8, "{} blocks", metadata.blocks());
 }
 
 #[test]
@@ -108,12 +81,8 @@ fn replayed_operations_give_the_checksums_that_spdk_read() {
 fn cut_stores_ended_as_their_verdict_says() {
     for store in CutStore::all() {
         let manifest = &store.manifest;
-        let known = |state: &State| {
-            manifest
-                .after_reload
-                .as_ref()
-                .is_some_and(|after| same_lvols(after, state))
-        };
+        let known =
+            |state: &State| manifest.after_reload.as_ref().is_some_and(|after| same_lvols(after, state));
         let agrees = match manifest.verdict.as_str() {
             "pre" => known(&manifest.state_before),
             "post" => known(&manifest.state_if_completed),
@@ -128,11 +97,8 @@ fn cut_stores_ended_as_their_verdict_says() {
 /// Whether names and contents agree.
 fn same_lvols(one: &State, other: &State) -> bool {
     let contents = |state: &State| {
-        let mut lvols: Vec<_> = state
-            .lvols
-            .iter()
-            .map(|lvol| (lvol.name.clone(), lvol.sha256.clone()))
-            .collect();
+        let mut lvols: Vec<_> =
+            state.lvols.iter().map(|lvol| (lvol.name.clone(), lvol.sha256.clone())).collect();
         lvols.sort();
         lvols
     };

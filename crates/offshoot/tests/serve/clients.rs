@@ -29,9 +29,7 @@ fn sparse_image(store: &Store) -> std::path::PathBuf {
     let path = store.file("image.raw");
     let file = File::create_new(&path).unwrap();
     file.set_len(32 << 20).unwrap();
-    for (number, offset) in [0_u64, 4096 + 512, 5 << 20, 17 << 20, (32 << 20) - 4096]
-        .into_iter()
-        .enumerate()
+    for (number, offset) in [0_u64, 4096 + 512, 5 << 20, 17 << 20, (32 << 20) - 4096].into_iter().enumerate()
     {
         let len = [3000, 100_000, 2 << 20, 1 << 20, 4096][number];
         file.write_all_at(&noise(offset + 1, len), offset).unwrap();
@@ -44,15 +42,7 @@ fn map(nbdinfo: &Program, uri: &str) -> Vec<(u64, u64, u64)> {
     let map: Value = serde_json::from_str(&nbdinfo.run(&["--map", "--json", uri])).unwrap();
     let field = |entry: &Value, name: &str| entry[name].as_u64().unwrap();
     let entries = map.as_array().unwrap().iter();
-    entries
-        .map(|entry| {
-            (
-                field(entry, "offset"),
-                field(entry, "length"),
-                field(entry, "type"),
-            )
-        })
-        .collect()
+    entries.map(|entry| (field(entry, "offset"), field(entry, "length"), field(entry, "type"))).collect()
 }
 
 #[test]
@@ -93,36 +83,11 @@ fn qemu_io_writes_reads_discards_and_zeroes() {
         let output = qemu_io.run(&args);
         assert!(!output.contains("failed"), "{commands:?}: {output}");
     };
-    run(&[
-        "write -P 0x5a 1M 4k",
-        "write -P 0x11 3000 7000",
-        "write -f -P 0x22 8M 1M",
-        "flush",
-    ]);
-    run(&[
-        "read -P 0x5a 1M 4k",
-        "read -P 0 0 3000",
-        "read -P 0x11 3000 7000",
-        "read -P 0x22 8M 1M",
-    ]);
-    run(&[
-        "discard 8M 512k",
-        "write -z 8704k 4k",
-        "write -z -u 8712k 4k",
-        "flush",
-    ]);
-    run(&[
-        "read -P 0 8M 512k",
-        "read -P 0 8704k 4k",
-        "read -P 0x22 8708k 4k",
-        "read -P 0 8712k 4k",
-    ]);
-    run(&[
-        "aio_write -P 0x33 16M 8M",
-        "aio_write -P 0x44 24M 1M",
-        "aio_flush",
-        "read -P 0x33 16M 8M",
-    ]);
+    run(&["write -P 0x5a 1M 4k", "write -P 0x11 3000 7000", "write -f -P 0x22 8M 1M", "flush"]);
+    run(&["read -P 0x5a 1M 4k", "read -P 0 0 3000", "read -P 0x11 3000 7000", "read -P 0x22 8M 1M"]);
+    run(&["discard 8M 512k", "write -z 8704k 4k", "write -z -u 8712k 4k", "flush"]);
+    run(&["read -P 0 8M 512k", "read -P 0 8704k 4k", "read -P 0x22 8708k 4k", "read -P 0 8712k 4k"]);
+    run(&["aio_write -P 0x33 16M 8M", "aio_write -P 0x44 24M 1M", "aio_flush", "read -P 0x33 16M 8M"]);
     // Verifying works: a wrong pattern is noticed.
     let output = qemu_io.fail(&["-f", "raw", "-c", "read -P 0x77 16M 4k", &uri]);
     assert!(output.contains("Pattern verification failed"), "{output}");
@@ -164,10 +129,7 @@ fn nbdinfo_tells_size_flags_and_list() {
 
     let list: Value = serde_json::from_str(&nbdinfo.run(&["--list", "--json", &server.uri("")])).unwrap();
     let exports = list["exports"].as_array().unwrap();
-    let mut names: Vec<&str> = exports
-        .iter()
-        .map(|export| export["export-name"].as_str().unwrap())
-        .collect();
+    let mut names: Vec<&str> = exports.iter().map(|export| export["export-name"].as_str().unwrap()).collect();
     names.sort_unstable();
     assert_eq!(names, ["snap", "vol"]);
     nbdinfo.fail(&[&server.uri("nothing")]);
@@ -183,27 +145,15 @@ fn block_status_shows_what_a_clone_stores_and_inherits() {
     store.run("create", &["vol", "16M"]);
     let server = store.serve();
     let vol = server.uri("vol");
-    qemu_io.run(&[
-        "-f",
-        "raw",
-        "-c",
-        "write -P 1 0 1M",
-        "-c",
-        "write -P 2 8M 512k",
-        &vol,
-    ]);
+    qemu_io.run(&["-f", "raw", "-c", "write -P 1 0 1M", "-c", "write -P 2 8M 512k", &vol]);
     server.stop();
     store.run("snapshot", &["vol=snap"]);
     store.run("clone", &["snap", "clone"]);
     let server = store.serve();
     let (snapshot, clone) = (server.uri("snap"), server.uri("clone"));
     const K: u64 = 1 << 10;
-    let inherited = [
-        (0, 1024 * K, 0),
-        (1024 * K, 7168 * K, 3),
-        (8192 * K, 512 * K, 0),
-        (8704 * K, 7680 * K, 3),
-    ];
+    let inherited =
+        [(0, 1024 * K, 0), (1024 * K, 7168 * K, 3), (8192 * K, 512 * K, 0), (8704 * K, 7680 * K, 3)];
     assert_eq!(map(&nbdinfo, &snapshot), inherited);
     assert_eq!(map(&nbdinfo, &clone), inherited);
     // A block of its own, and two that it no longer inherits.
@@ -236,12 +186,7 @@ fn nbdcopy_copies_both_ways_over_several_connections() {
     let sum = sha256(File::open(&image).unwrap());
     let server = store.serve();
     let (vol, other) = (server.uri("vol"), server.uri("other"));
-    let many = [
-        "--connections=4",
-        "--requests=32",
-        "--request-size=65536",
-        "--flush",
-    ];
+    let many = ["--connections=4", "--requests=32", "--request-size=65536", "--flush"];
     nbdcopy.run(&[&many[..], &[text(&image), &vol]].concat());
     let copy = store.file("copy.raw");
     nbdcopy.run(&[&many[..], &[&vol, text(&copy)]].concat());
@@ -280,32 +225,16 @@ fn fio_verifies_what_it_writes() {
         "--output-format=terse",
     ];
     // Two connections, each on a part of its own; blocks that start and end anywhere on a sector.
-    let sectors = [
-        "--name=sectors",
-        "--rw=randwrite",
-        "--bsrange=512-64k",
-        "--bs_unaligned=0",
-        "--blockalign=512",
-    ];
+    let sectors =
+        ["--name=sectors", "--rw=randwrite", "--bsrange=512-64k", "--bs_unaligned=0", "--blockalign=512"];
     let parts = ["--numjobs=2", "--size=8M", "--offset_increment=16M"];
     fio.run(&[&common[..], &sectors[..], &parts[..]].concat());
-    let blocks = [
-        "--name=blocks",
-        "--rw=randrw",
-        "--bs=4k",
-        "--offset=32M",
-        "--size=16M",
-        "--fsync=64",
-    ];
+    let blocks = ["--name=blocks", "--rw=randrw", "--bs=4k", "--offset=32M", "--size=16M", "--fsync=64"];
     fio.run(&[&common[..], &blocks[..]].concat());
     server.stop();
     store.run("check", &[]);
     let zeros = store.file("zeros");
     File::create_new(&zeros).unwrap().set_len(64 << 20).unwrap();
-    assert_eq!(
-        store.sha256("snap"),
-        sha256(File::open(&zeros).unwrap()),
-        "the snapshot has changed"
-    );
+    assert_eq!(store.sha256("snap"), sha256(File::open(&zeros).unwrap()), "the snapshot has changed");
     fs::remove_file(zeros).unwrap();
 }

@@ -102,9 +102,7 @@ fn zeros_and_trims_do_what_they_promise() {
         client.write(0, &[0xff; 16384], 0).unwrap();
         // Off the blocks at both ends.
         client.request(CMD_WRITE_ZEROES, 0, 1000, 5000).unwrap();
-        client
-            .request(CMD_WRITE_ZEROES, CMD_FLAG_NO_HOLE, 8192, 512)
-            .unwrap();
+        client.request(CMD_WRITE_ZEROES, CMD_FLAG_NO_HOLE, 8192, 512).unwrap();
         client.request(CMD_TRIM, 0, 12288, 4096).unwrap();
         let mut expected = [0xff; 16384];
         expected[1000..6000].fill(0);
@@ -114,19 +112,13 @@ fn zeros_and_trims_do_what_they_promise() {
         // Zeros are fast where they are nothing but a note.
         let fast = client.request(CMD_WRITE_ZEROES, CMD_FLAG_FAST_ZERO, 0, 4096);
         let with_space = CMD_FLAG_FAST_ZERO | CMD_FLAG_NO_HOLE;
-        assert_eq!(
-            client.request(CMD_WRITE_ZEROES, with_space, 4096, 4096),
-            Err(ENOTSUP)
-        );
+        assert_eq!(client.request(CMD_WRITE_ZEROES, with_space, 4096, 4096), Err(ENOTSUP));
         if export == "thin" {
             assert_eq!(fast, Ok(()));
             assert!(data[12288..].iter().all(|byte| *byte == 0), "trimmed");
         } else {
             assert_eq!(fast, Err(ENOTSUP));
-            assert!(
-                client.read(0, 1000).unwrap() == [0xff; 1000],
-                "refused, and nothing changed"
-            );
+            assert!(client.read(0, 1000).unwrap() == [0xff; 1000], "refused, and nothing changed");
         }
     }
     server.stop();
@@ -168,10 +160,7 @@ fn a_new_size_is_seen_on_reconnecting() {
     let store = Store::init("lvs", "64M");
     store.run("create", &["vol", "4M"]);
     let server = store.serve();
-    server
-        .connect("vol")
-        .write((4 << 20) - 512, &[1; 512], 0)
-        .unwrap();
+    server.connect("vol").write((4 << 20) - 512, &[1; 512], 0).unwrap();
     assert_eq!(server.connect("vol").write(4 << 20, &[1; 512], 0), Err(ENOSPC));
     server.stop();
     store.run("resize", &["vol", "8M"]);
@@ -224,18 +213,13 @@ fn external_snapshots_are_asked_for_by_uuid() {
     let server = Server::start(&[&golden.image], &[]);
     for lvol in clones() {
         let reason = refusal(&server, &lvol.name);
-        assert!(
-            reason.contains("degraded") && reason.contains(&external.uuid),
-            "{reason}"
-        );
+        assert!(reason.contains("degraded") && reason.contains(&external.uuid), "{reason}");
     }
     server.stop();
 
     let file = golden.image.with_file_name("external");
     let content = Contents::of_external_device();
-    content
-        .write_to(&File::create_new(&file).unwrap(), 16 << 20)
-        .unwrap();
+    content.write_to(&File::create_new(&file).unwrap(), 16 << 20).unwrap();
     let with = format!("{}={}", external.uuid, text(&file));
     let before = sha256(File::open(&file).unwrap());
     let server = Server::start(&[&golden.image], &["--external", &with]);
@@ -246,11 +230,7 @@ fn external_snapshots_are_asked_for_by_uuid() {
         server.connect(&lvol.name).write(5000, &[7; 100], 0).unwrap();
     }
     server.stop();
-    assert_eq!(
-        sha256(File::open(&file).unwrap()),
-        before,
-        "the external snapshot was written to"
-    );
+    assert_eq!(sha256(File::open(&file).unwrap()), before, "the external snapshot was written to");
 }
 
 fn check_content(server: &Server, store: &Path, lvol: &str, expected: Option<&str>) {

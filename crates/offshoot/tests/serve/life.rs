@@ -78,10 +78,7 @@ fn what_was_under_way_is_finished() {
     for offset in answered {
         let data = client.read(offset, MIB).unwrap();
         let expected = u8::try_from(offset >> 20).unwrap() + 1;
-        assert!(
-            data.iter().all(|byte| *byte == expected),
-            "the write at {offset:#x} was answered"
-        );
+        assert!(data.iter().all(|byte| *byte == expected), "the write at {offset:#x} was answered");
     }
     client.disconnect();
     server.stop();
@@ -158,10 +155,7 @@ fn what_cannot_be_served_is_refused_and_leaves_the_store_alone() {
     ] {
         let line = refused(&store.path, &args);
         assert!(line.contains(expected), "{args:?}: {line}");
-        assert!(
-            fs::read(&store.path).unwrap() == before,
-            "{args:?} changed the store"
-        );
+        assert!(fs::read(&store.path).unwrap() == before, "{args:?} changed the store");
     }
     assert_eq!(fs::read(&taken).unwrap(), b"precious");
 }

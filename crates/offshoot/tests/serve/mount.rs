@@ -16,9 +16,7 @@ const CAPABILITY: u32 = 21;
 pub(crate) fn obstacle() -> Option<&'static str> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0);
+    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
     if effective >> CAPABILITY & 1 == 0 {
         return Some("mounting takes root");
     }
@@ -59,18 +57,9 @@ impl Mounted {
         let fuse_folder = folder.with_extension("fuse");
         fs::create_dir(&fuse_folder).unwrap();
         fs::create_dir(folder).unwrap();
-        let fuse = nbdfuse
-            .command()
-            .args(["-C", "2", text(&fuse_folder), uri])
-            .spawn()
-            .unwrap();
+        let fuse = nbdfuse.command().args(["-C", "2", text(&fuse_folder), uri]).spawn().unwrap();
         let mut mounted = Self {
-            programs: Programs {
-                losetup,
-                mount,
-                umount,
-                fstrim,
-            },
+            programs: Programs { losetup, mount, umount, fstrim },
             fuse,
             fuse_folder,
             loop_device: None,
@@ -81,10 +70,7 @@ impl Mounted {
             assert!(mounted.fuse.try_wait().unwrap().is_none(), "nbdfuse has ended");
             sleep(Duration::from_millis(5));
         }
-        let device = mounted
-            .programs
-            .losetup
-            .run(&["--show", "-f", "--direct-io=on", text(&file)]);
+        let device = mounted.programs.losetup.run(&["--show", "-f", "--direct-io=on", text(&file)]);
         let device = mounted.loop_device.insert(device.trim().to_owned());
         mounted.programs.mount.run(&["-t", "ext4", device, text(folder)]);
         mounted.folder = Some(folder.to_owned());
@@ -93,9 +79,7 @@ impl Mounted {
 
     /// The root of the file system.
     pub(crate) fn path(&self) -> &Path {
-        self.folder
-            .as_deref()
-            .expect("it is mounted until it is unmounted")
+        self.folder.as_deref().expect("it is mounted until it is unmounted")
     }
 
     /// Discards what the file system does not use.
@@ -107,10 +91,7 @@ impl Mounted {
     pub(crate) fn unmount(mut self) {
         let folder = self.folder.take().expect("it is mounted until it is unmounted");
         self.programs.umount.run(&[text(&folder)]);
-        let device = self
-            .loop_device
-            .take()
-            .expect("a mounted file system has a device");
+        let device = self.loop_device.take().expect("a mounted file system has a device");
         self.programs.losetup.run(&["-d", &device]);
         self.programs.umount.run(&[text(&self.fuse_folder)]);
         assert!(self.fuse.wait().unwrap().success());

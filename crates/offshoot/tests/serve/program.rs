@@ -21,9 +21,7 @@ impl Program {
         let path = env::var_os("PATH").unwrap_or_default();
         // Where a user's `PATH` often does not lead, though the programs there run for anyone.
         let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-        let mut candidates = env::split_paths(&path)
-            .chain(system)
-            .map(|folder| folder.join(name));
+        let mut candidates = env::split_paths(&path).chain(system).map(|folder| folder.join(name));
         let found = candidates.find(|path| path.is_file());
         if found.is_none() {
             skip(name, "it is not installed");
@@ -53,18 +51,12 @@ impl Program {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8(text).expect("programs write text");
         // 124 and above: killed, or not even started.
-        assert!(
-            (1..124).contains(&output.status.code().unwrap_or(255)),
-            "{self:?} {args:?}: {text}"
-        );
+        assert!((1..124).contains(&output.status.code().unwrap_or(255)), "{self:?} {args:?}: {text}");
         text
     }
 
     fn output(&self, args: &[&str]) -> Output {
-        self.command()
-            .args(args)
-            .output()
-            .expect("timeout(1) is part of every system")
+        self.command().args(args).output().expect("timeout(1) is part of every system")
     }
 }
 

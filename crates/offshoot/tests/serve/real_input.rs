@@ -79,13 +79,7 @@ impl Tools {
     fn find() -> Option<Self> {
         let names = ["mke2fs", "debugfs", "e2fsck", "qemu-io", "nbdcopy"];
         let [mke2fs, debugfs, e2fsck, qemu_io, nbdcopy] = find_all(names)?;
-        Some(Self {
-            mke2fs,
-            debugfs,
-            e2fsck,
-            qemu_io,
-            nbdcopy,
-        })
+        Some(Self { mke2fs, debugfs, e2fsck, qemu_io, nbdcopy })
     }
 
     /// An ext4 file system that holds this workspace and the kernel's header files.
@@ -99,8 +93,7 @@ impl Tools {
         let image = store.file("image.ext4");
         let block = BLOCK.to_string();
         let options = ["-q", "-t", "ext4", "-b", &block, "-d", text(&tree)];
-        self.mke2fs
-            .run(&[&options[..], &[text(&image), IMAGE_SIZE]].concat());
+        self.mke2fs.run(&[&options[..], &[text(&image), IMAGE_SIZE]].concat());
         image
     }
 
@@ -130,8 +123,7 @@ impl Tools {
             args.extend(["-c".to_owned(), format!("write -P {pattern} {offset} {BLOCK}")]);
         }
         args.extend(["-c".to_owned(), "flush".to_owned(), uri.to_owned()]);
-        self.qemu_io
-            .run(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        self.qemu_io.run(&args.iter().map(String::as_str).collect::<Vec<_>>());
         free
     }
 
@@ -139,10 +131,7 @@ impl Tools {
     fn copy_back_changed(&self, store: &Store, uri: &str) {
         let copy = store.file("changed.ext4");
         self.nbdcopy.run(&[uri, text(&copy)]);
-        self.debugfs(
-            &copy,
-            &format!("write {} /added", text(&workspace().join(&KNOWN[1..]))),
-        );
+        self.debugfs(&copy, &format!("write {} /added", text(&workspace().join(&KNOWN[1..]))));
         self.debugfs(&copy, &format!("rm {KNOWN}"));
         self.e2fsck.run(&["-fn", text(&copy)]);
         self.nbdcopy.run(&["--connections=2", text(&copy), uri]);

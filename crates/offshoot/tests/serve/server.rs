@@ -27,10 +27,7 @@ impl Store {
         let folder = TempDir::with_prefix_in("serve-", env!("CARGO_TARGET_TMPDIR")).unwrap();
         let path = folder.path().join("store.img");
         let store = Self { path, folder };
-        store.run(
-            "init",
-            &["--size", size, "--name", name, "--cluster-size", "256K"],
-        );
+        store.run("init", &["--size", size, "--name", name, "--cluster-size", "256K"]);
         store
     }
 
@@ -69,12 +66,7 @@ impl Store {
 
 /// Runs `offshoot COMMAND STORE ARGS`.
 pub(crate) fn offshoot(command: &str, store: &Path, args: &[&str]) -> Output {
-    Command::new(OFFSHOOT)
-        .arg(command)
-        .arg(store)
-        .args(args)
-        .output()
-        .unwrap()
+    Command::new(OFFSHOOT).arg(command).arg(store).args(args).output().unwrap()
 }
 
 /// Runs `offshoot serve STORE ARGS`, which must be refused with status 1 and one line, and returns that line.
@@ -112,35 +104,21 @@ impl Server {
         let socket = folder.path().join("nbd.sock");
         let place = format!("unix:{}", text(&socket));
         let server = Self::start_on(stores, &[&["--nbd", &place], args].concat(), socket);
-        Self {
-            _folder: Some(folder),
-            ..server
-        }
+        Self { _folder: Some(folder), ..server }
     }
 
     /// Serves stores with `args`, which make it listen on `socket`.
     pub(crate) fn start_on(stores: &[&Path], args: &[&str], socket: PathBuf) -> Self {
         let mut command = Command::new(OFFSHOOT);
-        command
-            .arg("serve")
-            .args(stores)
-            .args(args)
-            .stdout(Stdio::piped());
+        command.arg("serve").args(stores).args(args).stdout(Stdio::piped());
         // Some tests serve damage, which is not worth a word in the output of the tests.
         let mut child = command.env("OFFSHOOT_LOG", "error").spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap())
-            .lines()
-            .map(Result::unwrap);
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let mut process = Process(child);
         let mut told = Vec::new();
         for line in lines {
             if line == "ready" {
-                return Self {
-                    process,
-                    lines: told,
-                    socket,
-                    _folder: None,
-                };
+                return Self { process, lines: told, socket, _folder: None };
             }
             told.push(line);
         }
@@ -164,9 +142,7 @@ impl Server {
 
     /// Sends a signal.
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args(["-s", name, &self.pid().to_string()])
-            .status();
+        let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status();
         assert!(status.unwrap().success());
     }
 

@@ -54,11 +54,7 @@ impl Connection {
         option.extend(export.as_bytes());
         option.extend([0, 0]);
         socket.write_all(&option)?;
-        let mut connection = Self {
-            socket,
-            size_bytes: 0,
-            flags: 0,
-        };
+        let mut connection = Self { socket, size_bytes: 0, flags: 0 };
         connection.read_option_replies()?;
         Ok(connection)
     }

@@ -56,10 +56,7 @@ impl Engine {
         let mut pos = range.start;
         while pos < range.end {
             let at = pos / cluster_bytes;
-            let piece = Piece {
-                at,
-                range: pos..((at + 1) * cluster_bytes).min(range.end),
-            };
+            let piece = Piece { at, range: pos..((at + 1) * cluster_bytes).min(range.end) };
             pos = piece.range.end;
             let thin = self.state.blob(lvol).is_some_and(crate::blob::Blob::is_thin);
             if zeroes && thin && !keeps_space {
@@ -99,29 +96,14 @@ impl Engine {
         }
         let first = (piece.range.start - base).div_ceil(units.block);
         let last_end = piece.range.end - base;
-        let last = if last_end == units.cluster {
-            u64::from(units.blocks)
-        } else {
-            last_end / units.block
-        };
+        let last = if last_end == units.cluster { u64::from(units.blocks) } else { last_end / units.block };
         if first >= last {
-            return if unmap {
-                Ok(())
-            } else {
-                self.plan_edge(task, lvol, piece.at, piece.range.clone())
-            };
+            return if unmap { Ok(()) } else { self.plan_edge(task, lvol, piece.at, piece.range.clone()) };
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a cluster has fewer than 2^32 blocks"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "a cluster has fewer than 2^32 blocks")]
         let blocks = first as u32..last as u32;
         if let Some(write) = self.write_task_mut(task) {
-            write.zeroing.push(Record::ZeroBlocks {
-                blob: lvol,
-                at,
-                blocks,
-            });
+            write.zeroing.push(Record::ZeroBlocks { blob: lvol, at, blocks });
         }
         if !unmap {
             let middle = base + first * units.block..(base + last * units.block).min(base + units.cluster);
@@ -172,30 +154,17 @@ impl Engine {
                 return Err(Error::UnknownBlob(lvol));
             };
             let (source, run) = self.state.source_at(blob, pos, piece.range.end);
-            let unit = if self.state.native_allowed {
-                units.block
-            } else {
-                units.cluster
-            };
+            let unit = if self.state.native_allowed { units.block } else { units.cluster };
             let run = match source {
                 Source::Cluster { cluster, .. } if self.is_own(lvol, source) => {
                     let sector = self.sector;
                     let covers = run.start / sector * sector..run.end.next_multiple_of(sector);
                     let device = self.state.block_offset(cluster, covers.start - base);
-                    Run {
-                        covers,
-                        wanted: run,
-                        device,
-                        buffer: None,
-                    }
+                    Run { covers, wanted: run, device, buffer: None }
                 }
                 _ => {
                     // Without native states the whole cluster becomes the lvol's own in one go.
-                    let wanted = if self.state.native_allowed {
-                        run
-                    } else {
-                        pos..piece.range.end
-                    };
+                    let wanted = if self.state.native_allowed { run } else { pos..piece.range.end };
                     let start = (wanted.start - base) / unit * unit;
                     let end = (wanted.end - base).next_multiple_of(unit).min(units.cluster);
                     let cluster = self.choose_for_write(lvol, piece.at)?;
@@ -204,21 +173,12 @@ impl Engine {
                         reason = "a cluster has fewer than 2^32 blocks"
                     )]
                     let blocks = (start / units.block) as u32..end.div_ceil(units.block) as u32;
-                    let choice = Choice {
-                        at: BlobCluster(piece.at),
-                        cluster,
-                        blocks,
-                    };
+                    let choice = Choice { at: BlobCluster(piece.at), cluster, blocks };
                     if let Some(write) = self.write_task_mut(task) {
                         write.choices.push(choice);
                     }
                     let device = self.state.block_offset(cluster, start);
-                    Run {
-                        covers: base + start..base + end,
-                        wanted,
-                        device,
-                        buffer: None,
-                    }
+                    Run { covers: base + start..base + end, wanted, device, buffer: None }
                 }
             };
             pos = run.wanted.end;
@@ -275,8 +235,7 @@ impl Engine {
     fn choose_for_write(&mut self, lvol: BlobId, at: u64) -> Result<offshoot_format::ClusterIdx, Error> {
         self.check_md_pages()?;
         let free = self.state.clusters.available() as u64;
-        self.choose_cluster(lvol, BlobCluster(at))
-            .ok_or(Error::NoClusters { needed: 1, free })
+        self.choose_cluster(lvol, BlobCluster(at)).ok_or(Error::NoClusters { needed: 1, free })
     }
 
     /// Whether the md pages are to be had that a record of this write may need, next to those of all others in flight.
@@ -284,10 +243,7 @@ impl Engine {
         let needed = MD_PAGES_PER_WRITE * (self.first_writes() + 1);
         let free = self.state.md_spare();
         if free < needed {
-            return Err(Error::NoMdPages {
-                needed: needed as u64,
-                free: free as u64,
-            });
+            return Err(Error::NoMdPages { needed: needed as u64, free: free as u64 });
         }
         Ok(())
     }
@@ -298,10 +254,7 @@ impl Engine {
         };
         match write.zeroing.last_mut() {
             Some(Record::ZeroClusters { range, .. }) if range.end == at => range.end += 1,
-            _ => write.zeroing.push(Record::ZeroClusters {
-                blob: lvol,
-                range: at..at + 1,
-            }),
+            _ => write.zeroing.push(Record::ZeroClusters { blob: lvol, range: at..at + 1 }),
         }
     }
 

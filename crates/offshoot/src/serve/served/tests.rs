@@ -15,11 +15,7 @@ fn store_with_lvol<D: HostDevice + 'static>(device: D) -> (Served, BlobId) {
     };
     let mut store = Store::init(Box::new(device) as Device, &options).unwrap();
     let create = Verb::Create {
-        identity: Identity {
-            name: "vol".to_owned(),
-            uuid: Uuid::from_u128(2),
-            created: 0,
-        },
+        identity: Identity { name: "vol".to_owned(), uuid: Uuid::from_u128(2), created: 0 },
         size_bytes: 16 << 20,
         thick: false,
     };
@@ -49,20 +45,13 @@ fn run(served: &mut Served, lvol: BlobId, command: Command) -> Reply {
 }
 
 fn write(offset: u64, byte: u8, len: usize) -> Command {
-    Command::Write {
-        offset,
-        data: Buffer::copy_of(&vec![byte; len]),
-        fua: false,
-    }
+    Command::Write { offset, data: Buffer::copy_of(&vec![byte; len]), fua: false }
 }
 
 #[test]
 fn data_comes_back_and_holes_need_no_reading() {
     let (mut served, lvol) = memory();
-    assert!(matches!(
-        run(&mut served, lvol, write(4096, 7, 4096)),
-        Reply::Done
-    ));
+    assert!(matches!(run(&mut served, lvol, write(4096, 7, 4096)), Reply::Done));
     assert!(matches!(run(&mut served, lvol, Command::Flush), Reply::Done));
     let read = |offset, len| Command::Read { offset, len };
     assert!(matches!(run(&mut served, lvol, read(0, 4096)), Reply::Zeroes));
@@ -80,18 +69,11 @@ fn block_status_is_bounded() {
         run(&mut served, lvol, write(number * 8192, 7, 4096));
     }
     let status = |len, one| Command::BlockStatus { offset: 0, len, one };
-    let extent = |len, stored: bool| Extent {
-        len,
-        allocated: stored,
-        zero: !stored,
-    };
+    let extent = |len, stored: bool| Extent { len, allocated: stored, zero: !stored };
     let Reply::Status(extents) = run(&mut served, lvol, status(16384, false)) else {
         panic!("a status");
     };
-    assert_eq!(
-        extents,
-        [true, false, true, false].map(|stored| extent(4096, stored))
-    );
+    assert_eq!(extents, [true, false, true, false].map(|stored| extent(4096, stored)));
     let Reply::Status(extents) = run(&mut served, lvol, status(1 << 20, true)) else {
         panic!("a status");
     };
@@ -105,23 +87,12 @@ fn an_lvol_that_went_away_is_an_error_and_nothing_worse() {
     for command in [
         write(0, 1, 512),
         Command::Read { offset: 0, len: 512 },
-        Command::Trim {
-            offset: 0,
-            len: 4096,
-            fua: false,
-        },
-        Command::BlockStatus {
-            offset: 0,
-            len: 4096,
-            one: false,
-        },
+        Command::Trim { offset: 0, len: 4096, fua: false },
+        Command::BlockStatus { offset: 0, len: 4096, one: false },
     ] {
         let text = format!("{command:?}");
         let reply = run(&mut served, lvol, command);
-        assert!(
-            matches!(reply, Reply::Error(Errno::Shutdown)),
-            "{text}: {reply:?}"
-        );
+        assert!(matches!(reply, Reply::Error(Errno::Shutdown)), "{text}: {reply:?}");
     }
     assert!(matches!(run(&mut served, lvol, Command::Flush), Reply::Done));
 }
@@ -132,19 +103,11 @@ fn a_device_error_reaches_the_client() {
     // Everything that makes and opens the store passes; the data of lvols comes behind the first 20 MiB.
     device.inject(Fault::new(5).on(OpKind::Write).within(20 << 20..64 << 20));
     let (mut served, lvol) = store_with_lvol(device);
-    let replies: Vec<Reply> = (0..256)
-        .map(|number| run(&mut served, lvol, write(number << 16, 1, 1 << 16)))
-        .collect();
+    let replies: Vec<Reply> =
+        (0..256).map(|number| run(&mut served, lvol, write(number << 16, 1, 1 << 16))).collect();
     assert!(matches!(replies[0], Reply::Done));
-    assert!(
-        matches!(replies[255], Reply::Error(Errno::Io)),
-        "{:?}",
-        replies[255]
-    );
-    assert!(matches!(
-        run(&mut served, lvol, Command::Read { offset: 0, len: 512 }),
-        Reply::Data(_)
-    ));
+    assert!(matches!(replies[255], Reply::Error(Errno::Io)), "{:?}", replies[255]);
+    assert!(matches!(run(&mut served, lvol, Command::Read { offset: 0, len: 512 }), Reply::Data(_)));
 }
 
 #[test]
@@ -157,10 +120,7 @@ fn only_devices_without_a_descriptor_must_be_polled() {
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store");
-    std::fs::File::create_new(&path)
-        .unwrap()
-        .set_len(64 << 20)
-        .unwrap();
+    std::fs::File::create_new(&path).unwrap().set_len(64 << 20).unwrap();
     let (mut served, lvol) = store_with_lvol(FileDevice::open(&path, &OpenOptions::writable()).unwrap());
     run(&mut served, lvol, write(0, 1, 4096));
     assert!(served.submit(RequestId(9), lvol, read(), &mut pool).is_none());

@@ -48,9 +48,7 @@ impl Contents {
 
     /// The content of the device that external-snapshot clones have as their parent.
     pub(crate) fn of_external_device() -> Self {
-        Self {
-            writes: vec![Patch::new(0, EXTERNAL_BYTES, "esnap")],
-        }
+        Self { writes: vec![Patch::new(0, EXTERNAL_BYTES, "esnap")] }
     }
 
     /// What was written, oldest first; it may overlap. Everything else is zeros.
@@ -69,11 +67,7 @@ impl Contents {
 
 impl Patch {
     fn new(offset: u64, length: u64, seed: &str) -> Self {
-        Self {
-            offset,
-            length,
-            seed: seed.to_owned(),
-        }
+        Self { offset, length, seed: seed.to_owned() }
     }
 
     /// The bytes written.
@@ -118,8 +112,6 @@ fn apply(lvols: &mut BTreeMap<String, Contents>, rpc: &Rpc) {
 
 /// The seed in `SHAKE128('SEED')`.
 fn seed_of(data: &str) -> &str {
-    let seed = data
-        .strip_prefix("SHAKE128('")
-        .and_then(|rest| rest.strip_suffix("')"));
+    let seed = data.strip_prefix("SHAKE128('").and_then(|rest| rest.strip_suffix("')"));
     seed.unwrap_or_else(|| panic!("no meaning is known for {data}"))
 }

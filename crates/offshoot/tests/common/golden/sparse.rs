@@ -32,10 +32,7 @@ fn write_chunk(chunk: &[u8], file: &File, offset: u64) -> io::Result<()> {
         return Ok(());
     }
     let blocks = chunk.chunks(BLOCK_BYTES);
-    for (position, block) in (offset..)
-        .step_by(BLOCK_BYTES)
-        .zip(blocks)
-        .filter(|(_, block)| !is_zero(block))
+    for (position, block) in (offset..).step_by(BLOCK_BYTES).zip(blocks).filter(|(_, block)| !is_zero(block))
     {
         file.write_all_at(block, position)?;
     }
