@@ -230,9 +230,12 @@ impl Engine {
     /// What of a range is data and what is a hole. See [`State::extents`].
     ///
     /// # Errors
-    /// When the lvol does not exist or the range is not in it.
+    /// When the lvol does not exist or is damaged, or the range is not in it.
     pub fn extents(&self, lvol: BlobId, range: Range<u64>, limit: usize) -> Result<Vec<Extent>, Error> {
         let blob = self.state.blob(lvol).filter(|blob| !blob.dying).ok_or(Error::UnknownBlob(lvol))?;
+        if blob.damage.is_some() {
+            return Err(Error::Damaged(blob.display_name()));
+        }
         check_range(&range, self.state.bytes(blob))?;
         Ok(self.state.extents(blob, range, limit))
     }
@@ -307,10 +310,15 @@ impl Engine {
     /// clusters back. Says whether there may be more to do without waiting for a device.
     pub fn advance(&mut self) -> bool {
         let released = self.release_step();
+        self.settle();
+        released
+    }
+
+    /// Starts whatever can start without waiting for a device: reuse of what came free, barriers, tasks in line.
+    pub(crate) fn settle(&mut self) {
         self.reclaim();
         self.start_round();
         self.run_ready();
-        released
     }
 
     /// Whether any request, verb, barrier, release or discard is under way.

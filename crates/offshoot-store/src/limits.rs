@@ -18,11 +18,14 @@ pub const RELEASE_ORDINALS: usize = 8;
 /// Bytes of one device read while loading.
 pub const BULK_BYTES: u64 = 1 << 20;
 
+/// Reads under way at the same time while loading.
+pub const LOAD_READS_IN_FLIGHT: usize = 8;
+
 /// Bytes of one discard of freed clusters: bounds how long it can keep a write waiting.
 pub const DISCARD_BYTES: u64 = 4 << 20;
 
-/// Md pages kept back per write in flight: an extent page, a layer page and two pages of the chain.
-pub const MD_PAGES_PER_WRITE: usize = 4;
+/// Md pages that only renaming, shrinking and removing may use: with them a full store can be emptied again.
+pub const MD_PAGES_KEPT: usize = 4;
 
 /// Ordinals that may be dirty before a barrier is forced, so that a checkpoint stays bounded.
 pub const DIRTY_ORDINALS_MAX: usize = 16_384;

@@ -10,13 +10,13 @@ mod verify;
 pub use verify::{Finding, Found};
 
 use crate::error::LoadError;
-use crate::limits::BULK_BYTES;
+use crate::limits::{BULK_BYTES, LOAD_READS_IN_FLIGHT};
 use crate::state::State;
 use alloc::{collections::VecDeque, format, vec::Vec};
 use offshoot_block::{Buffer, DeviceError, DeviceGeometry, DeviceOffset, DeviceOp, OpId};
 use offshoot_format::{
     Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NativeFlags, Probe, SuperBlock,
-    decode_mask,
+    crc32c, decode_mask,
 };
 use pages::MdPages;
 
@@ -44,8 +44,11 @@ enum Phase {
 pub struct Loader {
     geometry: DeviceGeometry,
     phase: Phase,
-    device: VecDeque<(OpId, DeviceOp)>,
+    /// Reads to hand out: position and length in bytes.
+    device: VecDeque<(OpId, u64, usize)>,
+    /// Reads that have not completed, handed out or not.
     pending: usize,
+    in_flight: usize,
     next_op: u64,
     error: Option<LoadError>,
     super_block: Option<(SuperBlock, Layout)>,
@@ -69,6 +72,7 @@ impl Loader {
             phase: Phase::SuperBlock,
             device: VecDeque::new(),
             pending: 0,
+            in_flight: 0,
             next_op: 0,
             error: None,
             super_block: None,
@@ -88,16 +92,28 @@ impl Loader {
         loader
     }
 
-    /// The next read to hand to the device.
+    /// The next read to hand to the device. Few at a time: what they hold is in memory meanwhile.
     pub fn poll_device(&mut self) -> Option<(OpId, DeviceOp)> {
-        self.device.pop_front()
+        if self.in_flight >= LOAD_READS_IN_FLIGHT {
+            return None;
+        }
+        let (id, offset, len) = self.device.pop_front()?;
+        self.in_flight += 1;
+        Some((id, DeviceOp::Read { offset: DeviceOffset(offset), buffer: Buffer::zeroed(len) }))
     }
 
     /// A read has completed.
     pub fn handle_completion(&mut self, id: OpId, buffer: Option<Buffer>, result: Result<(), DeviceError>) {
         self.pending -= 1;
+        self.in_flight -= 1;
         match (result, buffer) {
-            (Err(error), _) => self.error = self.error.take().or(Some(LoadError::Device(error))),
+            (Err(error), _) => {
+                // What has not begun need not begin any more.
+                self.pending -= self.device.len();
+                self.device.clear();
+                self.error = self.error.take().or(Some(LoadError::Device(error)));
+            }
+            (Ok(()), Some(buffer)) if matches!(self.phase, Phase::MdPages) => self.keep_pages(id, &buffer),
             (Ok(()), Some(buffer)) => self.buffers.push((id, buffer)),
             (Ok(()), None) => {}
         }
@@ -110,7 +126,7 @@ impl Loader {
             Phase::SuperBlock => self.take_super_block(&buffers),
             Phase::Masks => self.take_masks(&buffers),
             Phase::MdPages => {
-                self.take_pages(buffers);
+                self.take_pages();
                 Ok(())
             }
             Phase::Done => Ok(()),
@@ -180,6 +196,15 @@ impl Loader {
         let Some((super_block, layout)) = self.super_block.clone() else {
             return Ok(());
         };
+        let native = super_block.native.as_ref().filter(|_| super_block.is_native());
+        let sound = |(sum, (_, mask)): (u32, &(OpId, Buffer))| sum == crc32c(mask.as_slice());
+        if native.is_some_and(|native| !native.mask_crcs.into_iter().zip(buffers).all(sound)) {
+            self.untrusted_masks = true;
+            self.phase = Phase::MdPages;
+            self.read_md_pages(&layout, core::iter::once(0..layout.md_len as usize));
+            self.super_block = Some((super_block, layout));
+            return Ok(());
+        }
         for (index, (kind, (_, bytes))) in MaskKind::ALL.iter().zip(buffers).enumerate() {
             let bits = layout.mask_bits(*kind) as usize;
             self.masks[index] = Some(decode_mask(*kind, bytes.as_slice(), bits)?);
@@ -188,19 +213,24 @@ impl Loader {
         self.phase = Phase::MdPages;
         self.read_md_pages(&layout, runs(&used));
         if self.pending == 0 {
-            self.take_pages(Vec::new());
+            self.take_pages();
         }
         self.super_block = Some((super_block, layout));
         Ok(())
     }
 
-    fn take_pages(&mut self, buffers: Vec<(OpId, Buffer)>) {
+    /// Keeps what is not empty of a run of md pages.
+    fn keep_pages(&mut self, id: OpId, buffer: &Buffer) {
+        let read = self.reads.binary_search_by_key(&id, |(read, _)| *read);
+        if let (Ok(read), Some((_, layout))) = (read, &self.super_block) {
+            self.pages.add(self.reads[read].1, buffer.as_slice(), layout.md_page_size as usize);
+        }
+    }
+
+    fn take_pages(&mut self) {
         let Some((super_block, layout)) = self.super_block.take() else {
             return;
         };
-        for ((_, buffer), (_, first)) in buffers.into_iter().zip(&self.reads) {
-            self.pages.add(*first, buffer, layout.md_page_size as usize);
-        }
         self.phase = Phase::Done;
         let roots: Vec<MdPageIdx> = match &self.masks[2] {
             Some(mask) => {
@@ -241,8 +271,7 @@ impl Loader {
         let id = OpId(self.next_op);
         self.next_op += 1;
         self.pending += 1;
-        let op = DeviceOp::Read { offset: DeviceOffset(offset), buffer: Buffer::zeroed(len) };
-        self.device.push_back((id, op));
+        self.device.push_back((id, offset, len));
         id
     }
 }

@@ -3,7 +3,7 @@
 //! Only [`State::apply`](crate::apply) and the loader change it. It does no I/O.
 
 use crate::blob::{Blob, External};
-use crate::map::{Entry, Leaf, Tag, Tags};
+use crate::map::{Entry, Tag, Tags};
 use crate::pages::{BlobPages, OrdinalMd, Totals};
 use crate::pool::Pool;
 use crate::record::Encoding;
@@ -12,6 +12,7 @@ use alloc::{
     string::String,
     vec::Vec,
 };
+use core::ops::Range;
 use offshoot_format::{
     BlobCluster, BlobId, ClusterIdx, ExtentOrdinal, Layout, MdPageIdx, block_bytes, blocks_per_cluster,
     records_per_layer_page,
@@ -82,6 +83,8 @@ pub struct State {
     pub(crate) dirty_ordinals: usize,
     /// Md pages that the next checkpoint may have to add, at most.
     pub(crate) md_debt: usize,
+    /// Md pages that plans count on which are not committed yet.
+    pub(crate) md_reserved: usize,
     /// Clusters that the records applied since the last [`State::take_freed`] let go.
     pub(crate) freed_clusters: Vec<ClusterIdx>,
     /// Md pages likewise.
@@ -109,6 +112,7 @@ impl State {
             dirty: BTreeSet::new(),
             dirty_ordinals: 0,
             md_debt: 0,
+            md_reserved: 0,
             freed_clusters: Vec::new(),
             freed_md: Vec::new(),
         }
@@ -180,15 +184,23 @@ impl State {
         blob.len * self.units.cluster
     }
 
-    /// Whether `blob` would read zeros in a cluster if it owned nothing there.
+    /// Whether `blob` would read zeros in a cluster if it owned nothing there. Where native states may not arise
+    /// nothing says on disk how far the parent shows through, so all of the parent counts.
     #[must_use]
     pub fn reads_zero_below(&self, blob: &Blob, at: BlobCluster) -> bool {
-        if blob.external.as_ref().is_some_and(|external| at.0 < external.len) {
-            return false;
-        }
+        let shows = at.0 < blob.inherit_len || !self.native_allowed;
+        !(shows && self.parent_holds(blob, at))
+    }
+
+    /// Whether the parent of a blob, or what lies below the whole chain, has something in a cluster.
+    #[must_use]
+    pub(crate) fn parent_holds(&self, blob: &Blob, at: BlobCluster) -> bool {
         match blob.parent.and_then(|id| self.blob(id)) {
-            Some(parent) if at.0 < blob.inherit_len => matches!(parent.tree.entry(at), Entry::Absent),
-            _ => true,
+            Some(parent) => {
+                let external = parent.external.as_ref().is_some_and(|external| at.0 < external.len);
+                external || !matches!(parent.tree.entry(at), Entry::Absent)
+            }
+            None => blob.external_is_parent,
         }
     }
 
@@ -210,23 +222,18 @@ impl State {
     /// SPDK's format has no way to say that.
     #[must_use]
     pub fn hides_parent_tail(&self, blob: &Blob) -> bool {
-        if blob.inherit_len >= blob.len {
-            return false;
-        }
-        let hides = |at: u64| matches!(blob.tree.entry(BlobCluster(at)), Entry::Absent);
-        match blob.parent.and_then(|id| self.blob(id)) {
-            Some(parent) => {
-                let tail = blob.inherit_len..blob.len.min(parent.len);
-                let first = ExtentOrdinal::of(BlobCluster(tail.start)).0;
-                let ordinals = parent.tree.ordinals().into_iter().filter(|ordinal| *ordinal >= first);
-                let held = ordinals.flat_map(|ordinal| {
-                    let leaf = parent.tree.leaf(ordinal).into_iter().flat_map(Leaf::entries);
-                    leaf.map(move |(slot, _)| ordinal.first_cluster().0 + slot as u64)
-                });
-                held.filter(|at| tail.contains(at)).any(hides)
-            }
-            None => blob.external_is_parent && (blob.inherit_len..blob.len).any(hides),
-        }
+        self.parent_tail(blob, blob.inherit_len..blob.len)
+            .any(|at| matches!(blob.tree.entry(BlobCluster(at)), Entry::Absent))
+    }
+
+    /// Clusters of a range in which the parent of a blob holds something, `inherit_len` or not.
+    pub(crate) fn parent_tail(&self, blob: &Blob, range: Range<u64>) -> impl Iterator<Item = u64> {
+        let below = match blob.parent.and_then(|id| self.blob(id)) {
+            Some(parent) => parent.len,
+            None if blob.external_is_parent => u64::MAX,
+            None => 0,
+        };
+        (range.start..range.end.min(below)).filter(|at| self.parent_holds(blob, BlobCluster(*at)))
     }
 
     /// How many snapshots lie below a blob.
@@ -260,7 +267,7 @@ impl State {
     /// Md pages that a new plan may count on.
     #[must_use]
     pub fn md_spare(&self) -> usize {
-        self.md.available().saturating_sub(self.md_debt)
+        self.md.available().saturating_sub(self.md_debt + self.md_reserved)
     }
 
     /// Clusters and md pages that records have let go since the last call. They are held in their pools until

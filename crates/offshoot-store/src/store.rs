@@ -143,6 +143,8 @@ impl<D: BlockDevice> Store<D> {
 
     /// Makes progress without waiting, and appends the replies that are there.
     pub fn poll(&mut self, replies: &mut Vec<(Ticket, Result<Reply, Error>)>) {
+        // One step of background work: removing a large lvol must not keep the caller from its other clients.
+        self.engine.advance();
         loop {
             self.push_ops();
             self.device.poll(&mut self.completions);
@@ -151,7 +153,7 @@ impl<D: BlockDevice> Store<D> {
                 self.externals[number].poll(&mut self.completions);
                 moved |= self.take_completions();
             }
-            moved |= self.engine.advance();
+            self.engine.settle();
             while let Some(reply) = self.engine.poll_reply() {
                 replies.push(reply);
             }

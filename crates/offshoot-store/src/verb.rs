@@ -15,7 +15,7 @@ pub use name::check_name;
 
 use crate::blob::{Blob, XATTR_CREATED};
 use crate::error::Error;
-use crate::limits::{LVOL_BYTES_MAX, LVOL_CLUSTERS_MAX};
+use crate::limits::{LVOL_BYTES_MAX, LVOL_CLUSTERS_MAX, MD_PAGES_KEPT};
 use crate::record::{Encoding, MappedRun, Record};
 use crate::state::State;
 use alloc::{
@@ -97,6 +97,8 @@ pub struct Plan {
     pub records: Vec<Record>,
     /// Clusters that must read zeros before the records are committed.
     pub zero: Vec<MappedRun>,
+    /// Md pages that the records may need, at most.
+    pub md_pages: usize,
     /// The blobs that the verb made.
     pub made: Vec<BlobId>,
     /// A blob that took over clusters and may not modify them before a barrier (R2).
@@ -167,7 +169,7 @@ impl State {
     fn new_roots(&self, count: usize, needed: usize) -> Result<Vec<BlobId>, Error> {
         let spare = self.md_spare();
         let short = Error::NoMdPages { needed: needed as u64, free: spare as u64 };
-        if spare < needed {
+        if spare < needed + MD_PAGES_KEPT {
             return Err(short);
         }
         let pages = self.md.peek(0, count).ok_or(short)?;

@@ -11,7 +11,7 @@ use alloc::{
     vec::Vec,
 };
 use offshoot_format::{
-    BlobId, ClusterIdx, DataRoFlags, ExtentOrdinal, Flags, InvalidFlags, MdPageIdx, Xattr,
+    BlobCluster, BlobId, ClusterIdx, DataRoFlags, ExtentOrdinal, Flags, InvalidFlags, MdPageIdx, Xattr,
 };
 
 impl State {
@@ -57,6 +57,7 @@ impl State {
         snapshot.clones = BTreeSet::from([origin_id]);
         snapshot.pages.ordinals = pages.ordinals;
         snapshot.pages.dirty = pages.dirty;
+        snapshot.pages.totals = pages.totals;
         snapshot.pages.rle_runs = pages.rle_runs;
         origin.parent = Some(id);
         origin.inherit_len = len;
@@ -68,8 +69,7 @@ impl State {
         }
         self.dirty_ordinals += snapshot.pages.dirty.len();
         self.insert_blob(snapshot);
-        self.recount(id);
-        self.recount(origin_id);
+        self.touch_chain(origin_id);
     }
 
     pub(super) fn apply_clone(&mut self, parent_id: BlobId, id: BlobId, xattrs: &[Xattr]) {
@@ -101,7 +101,7 @@ impl State {
         }
         let new_name = blob.name().to_vec();
         if Some(id) != self.super_blob && old_name != new_name {
-            self.names.remove(&old_name);
+            self.forget_name(&old_name, id);
             self.names.insert(new_name, id);
         }
         self.touch_chain(id);
@@ -127,7 +127,7 @@ impl State {
             return;
         };
         debug_assert!(blob.clones.is_empty());
-        self.names.remove(blob.name());
+        let name = blob.name().to_vec();
         blob.dying = true;
         self.dying.insert(id);
         blob.xattrs.clear();
@@ -138,6 +138,7 @@ impl State {
         if let Some(parent) = blob.parent.take().and_then(|parent| self.blobs.get_mut(&parent)) {
             parent.clones.remove(&id);
         }
+        self.forget_name(&name, id);
         self.touch_chain(id);
     }
 
@@ -148,7 +149,7 @@ impl State {
         };
         debug_assert_eq!(blob.own_clusters, 0);
         self.dying.remove(&id);
-        self.names.remove(blob.name());
+        self.forget_name(blob.name(), id);
         for tag in blob.tags {
             self.tags.retire(tag);
         }
@@ -164,7 +165,7 @@ impl State {
         let Some(snapshot) = self.blobs.remove(&snapshot_id) else {
             return;
         };
-        self.names.remove(snapshot.name());
+        self.forget_name(snapshot.name(), snapshot_id);
         let Some(clone) = self.blobs.get_mut(&clone_id) else {
             return;
         };
@@ -190,9 +191,29 @@ impl State {
         let spare = self.merge_pages(clone_id, clone_pages, snapshot_pages, &differing);
         self.free_md(&spare);
         self.recount(clone_id);
+        self.drop_hidden_layers(clone_id, &differing);
         if clone_len != snapshot_len {
             self.touch_end(clone_id, snapshot_len);
             self.touch_end(clone_id, clone_len);
+        }
+    }
+
+    /// Lets go of own layers of which no block is visible any more. A blob with clones keeps them: their maps name
+    /// the same layers.
+    fn drop_hidden_layers(&mut self, id: BlobId, ordinals: &[ExtentOrdinal]) {
+        let Some(blob) = self.blobs.get(&id).filter(|blob| blob.clones.is_empty()) else { return };
+        let tags = &self.tags;
+        let owned = |tag: Tag| tags.owner(tag) == Some(id);
+        let mut stacked = Vec::new();
+        for ordinal in ordinals {
+            for (slot, entry) in blob.tree.leaf(*ordinal).into_iter().flat_map(crate::map::Leaf::entries) {
+                if entry.layers().filter(|(tag, ..)| owned(*tag)).count() > 1 {
+                    stacked.push(BlobCluster(ordinal.first_cluster().0 + slot as u64));
+                }
+            }
+        }
+        for at in stacked {
+            self.change_entry(id, at, |entry, _, owned| entry.without_hidden(owned));
         }
     }
 
@@ -205,7 +226,10 @@ impl State {
         mut theirs: BlobPages,
         differing: &[ExtentOrdinal],
     ) -> Vec<MdPageIdx> {
-        let mut spare = core::mem::take(&mut theirs.chain);
+        // Pages of the snapshot become the clone's where it may need more than it has: a removal must not fail for
+        // want of md pages. The next checkpoint gives back what is too many.
+        let mut spare: Vec<MdPageIdx> = theirs.chain.drain(..1).collect();
+        own.chain.append(&mut theirs.chain);
         let Some(blob) = self.blobs.get_mut(&id) else {
             return spare;
         };
@@ -219,7 +243,7 @@ impl State {
                 }
                 Some(mine) => {
                     changed.insert(ordinal);
-                    spare.append(&mut page.layers);
+                    mine.layers.append(&mut page.layers);
                     match mine.extent {
                         None => mine.extent = page.extent,
                         Some(_) => spare.extend(page.extent),
@@ -275,6 +299,13 @@ impl State {
                 rle_runs: 1,
                 ..BlobPages::default()
             },
+        }
+    }
+
+    /// Gives a name up, unless it is another's: loaded stores may hold one name twice.
+    fn forget_name(&mut self, name: &[u8], id: BlobId) {
+        if self.names.get(name) == Some(&id) {
+            self.names.remove(name);
         }
     }
 

@@ -13,19 +13,26 @@ impl State {
         let mut before: BTreeSet<MdPageIdx> = blob.pages.chain.iter().copied().collect();
         let mut after: BTreeSet<MdPageIdx> = pages.chain.iter().copied().collect();
         blob.pages.chain.clone_from(&pages.chain);
+        let (encoding, per_page) = (blob.encoding, self.units.records_per_page);
         for (ordinal, extent) in &pages.extents {
             let md = blob.pages.ordinals.entry(*ordinal).or_default();
+            let planned = md.planned(encoding, per_page);
             before.extend(md.extent);
             after.extend(extent);
             md.extent = *extent;
+            blob.pages.totals.replace(planned, md.planned(encoding, per_page));
         }
         for (ordinal, layers) in &pages.layers {
             let md = blob.pages.ordinals.entry(*ordinal).or_default();
+            let planned = md.planned(encoding, per_page);
             before.extend(&md.layers);
             after.extend(layers);
             md.layers.clone_from(layers);
+            blob.pages.totals.replace(planned, md.planned(encoding, per_page));
+            if md.is_vacant() {
+                blob.pages.ordinals.remove(ordinal);
+            }
         }
-        blob.pages.ordinals.retain(|_, md| !md.is_vacant());
         self.dirty_ordinals -= blob.pages.dirty.len();
         blob.pages.dirty.clear();
         for page in after.difference(&before) {
@@ -33,8 +40,8 @@ impl State {
         }
         let freed: Vec<MdPageIdx> = before.difference(&after).copied().collect();
         self.free_md(&freed);
-        self.recount(id);
         if let Some(blob) = self.blobs.get_mut(&id) {
+            blob.settle_debt(&mut self.md_debt);
             blob.pages.chain_dirty = false;
             self.dirty.remove(&id);
         }

@@ -10,6 +10,9 @@ use offshoot_format::{
     SuperBlock, encode_mask,
 };
 
+/// Md pages that one operation writes at most.
+const PAGES_PER_WRITE: usize = 256;
+
 /// Part of a checkpoint. A step begins when the one before it has completed.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -90,6 +93,8 @@ fn write_pages(state: &State, images: &BTreeMap<MdPageIdx, PageImage>) -> Vec<De
     let stride = state.layout.md_page_size as usize;
     let pages: Vec<(&MdPageIdx, &PageImage)> = images.iter().collect();
     let runs = pages.chunk_by(|(left, _), (right, _)| left.0 + 1 == right.0);
+    // Adjacent pages go out together, but not without bound: each operation holds its pages in memory.
+    let runs = runs.flat_map(|run| run.chunks(PAGES_PER_WRITE));
     runs.map(|run| {
         let mut buffer = Buffer::zeroed(run.len() * stride);
         for (slot, (_, image)) in buffer.as_mut_slice().chunks_mut(stride).zip(run) {

@@ -84,9 +84,15 @@ impl Engine {
     /// Whether clusters will come free without anyone's doing.
     pub(super) fn may_reclaim(&self) -> bool {
         self.commit.has_freed()
+            || !self.barrier.freed_md.is_empty()
             || !self.barrier.discards.is_empty()
             || self.barrier.discarding > 0
             || !self.state.dying.is_empty()
+    }
+
+    /// Whether md pages will come free without anyone's doing.
+    pub(super) fn may_reclaim_md(&self) -> bool {
+        !self.barrier.freed_md.is_empty() || !self.state.dying.is_empty()
     }
 
     fn wait_for_barrier(&mut self, waiter: Waiter) {
@@ -99,7 +105,9 @@ impl Engine {
         if self.barrier.running.is_some() {
             return;
         }
-        let space_wanted = self.commit.has_freed() && !self.barrier.space.is_empty();
+        // What is covered already comes free when the I/O that still refers to it ends: no barrier helps.
+        let uncovered = self.commit.has_uncovered() || !self.barrier.freed_md.is_empty();
+        let space_wanted = uncovered && !self.barrier.space.is_empty();
         if self.barrier.waiting.is_empty() && !space_wanted {
             return self.resume_if_no_space_comes();
         }
@@ -175,6 +183,9 @@ impl Engine {
         }
         self.super_block = round.super_block;
         self.commit.cover(round.covers);
+        if !round.md.is_empty() {
+            self.resume_for_space();
+        }
         for page in round.md {
             self.state.md.release(page.0);
         }
@@ -225,6 +236,10 @@ impl Engine {
         self.barrier.discarding -= 1;
         (first..first + count).for_each(|cluster| self.state.clusters.release(cluster));
         self.next_discard();
+        self.resume_for_space();
+    }
+
+    fn resume_for_space(&mut self) {
         for task in core::mem::take(&mut self.barrier.space) {
             self.resume(task);
         }
@@ -233,9 +248,7 @@ impl Engine {
     /// Tasks that wait for space go on, to fail, when nothing will come free any more.
     fn resume_if_no_space_comes(&mut self) {
         if !self.may_reclaim() {
-            for task in core::mem::take(&mut self.barrier.space) {
-                self.resume(task);
-            }
+            self.resume_for_space();
         }
     }
 }

@@ -61,6 +61,11 @@ impl Commit {
         self.handed_over.contains_key(&lvol)
     }
 
+    /// Whether clusters have been freed that no barrier covers yet.
+    pub(super) fn has_uncovered(&self) -> bool {
+        self.freed.back().is_some_and(|freed| freed.lsn > self.covered)
+    }
+
     /// Whether clusters will come free by themselves once a barrier has passed.
     pub(super) fn has_freed(&self) -> bool {
         !self.freed.is_empty()
@@ -134,11 +139,6 @@ impl Engine {
                 self.state.clusters.release(allocation.cluster.0);
             }
         }
-    }
-
-    /// How many first writes are under way: each may need md pages when it commits.
-    pub(super) fn first_writes(&self) -> usize {
-        self.commit.allocations.len()
     }
 
     /// Whether so much metadata is out of date that a barrier must come first.

@@ -22,6 +22,7 @@ impl Engine {
         // The list is kept between reads: resolving allocates nothing.
         let mut segments = core::mem::take(&mut self.segments);
         if let Err(error) = self.resolve_read(lvol, offset, buffer.len() as u64, &mut segments) {
+            self.segments = segments;
             return self.reply(ticket, Err(error));
         }
         let epoch = self.commit.epochs.begin();

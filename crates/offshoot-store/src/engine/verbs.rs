@@ -103,6 +103,7 @@ impl Engine {
                 debug_assert!(free < needed);
                 self.retry_after_space(task);
             }
+            Err(Error::NoMdPages { .. }) if self.may_reclaim_md() => self.retry_after_space(task),
             Err(error) => self.finish_verb(task, Err(error)),
         }
     }
@@ -119,6 +120,7 @@ impl Engine {
             let len = u64::from(run.length) * self.state.units.cluster;
             ops.push(DeviceOp::WriteZeroes { offset, len, may_unmap: false });
         }
+        self.state.md_reserved += plan.md_pages;
         if let Some(verb) = self.verb_task_mut(task) {
             verb.plan = Some(plan);
             verb.pending = ops.len();
@@ -146,6 +148,7 @@ impl Engine {
             None => self.commit_verb(task),
             Some(error) => {
                 let plan = verb.plan.take().unwrap_or_default();
+                self.state.md_reserved -= plan.md_pages;
                 for id in plan.made {
                     self.state.md.release(id.root().0);
                 }
@@ -162,6 +165,7 @@ impl Engine {
         let Some(plan) = self.verb_task_mut(task).and_then(|verb| verb.plan.take()) else {
             return;
         };
+        self.state.md_reserved -= plan.md_pages;
         self.commit(&plan.records);
         if let Some(lvol) = plan.handed_over {
             self.commit.hand_over(lvol);

@@ -61,6 +61,8 @@ pub(super) struct WriteTask {
     choices: Vec<Choice>,
     /// Records of what is zeroed without writing.
     zeroing: Vec<Record>,
+    /// Md pages kept back for all of these.
+    md_reserved: usize,
     pending: usize,
     error: Option<Error>,
 }
@@ -78,6 +80,7 @@ impl WriteTask {
             runs: Vec::new(),
             choices: Vec::new(),
             zeroing: Vec::new(),
+            md_reserved: 0,
             pending: 0,
             error: None,
         }
@@ -130,8 +133,7 @@ impl Engine {
         if let Some(write) = self.write_task_mut(task) {
             write.lock = Some(mode);
         }
-        let unit = self.copy_unit();
-        let held = range.start / unit * unit..range.end.next_multiple_of(unit);
+        let held = self.whole_units(&range);
         if self.acquire(lvol, task, held, mode) {
             self.proceed_write(task);
         }
@@ -155,7 +157,10 @@ impl Engine {
         }
         match self.plan_write(task) {
             Ok(()) => self.fill_gaps(task),
-            Err(Error::NoClusters { .. }) if self.may_reclaim() => {
+            Err(error)
+                if (matches!(error, Error::NoClusters { .. }) && self.may_reclaim())
+                    || (matches!(error, Error::NoMdPages { .. }) && self.may_reclaim_md()) =>
+            {
                 self.abandon_plan(task);
                 self.unlock_write(task);
                 self.retry_after_space(task);
@@ -335,11 +340,13 @@ impl Engine {
         let lvol = write.lvol;
         let choices = core::mem::take(&mut write.choices);
         let epoch = write.epoch.take();
+        let md_reserved = core::mem::take(&mut write.md_reserved);
         write.runs.clear();
         write.zeroing.clear();
         for choice in choices {
             self.drop_choice(lvol, choice.at);
         }
+        self.state.md_reserved -= md_reserved;
         if let Some(epoch) = epoch {
             self.commit.epochs.end(epoch);
         }
@@ -359,13 +366,25 @@ impl Engine {
     fn check_write(&self, lvol: BlobId, range: &Range<u64>) -> Result<(), Error> {
         let blob = self.state.blob(lvol).filter(|blob| !blob.dying).ok_or(Error::UnknownBlob(lvol))?;
         self.check_writable()?;
-        if blob.is_read_only() {
+        // A loaded store may have clones of a writable lvol: what they read must not change under them.
+        if blob.is_read_only() || !blob.clones.is_empty() {
             return Err(Error::ReadOnlyLvol(blob.display_name()));
         }
         if blob.damage.is_some() {
             return Err(Error::Damaged(blob.display_name()));
         }
         check_range(range, self.state.bytes(blob))
+    }
+
+    /// A range widened to what is copied at once. Blocks are counted from the start of their cluster, which need
+    /// not be a multiple of them.
+    fn whole_units(&self, range: &Range<u64>) -> Range<u64> {
+        let (unit, cluster) = (self.copy_unit(), self.state.units.cluster);
+        let first = range.start / cluster * cluster;
+        let last = (range.end - 1) / cluster * cluster;
+        let start = first + (range.start - first) / unit * unit;
+        let end = last + (range.end - last).next_multiple_of(unit).min(cluster);
+        start..end
     }
 
     /// What a first write makes the lvol's own at once, in bytes: a block, or a whole cluster where native states

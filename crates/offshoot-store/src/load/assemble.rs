@@ -19,6 +19,7 @@ use alloc::{
 use offshoot_format::{
     Bitmap, BlobCluster, BlobId, BlobMd, BlockState, ClusterIdx, Damage, ExtentOrdinal, ExtentPage,
     LayerPage, LayerRecord, Layout, MapMd, MdPageIdx, StoreIdentity, SuperBlock, XATTR_EXTSNAP, XATTR_SNAP,
+    page_crc_ok,
 };
 
 /// What a blob's own pages say, before its ancestors are known.
@@ -62,7 +63,18 @@ pub(super) fn assemble(
         Disputes::default()
     };
 
-    let (clusters, md) = owners.pools(masks);
+    let unreadable = all.values().filter(|parts| parts.is_err()).count();
+    let rotten = pages.iter().filter(|(at, bytes)| !page_crc_ok(bytes) && !owners.refers_to(*at));
+    let rotten = if masks[0].is_none() { rotten.count() } else { 0 };
+    if rotten > 0 {
+        found.push(Finding { lvol: None, what: Found::RottenPages { count: rotten } });
+    }
+    let (mut clusters, mut md) = owners.pools(masks);
+    if masks[1].is_none() && unreadable + rotten > 0 {
+        // Nobody knows what the unreadable ones own, so nothing may be handed out.
+        clusters = full(clusters.len());
+        md = full(md.len());
+    }
     let mut state = State::new(layout, Pool::new(clusters), Pool::new(md));
     state.super_blob = super_block.super_blob;
     check_super_blob(super_block, &all)?;
@@ -75,6 +87,9 @@ pub(super) fn assemble(
         if let Some(blob) = state.blobs.get_mut(&blob) {
             blob.damage.get_or_insert(text);
         }
+    }
+    for blob in state.blobs.values_mut().filter(|blob| blob.dying && !blob.clones.is_empty()) {
+        blob.damage.get_or_insert_with(|| "it is being removed, but a clone depends on it".into());
     }
     spread_damage(&mut state);
     (state.disputed_clusters, state.disputed_md) = (disputes.clusters, disputes.md);
@@ -95,6 +110,12 @@ pub(super) fn assemble(
         .and_then(|id| state.blob(id))
         .is_some_and(|blob| blob.xattr(XATTR_NATIVE) == Some(b"1"));
     Ok((state, found))
+}
+
+fn full(units: usize) -> Bitmap {
+    let mut all = Bitmap::new(units);
+    (0..units).for_each(|unit| all.set(unit, true));
+    all
 }
 
 /// Without its super blob a store has no name, and SPDK does not load it either.
@@ -269,8 +290,8 @@ fn build_with_ancestors(
         if let Some(parent) = parent.and_then(|parent| state.blobs.get_mut(&parent)) {
             parent.clones.insert(id);
         }
-        let tail = state.blobs.get(&id).is_some_and(|blob| blob.damage.is_none());
-        if tail {
+        let sound = state.blobs.get(&id).is_some_and(|blob| blob.damage.is_none());
+        if sound {
             count_pages(state, id);
         }
     }
@@ -293,7 +314,9 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     let external =
         own_external.or_else(|| parent.and_then(|parent| State::inherited_external(parent, inherit_len)));
     let mut tree = parent.map_or_else(Tree::default, |parent| parent.tree.clone());
-    tree.truncate(BlobCluster(inherit_len));
+    if parent.is_some_and(|parent| inherit_len < parent.len) {
+        tree.truncate(BlobCluster(inherit_len));
+    }
     let own_clusters = full.len() + layers.iter().filter(|(_, record)| record.cluster.is_some()).count();
     overlay(state, &mut tree, tag, &full, layers, &mut damage);
     let mut internal_xattrs = md.internal_xattrs;

@@ -1,34 +1,33 @@
 //! Md pages in memory, by number.
 
-use alloc::vec::Vec;
-use offshoot_block::Buffer;
-use offshoot_format::{MD_STRUCT_BYTES, MdPageIdx};
+use alloc::{boxed::Box, collections::BTreeMap};
+use offshoot_format::{MD_STRUCT_BYTES, MdPageIdx, PageImage};
 
-/// The md pages that were read, in runs.
+/// The md pages that were read and are not empty: most of the region of a large store is.
 #[derive(Debug, Default)]
 pub(super) struct MdPages {
-    runs: Vec<(MdPageIdx, Buffer, usize)>,
+    pages: BTreeMap<MdPageIdx, Box<PageImage>>,
 }
 
 impl MdPages {
-    /// Adds a run of pages of `stride` bytes each. Runs come in ascending order.
-    pub(super) fn add(&mut self, first: MdPageIdx, buffer: Buffer, stride: usize) {
-        self.runs.push((first, buffer, stride));
+    /// Adds a run of pages of `stride` bytes each.
+    pub(super) fn add(&mut self, first: MdPageIdx, bytes: &[u8], stride: usize) {
+        for (at, page) in (first.0..).map(MdPageIdx).zip(bytes.chunks_exact(stride)) {
+            if let Some(structure) = page.first_chunk::<MD_STRUCT_BYTES>()
+                && structure.iter().any(|byte| *byte != 0)
+            {
+                self.pages.insert(at, Box::new(*structure));
+            }
+        }
     }
 
-    /// The structure in a page: its first 4096 bytes. `None` when the page was not read.
+    /// The structure in a page: its first 4096 bytes. `None` when the page was not read or is empty.
     pub(super) fn page(&self, at: MdPageIdx) -> Option<&[u8]> {
-        let run = self.runs.partition_point(|(first, ..)| *first <= at).checked_sub(1)?;
-        let (first, buffer, stride) = &self.runs[run];
-        let start = (at.0 - first.0) as usize * stride;
-        buffer.as_slice().get(start..start + MD_STRUCT_BYTES)
+        self.pages.get(&at).map(|page| page.as_slice())
     }
 
-    /// Every page that was read.
+    /// Every page that is not empty.
     pub(super) fn iter(&self) -> impl Iterator<Item = (MdPageIdx, &[u8])> {
-        self.runs.iter().flat_map(|(first, buffer, stride)| {
-            let pages = buffer.as_slice().chunks_exact(*stride);
-            (first.0..).map(MdPageIdx).zip(pages.map(|page| &page[..MD_STRUCT_BYTES]))
-        })
+        self.pages.iter().map(|(at, page)| (*at, page.as_slice()))
     }
 }

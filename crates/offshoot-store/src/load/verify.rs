@@ -56,6 +56,12 @@ pub enum Found {
         /// Units in use that are not marked: they could be handed out again.
         missing: usize,
     },
+    /// Md pages of a store that was not closed which hold something unreadable that nothing refers to. Any of
+    /// them may be the root of an lvol, so nothing is allocated until they are repaired.
+    RottenPages {
+        /// How many.
+        count: usize,
+    },
     /// The masks of an orderly closed native store are not those that it was closed with. The md pages were
     /// searched instead.
     MaskChecksum,
@@ -81,6 +87,9 @@ impl fmt::Display for Found {
             Self::Mask { kind, surplus, missing } => {
                 write!(f, "{kind}: {surplus} marked used but unreferenced, {missing} in use but not marked")
             }
+            Self::RottenPages { count } => {
+                write!(f, "{count} md pages cannot be read, and nothing refers to them: lvols may be missing")
+            }
             Self::MaskChecksum => f.write_str("the masks do not match their checksums"),
             Self::DuplicateName { first, second } => {
                 write!(f, "blob {second} has the same name as blob {first}")
@@ -96,6 +105,7 @@ impl Found {
         match self {
             Self::Damaged { .. } => "remove the lvol and restore it from a snapshot or backup",
             Self::ClusterOwners { .. } | Self::MdPageOwners { .. } => "remove one of the two lvols",
+            Self::RottenPages { .. } => "restore what is missing from a backup",
             Self::Mask { .. } | Self::MaskChecksum => "rebuild the masks from the md pages",
             Self::DuplicateName { .. } => "rename one of the two, addressed by its UUID",
         }
@@ -158,6 +168,11 @@ impl Owners {
             }
             self.clusters.set(cluster.0 as usize, true);
         }
+    }
+
+    /// Whether a readable blob refers to an md page, or it is a root.
+    pub(super) fn refers_to(&self, page: MdPageIdx) -> bool {
+        self.md.get(page.0 as usize) || self.roots.get(page.0 as usize)
     }
 
     pub(super) fn has_doubles(&self) -> bool {

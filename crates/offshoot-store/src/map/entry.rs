@@ -1,7 +1,7 @@
 //! What a cluster of an lvol is made of: nothing, one full cluster, or a stack of layers.
 
 use super::{BlockStates, Flat};
-use alloc::sync::Arc;
+use alloc::{sync::Arc, vec::Vec};
 use offshoot_format::{BlockState, ClusterIdx};
 
 /// Names the owner of a cluster indirectly: a table says which blob a tag stands for today.
@@ -62,6 +62,19 @@ impl Stack {
         };
         let flat = (depth_below > Flat::DEPTH_MIN).then(|| Arc::new(Flat::of(&below, top.states.blocks())));
         Self { top, below, depth: depth_below + 1, flat }
+    }
+}
+
+impl Drop for Stack {
+    /// Takes a deep stack down one layer at a time: dropping it layer within layer would exhaust the program's stack.
+    fn drop(&mut self) {
+        let mut below = core::mem::replace(&mut self.below, Entry::Absent);
+        while let Entry::Stack(stack) = below {
+            match Arc::into_inner(stack) {
+                Some(mut last) => below = core::mem::replace(&mut last.below, Entry::Absent),
+                None => return,
+            }
+        }
     }
 }
 
@@ -130,6 +143,45 @@ impl Entry {
     /// The clusters of the layers that `owned` says yes to.
     pub fn clusters_of(&self, owned: impl Fn(Tag) -> bool) -> impl Iterator<Item = ClusterIdx> {
         self.layers().filter(move |(tag, ..)| owned(*tag)).filter_map(|(_, cluster, _)| cluster)
+    }
+
+    /// The entry without those of its newest layers, as far as `owned` says yes, of which no data is visible. What
+    /// they zero is zeroed by the top layer instead.
+    #[must_use]
+    pub fn without_hidden(self, owned: &dyn Fn(Tag) -> bool) -> Self {
+        let Self::Stack(stack) = &self else { return self };
+        if !owned(stack.top.tag) {
+            return self;
+        }
+        let mut top = stack.top.clone();
+        // What the layers kept so far make of each block.
+        let mut seen = top.states.clone();
+        let mut kept = Vec::new();
+        let mut below = &stack.below;
+        while let Self::Stack(stack) = below
+            && owned(stack.top.tag)
+        {
+            let layer = &stack.top;
+            let blocks = 0..layer.states.blocks();
+            let shown: Vec<u32> = blocks.filter(|block| seen.of(*block) == BlockState::Inherit).collect();
+            let has_data = shown.iter().any(|block| layer.states.of(*block) == BlockState::Data);
+            for block in shown {
+                let state = layer.states.of(block);
+                seen.set(block..block + 1, state);
+                if !has_data && state == BlockState::Zero {
+                    top.states.set(block..block + 1, state);
+                }
+            }
+            if has_data {
+                kept.push(layer.clone());
+            }
+            below = &stack.below;
+        }
+        let mut entry = if seen.any(BlockState::Inherit) { below.clone() } else { Self::Absent };
+        for layer in kept.into_iter().rev() {
+            entry = Self::Stack(Arc::new(Stack::new(layer, entry)));
+        }
+        entry.covered_by(top, false)
     }
 
     /// Puts a layer on top. Drops what no block inherits any more; a layer that is all data becomes a full

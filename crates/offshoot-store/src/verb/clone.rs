@@ -22,5 +22,5 @@ pub(super) fn plan(state: &State, parent_id: BlobId, identity: &Identity) -> Res
     let id = state.new_roots(1, pages + 2)?[0];
     let clone = Record::Clone { parent: parent_id, id, xattrs: identity.xattrs() };
     let records: Vec<Record> = to_tables.into_iter().chain([clone]).collect();
-    Ok(Plan { records, zero: Vec::new(), made: alloc::vec![id], handed_over: None })
+    Ok(Plan { records, md_pages: pages + 2, made: alloc::vec![id], ..Plan::default() })
 }

@@ -23,5 +23,11 @@ pub(super) fn plan(state: &State, identity: &Identity, size_bytes: u64, thick: b
     let needed = 2 + extents + extents / 256;
     let id = state.new_roots(1, needed)?[0];
     let create = Record::Create { id, flags, xattrs, len, runs: runs.clone(), encoding };
-    Ok(Plan { records: alloc::vec![create], zero: runs, made: alloc::vec![id], handed_over: None })
+    Ok(Plan {
+        records: alloc::vec![create],
+        zero: runs,
+        md_pages: needed,
+        made: alloc::vec![id],
+        handed_over: None,
+    })
 }

@@ -3,7 +3,8 @@
 use super::{Plan, encoding_for};
 use crate::blob::Blob;
 use crate::error::Error;
-use crate::map::{Entry, SLOTS};
+use crate::limits::MD_PAGES_KEPT;
+use crate::map::SLOTS;
 use crate::record::{Encoding, MappedRun, Record};
 use crate::state::State;
 use alloc::vec::Vec;
@@ -29,11 +30,11 @@ pub(super) fn plan(state: &State, id: BlobId, size_bytes: u64) -> Result<Plan, E
         needed += pages;
     }
     let spare = state.md_spare();
-    if len > lvol.len && spare < needed {
+    if len > lvol.len && spare < needed + MD_PAGES_KEPT {
         return Err(Error::NoMdPages { needed: needed as u64, free: spare as u64 });
     }
     records.push(Record::Resize { blob: id, len, runs: zero.clone() });
-    Ok(Plan { records, zero, ..Plan::default() })
+    Ok(Plan { records, zero, md_pages: needed, ..Plan::default() })
 }
 
 /// Clusters that must be backed and zeroed now: all new ones of a thick lvol, and, where native states may not
@@ -45,14 +46,10 @@ fn added_clusters(state: &State, lvol: &Blob, len: u64) -> Result<Vec<MappedRun>
     if !lvol.is_thin() {
         return state.back_clusters(lvol.len, len - lvol.len);
     }
-    let below = lvol.parent.and_then(|parent| state.blob(parent));
-    let tail = below.map_or(0, |parent| parent.len.min(len));
-    if state.native_allowed || tail <= lvol.inherit_len.max(lvol.len) {
+    if state.native_allowed {
         return Ok(Vec::new());
     }
-    let shows =
-        |at: &u64| below.is_some_and(|parent| !matches!(parent.tree.entry(BlobCluster(*at)), Entry::Absent));
-    let hidden: Vec<u64> = (lvol.len..tail).filter(shows).collect();
+    let hidden: Vec<u64> = state.parent_tail(lvol, lvol.len..len).collect();
     let backing = state.back_clusters(0, hidden.len() as u64)?;
     let clusters = backing.iter().flat_map(|run| run.cluster.0..run.cluster.0 + run.length);
     let runs = hidden.iter().zip(clusters).map(|(at, cluster)| MappedRun {

@@ -36,5 +36,5 @@ pub(super) fn plan(state: &State, items: &[(BlobId, Identity)]) -> Result<Plan, 
     for ((origin, identity), id) in items.iter().zip(&roots) {
         records.push(Record::Snapshot { origin: *origin, id: *id, xattrs: identity.xattrs() });
     }
-    Ok(Plan { records, zero: Vec::new(), made: roots, handed_over: None })
+    Ok(Plan { records, md_pages: needed, made: roots, ..Plan::default() })
 }

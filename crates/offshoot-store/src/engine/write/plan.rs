@@ -4,12 +4,14 @@ use super::{Choice, Kind, Run};
 use crate::engine::{Engine, TaskId};
 use crate::error::Error;
 use crate::io::Mode;
-use crate::limits::MD_PAGES_PER_WRITE;
+use crate::limits::MD_PAGES_KEPT;
 use crate::map::{Entry, Source};
+use crate::pages::OrdinalMd;
 use crate::record::Record;
+use alloc::vec::Vec;
 use core::ops::Range;
 use offshoot_block::Buffer;
-use offshoot_format::{BlobCluster, BlobId};
+use offshoot_format::{BlobCluster, BlobId, ExtentOrdinal};
 
 /// One piece of a write within one cluster.
 struct Piece {
@@ -65,6 +67,7 @@ impl Engine {
                 self.plan_runs(task, lvol, &piece)?;
             }
         }
+        self.reserve_md_pages(task)?;
         self.assemble(task);
         Ok(())
     }
@@ -80,9 +83,6 @@ impl Engine {
         let reads_zero_below = self.state.reads_zero_below(blob, at);
         if matches!(entry, Entry::Absent) && reads_zero_below {
             return Ok(());
-        }
-        if self.state.native_allowed {
-            self.check_md_pages()?;
         }
         let whole = piece.range.end - piece.range.start == units.cluster;
         if whole && (self.state.native_allowed || reads_zero_below) {
@@ -154,7 +154,7 @@ impl Engine {
                 return Err(Error::UnknownBlob(lvol));
             };
             let (source, run) = self.state.source_at(blob, pos, piece.range.end);
-            let unit = if self.state.native_allowed { units.block } else { units.cluster };
+            let unit = self.copy_unit();
             let run = match source {
                 Source::Cluster { cluster, .. } if self.is_own(lvol, source) => {
                     let sector = self.sector;
@@ -233,17 +233,54 @@ impl Engine {
     }
 
     fn choose_for_write(&mut self, lvol: BlobId, at: u64) -> Result<offshoot_format::ClusterIdx, Error> {
-        self.check_md_pages()?;
         let free = self.state.clusters.available() as u64;
         self.choose_cluster(lvol, BlobCluster(at)).ok_or(Error::NoClusters { needed: 1, free })
     }
 
-    /// Whether the md pages are to be had that a record of this write may need, next to those of all others in flight.
-    fn check_md_pages(&self) -> Result<(), Error> {
-        let needed = MD_PAGES_PER_WRITE * (self.first_writes() + 1);
-        let free = self.state.md_spare();
-        if free < needed {
-            return Err(Error::NoMdPages { needed: needed as u64, free: free as u64 });
+    /// Keeps back the md pages that the records of this write may need, next to those of all others in flight.
+    fn reserve_md_pages(&mut self, task: TaskId) -> Result<(), Error> {
+        let Some(write) = self.write_task(task) else { return Ok(()) };
+        // How many clusters change in each extent page's worth. Pieces come in ascending order.
+        let mut changes: Vec<(ExtentOrdinal, usize)> = Vec::new();
+        let mut add = |at: u64, count: usize| {
+            let (ordinal, _) = ExtentOrdinal::of(BlobCluster(at));
+            match changes.last_mut() {
+                Some((last, clusters)) if *last == ordinal => *clusters += count,
+                _ => changes.push((ordinal, count)),
+            }
+        };
+        let mut last = None;
+        for choice in write.choices.iter().filter(|choice| last.replace(choice.at) != Some(choice.at)) {
+            add(choice.at.0, 1);
+        }
+        for record in &write.zeroing {
+            match record {
+                Record::ZeroBlocks { at, .. } => add(at.0, 1),
+                Record::ZeroClusters { range, .. } => range.clone().for_each(|at| add(at, 1)),
+                _ => {}
+            }
+        }
+        let Some(blob) = self.state.blob(write.lvol).filter(|_| !changes.is_empty()) else { return Ok(()) };
+        let per_page = self.state.units.records_per_page;
+        let vacant = OrdinalMd::default();
+        let pages: usize = changes
+            .iter()
+            .map(|(ordinal, clusters)| {
+                let md = blob.pages.ordinals.get(ordinal).unwrap_or(&vacant);
+                let now = (md.own_layers as usize).div_ceil(per_page).max(md.layers.len());
+                let then = (md.own_layers as usize + clusters).div_ceil(per_page);
+                usize::from(md.extent.is_none()) + then.saturating_sub(now)
+            })
+            .sum();
+        // The chain names each page, and takes two more for its own rounding.
+        let needed = pages + 2 + pages / 256;
+        let spare = self.state.md_spare();
+        if spare < needed + MD_PAGES_KEPT {
+            return Err(Error::NoMdPages { needed: needed as u64, free: spare as u64 });
+        }
+        self.state.md_reserved += needed;
+        if let Some(write) = self.write_task_mut(task) {
+            write.md_reserved = needed;
         }
         Ok(())
     }
