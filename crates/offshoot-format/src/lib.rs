@@ -34,6 +34,7 @@ mod lvolstore;
 mod map;
 mod mask;
 mod md_page;
+mod md_page_header;
 mod native;
 mod piece;
 mod super_block;
@@ -59,7 +60,8 @@ pub use lvolstore::{
 };
 pub use map::{BLOB_CLUSTERS_MAX, MapMd, Run, TableEntry};
 pub use mask::{MASK_HEADER_BYTES, MaskKind, decode_mask, encode_mask};
-pub use md_page::{MdPage, MdPageHeader};
+pub use md_page::MdPage;
+pub use md_page_header::MdPageHeader;
 pub use native::{
     BlockState, JournalArea, LayerPage, LayerRecord, Layers, NATIVE_HEADER_BYTES, NATIVE_HEADER_OFFSET,
     NativeBlob, NativeFlags, NativeHeader, block_bytes, blocks_per_cluster, records_per_layer_page,

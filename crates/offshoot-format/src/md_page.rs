@@ -2,19 +2,11 @@
 //!
 //! Larger md pages carry the same structure in their first 4096 bytes, and nothing behind it.
 
-use crate::checksum::checked_page;
 use crate::descriptor::RawDescriptors;
+use crate::md_page_header::checked;
 use crate::piece::write_page;
-use crate::{
-    DESCRIPTORS_BYTES, Damage, Descriptor, DescriptorKind, Fault, MD_STRUCT_BYTES, MdPageIdx, PageImage,
-};
+use crate::{Damage, Descriptor, DescriptorKind, Fault, MdPageHeader, MdPageIdx, PageImage};
 use alloc::vec::Vec;
-use core::mem::{offset_of, size_of};
-use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
-
-/// Where the descriptors of an md page start.
-pub(crate) const DESCRIPTORS_OFFSET: usize = offset_of!(RawMdPage, descriptors);
 
 /// An md page of any kind, its descriptors decoded one by one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,36 +20,6 @@ pub struct MdPage {
     /// What the page holds, without padding.
     pub descriptors: Vec<Descriptor>,
 }
-
-/// The fixed part of an md page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MdPageHeader {
-    /// See [`MdPage::id`].
-    pub id: u64,
-    /// See [`MdPage::sequence`].
-    pub sequence: u32,
-    /// See [`MdPage::next`].
-    pub next: Option<MdPageIdx>,
-}
-
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct RawMdPage {
-    id: U64,
-    sequence: U32,
-    reserved0: U32,
-    descriptors: [u8; DESCRIPTORS_BYTES],
-    next: U32,
-    crc: U32,
-}
-
-const _: () = {
-    assert!(size_of::<RawMdPage>() == MD_STRUCT_BYTES);
-    assert!(offset_of!(RawMdPage, sequence) == 0x008);
-    assert!(offset_of!(RawMdPage, descriptors) == 0x010);
-    assert!(offset_of!(RawMdPage, next) == 0xff8);
-    assert!(offset_of!(RawMdPage, crc) == 0xffc);
-};
 
 impl MdPage {
     /// The md page at `at`, whose bytes are the first 4096 of `bytes`.
@@ -89,16 +51,6 @@ impl MdPage {
     }
 }
 
-impl MdPageHeader {
-    /// The fixed part of the md page at `at`.
-    ///
-    /// # Errors
-    /// Too few bytes or a bad checksum.
-    pub fn decode(at: MdPageIdx, bytes: &[u8]) -> Result<Self, Damage> {
-        checked(bytes).map(RawMdPage::header).map_err(|what| Damage::in_md_page(at, what))
-    }
-}
-
 /// The fixed part and the payload of a page whose only descriptor is of `kind`.
 pub(crate) fn sole_descriptor(
     at: MdPageIdx,
@@ -127,32 +79,12 @@ pub(crate) fn sole_descriptor(
     decode().map_err(|what| Damage::in_md_page(at, what))
 }
 
-/// Writes the fixed part of a page, without the checksum.
-pub(crate) fn write_header(page: &mut PageImage, header: MdPageHeader) {
-    let raw: &mut RawMdPage = zerocopy::transmute_mut!(page);
-    raw.id = header.id.into();
-    raw.sequence = header.sequence.into();
-    raw.next = MdPageIdx::to_link(header.next).into();
-}
-
-fn checked(bytes: &[u8]) -> Result<&RawMdPage, Fault> {
-    checked_page(bytes).map(|page| zerocopy::transmute_ref!(page))
-}
-
-impl RawMdPage {
-    fn header(&self) -> MdPageHeader {
-        MdPageHeader {
-            id: self.id.get(),
-            sequence: self.sequence.get(),
-            next: MdPageIdx::from_link(self.next.get()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::DESCRIPTORS_BYTES;
     use crate::checksum::seal_page;
+    use crate::md_page_header::DESCRIPTORS_OFFSET;
     use crate::{Flags, Run, Xattr};
     use alloc::vec;
 

@@ -2,7 +2,7 @@
 
 use crate::checksum::seal_page;
 use crate::descriptor::{HEADER_BYTES, RawDescriptorHeader, RawFlags, RawRun, RawTableEntry, RawXattrHeader};
-use crate::md_page::{DESCRIPTORS_OFFSET, write_header};
+use crate::md_page_header::{DESCRIPTORS_OFFSET, write_header};
 use crate::native::{NATIVE_BLOB_HEADER_BYTES, layers_payload_bytes, write_layers, write_native_blob};
 use crate::{
     DESCRIPTORS_BYTES, Descriptor, DescriptorKind, ExtentOrdinal, Flags, LayerRecord, MD_STRUCT_BYTES,

@@ -72,6 +72,31 @@ pub struct Blob {
 }
 
 impl Blob {
+    /// A blob without content, name or relatives.
+    #[must_use]
+    pub fn new(id: BlobId, tag: Tag) -> Self {
+        Self {
+            id,
+            flags: Flags::default(),
+            xattrs: Vec::new(),
+            internal_xattrs: Vec::new(),
+            unknown: Vec::new(),
+            parent: None,
+            clones: BTreeSet::new(),
+            external: None,
+            external_is_parent: false,
+            len: 0,
+            inherit_len: 0,
+            tags: alloc::vec![tag],
+            tree: Tree::default(),
+            own_clusters: 0,
+            encoding: Encoding::Table,
+            dying: false,
+            damage: None,
+            pages: BlobPages { chain: alloc::vec![id.root()], rle_runs: 1, ..BlobPages::default() },
+        }
+    }
+
     /// The lvol name as stored, without padding. Empty for the super blob and a dying blob.
     #[must_use]
     pub fn name(&self) -> &[u8] {

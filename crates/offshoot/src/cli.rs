@@ -63,7 +63,7 @@ impl Cli {
             Command::Import(args) => import::run(&args),
             Command::Export(args) => export::run(&args),
             Command::Serve(args) => serve::run(args),
-            Command::Demo(args) => demo::run(&args),
+            Command::Demo(args) => demo::run(&args, |words| Self::try_parse_from(words)?.run()),
         }?;
         Ok(Outcome::Done)
     }

@@ -6,10 +6,7 @@ use crate::map::{Tag, Tree};
 use crate::pages::BlobPages;
 use crate::record::Encoding;
 use crate::state::State;
-use alloc::{
-    collections::{BTreeMap, BTreeSet},
-    vec::Vec,
-};
+use alloc::{collections::BTreeSet, vec::Vec};
 use offshoot_format::{
     BlobCluster, BlobId, ClusterIdx, DataRoFlags, ExtentOrdinal, Flags, InvalidFlags, MdPageIdx, Xattr,
 };
@@ -275,31 +272,8 @@ impl State {
         let mut flags = flags;
         flags.invalid.set(InvalidFlags::EXTENT_TABLE, encoding == Encoding::Table);
         self.md.take(id.root().0);
-        Blob {
-            id,
-            flags,
-            xattrs: xattrs.to_vec(),
-            internal_xattrs: Vec::new(),
-            unknown: Vec::new(),
-            parent: None,
-            clones: BTreeSet::new(),
-            external: None,
-            external_is_parent: false,
-            len,
-            inherit_len: len,
-            tags: alloc::vec![self.tags.assign(id)],
-            tree: Tree::default(),
-            own_clusters: 0,
-            encoding,
-            dying: false,
-            damage: None,
-            pages: BlobPages {
-                chain: alloc::vec![id.root()],
-                ordinals: BTreeMap::new(),
-                rle_runs: 1,
-                ..BlobPages::default()
-            },
-        }
+        let blob = Blob::new(id, self.tags.assign(id));
+        Blob { flags, xattrs: xattrs.to_vec(), len, inherit_len: len, encoding, ..blob }
     }
 
     /// Gives a name up, unless it is another's: loaded stores may hold one name twice.

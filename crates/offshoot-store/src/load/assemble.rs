@@ -325,24 +325,22 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
             || xattr.name == XATTR_EXTSNAP && external_is_parent)
     });
     Blob {
-        id,
         flags: md.flags,
         xattrs: md.xattrs,
         internal_xattrs,
         unknown: md.unknown,
         parent: parent_id.filter(|parent| state.blob(*parent).is_some()),
-        clones: BTreeSet::new(),
         external,
         external_is_parent,
         len,
         inherit_len,
-        tags: alloc::vec![tag],
         tree,
         own_clusters: own_clusters as u64,
         encoding: if matches!(md.map, MapMd::Rle(_)) { Encoding::Rle } else { Encoding::Table },
         dying: md.native.is_some_and(|native| native.dying),
         damage,
         pages,
+        ..Blob::new(id, tag)
     }
 }
 
@@ -372,26 +370,7 @@ fn overlay(
 
 /// A blob of which only the root's number is known.
 fn unreadable(state: &mut State, id: BlobId, why: String) -> Blob {
-    Blob {
-        id,
-        flags: offshoot_format::Flags::default(),
-        xattrs: Vec::new(),
-        internal_xattrs: Vec::new(),
-        unknown: Vec::new(),
-        parent: None,
-        clones: BTreeSet::new(),
-        external: None,
-        external_is_parent: false,
-        len: 0,
-        inherit_len: 0,
-        tags: alloc::vec![state.tags.assign(id)],
-        tree: Tree::default(),
-        own_clusters: 0,
-        encoding: Encoding::Table,
-        dying: false,
-        damage: Some(why),
-        pages: BlobPages { chain: alloc::vec![id.root()], ..BlobPages::default() },
-    }
+    Blob { damage: Some(why), ..Blob::new(id, state.tags.assign(id)) }
 }
 
 /// Brings the counts of md pages up to date without making the blob dirty.

@@ -1,6 +1,6 @@
 //! `offshoot demo`: the whole main job on an image of its own making.
 
-use crate::demo;
+use crate::demo::{self, Runner};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;
@@ -14,10 +14,10 @@ pub(crate) struct DemoArgs {
     dir: Option<PathBuf>,
 }
 
-/// Runs the demonstration.
+/// Runs the demonstration, whose commands `runner` runs.
 ///
 /// # Errors
 /// Some step of it failed.
-pub(crate) fn run(args: &DemoArgs) -> Result<()> {
-    demo::run(args.dir.as_deref())
+pub(crate) fn run(args: &DemoArgs, runner: Runner) -> Result<()> {
+    demo::run(args.dir.as_deref(), runner)
 }

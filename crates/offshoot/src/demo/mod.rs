@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use client::Client;
 use disk::{Change, Disk};
 use server::Server;
+pub(crate) use session::Runner;
 use session::Session;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -32,8 +33,8 @@ const CLONES: [(&str, Change); 3] = [
 ///
 /// # Errors
 /// The first step that fails.
-pub(crate) fn run(dir: Option<&Path>) -> Result<()> {
-    let session = Session::begin(dir)?;
+pub(crate) fn run(dir: Option<&Path>, runner: Runner) -> Result<()> {
+    let session = Session::begin(dir, runner)?;
     let disk = import(&session)?;
     use_clones(&session)?;
     let bytes = look(&session)?;

@@ -1,18 +1,20 @@
 //! Where the demonstration takes place, and how it shows what it does.
 
-use crate::cli::Cli;
 use crate::report::Outcome;
 use anyhow::{Context as _, Result, ensure};
-use clap::Parser as _;
 use std::env;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+/// What runs a command of this program: its words, the program's name first.
+pub(crate) type Runner = fn(&[&str]) -> Result<Outcome>;
+
 /// A shell, as it were, in a folder.
 #[derive(Debug)]
 pub(super) struct Session {
+    runner: Runner,
     /// Where the process was before.
     home: PathBuf,
     /// Goes away with the session.
@@ -21,7 +23,7 @@ pub(super) struct Session {
 
 impl Session {
     /// Goes to a folder, which is made if need be and must be empty, or to a temporary one.
-    pub(super) fn begin(dir: Option<&Path>) -> Result<Self> {
+    pub(super) fn begin(dir: Option<&Path>, runner: Runner) -> Result<Self> {
         let home = env::current_dir().context("cannot tell the current folder")?;
         let temporary = match dir {
             Some(dir) => {
@@ -36,7 +38,7 @@ impl Session {
             // So that file names are as short as a user would type them.
             env::set_current_dir(place).with_context(|| place.display().to_string())?;
         }
-        let session = Self { home, _temporary: temporary };
+        let session = Self { runner, home, _temporary: temporary };
         session.show(&format!("cd {}", env::current_dir()?.display()));
         Ok(session)
     }
@@ -45,7 +47,7 @@ impl Session {
     pub(super) fn run(&self, args: &[&str]) -> Result<()> {
         let line = [&["offshoot"], args].concat();
         self.show(&line.join(" "));
-        let outcome = Cli::try_parse_from(line)?.run()?;
+        let outcome = (self.runner)(&line)?;
         ensure!(outcome == Outcome::Done, "{} found damage", args.join(" "));
         Ok(())
     }
