@@ -179,14 +179,6 @@ pub enum LoadError {
     /// The store was not closed, and what it needs to recover is not there yet.
     #[error("the store was not closed cleanly by SPDK: recovering it is not supported yet")]
     DirtySpdk,
-    /// A device whose blocks are larger than the store's.
-    #[error("the store has {store}-byte blocks, the device {device}-byte blocks")]
-    BlockSize {
-        /// Block of the store in bytes.
-        store: u32,
-        /// Block of the device in bytes.
-        device: u32,
-    },
     /// The super blob, which names the store, cannot be read.
     #[error("the store has no readable super blob: {0}")]
     NoSuperBlob(String),

@@ -4,8 +4,9 @@
 
 mod common;
 
-use common::{Model, compare, id_of, identity, new_store, new_store_of, pattern, reopen};
+use common::{Model, compare, id_of, identity, new_store, new_store_of, new_store_on, pattern, reopen};
 use offshoot_block::Buffer;
+use offshoot_device::MemDevice;
 use offshoot_store::{Error, IoRequest, Reply, Store, Verb};
 use proptest::prelude::*;
 
@@ -410,6 +411,12 @@ fn run(ops: Vec<Op>, block_size: u32, native: bool, seed: u64) {
     run_in(store, CLUSTER, 1, ops);
 }
 
+/// On a device whose blocks are larger than those that the store shows.
+fn run_on_large_blocks(ops: Vec<Op>, native: bool, seed: u64) {
+    let device = MemDevice::new(common::DEVICE_BYTES, 4096);
+    run_in(new_store_on(device, 16_384, 512, native, seed), CLUSTER, 1, ops);
+}
+
 /// With clusters of one block and lvols of several extent pages.
 fn run_long(ops: Vec<Op>, native: bool, seed: u64) {
     let store = new_store_of(512 << 20, 4096, 4096, native, seed);
@@ -455,6 +462,16 @@ proptest! {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn native_on_large_blocks(ops in proptest::collection::vec(op(), 1..40), seed in any::<u64>()) {
+        run_on_large_blocks(ops, true, seed);
+    }
+
+    #[test]
+    fn plain_on_large_blocks(ops in proptest::collection::vec(op(), 1..40), seed in any::<u64>()) {
+        run_on_large_blocks(ops, false, seed);
+    }
 
     #[test]
     fn native_long(ops in proptest::collection::vec(op(), 1..25), seed in any::<u64>()) {

@@ -4,7 +4,7 @@ use crate::watched::{Watch, Watched};
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
 use offshoot_device::{FileDevice, LockError, OpenError, OpenOptions};
-use offshoot_store::{ExternalDevice, LoadError};
+use offshoot_store::ExternalDevice;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use uuid::Uuid;
@@ -86,25 +86,13 @@ impl StoreArgs {
     }
 
     fn open(&self, options: OpenOptions, watch: impl Fn() -> Option<Watch>) -> Result<Store> {
-        match self.load(options, watch())? {
-            // The store was made where smaller blocks were to be had. The page cache has them.
-            Err(LoadError::BlockSize { store, .. }) => {
-                let logical_block = Some(store);
-                self.load(OpenOptions { logical_block, ..options }, watch())?
-            }
-            loaded => loaded,
-        }
-        .with_context(|| self.path.display().to_string())
-    }
-
-    fn load(&self, options: OpenOptions, watch: Option<Watch>) -> Result<Result<Store, LoadError>> {
-        let below = Watched::new(device(&self.path, &options)?, watch);
+        let below = Watched::new(device(&self.path, &options)?, watch());
         let externals = self.externals.iter().map(|external| {
             let file = device(&external.file, &OpenOptions::read_only())?;
             Ok((external.id.clone(), Watched::new(file, None)))
         });
         let externals: Vec<ExternalDevice<Device>> = externals.collect::<Result<_>>()?;
-        Ok(Store::open(below, externals, options.read_only))
+        Store::open(below, externals, options.read_only).with_context(|| self.path.display().to_string())
     }
 }
 

@@ -72,7 +72,17 @@ pub fn new_store_of(
     native: bool,
     seed: u64,
 ) -> Store<ShuffledDevice> {
-    let device = ShuffledDevice::new(MemDevice::new(device_bytes, block_size), seed);
+    new_store_on(MemDevice::new(device_bytes, block_size), cluster_size, block_size, native, seed)
+}
+
+pub fn new_store_on(
+    device: MemDevice,
+    cluster_size: u32,
+    block_size: u32,
+    native: bool,
+    seed: u64,
+) -> Store<ShuffledDevice> {
+    let device = ShuffledDevice::new(device, seed);
     let store = Store::init(device, &options(cluster_size, block_size, native)).unwrap();
     reopen(store)
 }

@@ -7,7 +7,7 @@ use offshoot_block::BlockDevice as _;
 use offshoot_device::{HostDevice, OpenOptions};
 use offshoot_format::BlobId;
 use offshoot_nbd::{BufferPool, Command, Errno, Extent, Reply, RequestId, limits};
-use offshoot_store::{Engine, Error, IoRequest, LoadError, Reply as EngineReply, Store, Ticket};
+use offshoot_store::{Engine, Error, IoRequest, Reply as EngineReply, Store, Ticket};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -41,17 +41,7 @@ impl Served {
     /// # Errors
     /// The store or one of the external snapshots (id and file) cannot be opened.
     pub(super) fn open(path: &Path, externals: &[(String, PathBuf)]) -> anyhow::Result<Self> {
-        let writable = OpenOptions::writable();
-        let store = match load(path, externals, &writable)? {
-            // The store was made where smaller blocks were to be had. The page cache has them.
-            Err(LoadError::BlockSize { store, .. }) => {
-                let logical_block = Some(store);
-                let options = OpenOptions { logical_block, ..writable };
-                load(path, externals, &options)?
-            }
-            loaded => loaded,
-        };
-        let store = store.with_context(|| path.display().to_string())?;
+        let store = load(path, externals)?;
         for finding in store.findings() {
             let lvol = finding.lvol.as_deref().unwrap_or("-");
             warn!(store = %path.display(), lvol, damage = %finding.what);
@@ -207,12 +197,8 @@ impl Served {
     }
 }
 
-fn load(
-    path: &Path,
-    externals: &[(String, PathBuf)],
-    options: &OpenOptions,
-) -> anyhow::Result<Result<Store<Device>, LoadError>> {
-    let device = open::device(path, options)?;
+fn load(path: &Path, externals: &[(String, PathBuf)]) -> anyhow::Result<Store<Device>> {
+    let device = open::device(path, &OpenOptions::writable())?;
     for note in [device.engine_note(), device.direct_note()].into_iter().flatten() {
         warn!(store = %path.display(), "{note}");
     }
@@ -222,7 +208,7 @@ fn load(
         anyhow::Ok((id.clone(), Box::new(device) as Device))
     });
     let externals = externals.collect::<anyhow::Result<_>>()?;
-    Ok(Store::open(Box::new(device) as Device, externals, false))
+    Store::open(Box::new(device) as Device, externals, false).with_context(|| path.display().to_string())
 }
 
 /// A range that the server has checked against the size of the export.
