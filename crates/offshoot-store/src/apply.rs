@@ -1,7 +1,7 @@
 //! Applying records: the only code that changes State, in life and in recovery.
 //!
-//! A record that was planned against the State in which it is applied always fits. One that does not (a blob
-//! that is gone, a page that is taken) is a bug of the planner and panics in debug builds.
+//! A record that was planned against the State in which it is applied always fits. One about a blob that is gone
+//! changes nothing; a unit that is taken or freed twice is a bug of the planner and panics in debug builds.
 
 mod blobs;
 mod clusters;

@@ -148,10 +148,7 @@ impl Blob {
         self.flags.data_ro.contains(DataRoFlags::READ_ONLY)
     }
 
-    /// Tag of what this blob writes.
-    ///
-    /// # Panics
-    /// Never: a blob has a tag from its creation on.
+    /// Tag of what this blob writes. A blob has one from its creation on.
     #[must_use]
     pub fn write_tag(&self) -> Tag {
         self.tags.last().copied().unwrap_or(Tag(u32::MAX))

@@ -125,7 +125,7 @@ enum OpOwner {
     /// What surrounds a write that is smaller than a block. Its bytes from `skip` on go to `at` in the run's buffer.
     Gap { task: TaskId, run: usize, at: usize, len: usize, skip: usize },
     /// A run of a write.
-    Run { task: TaskId, run: usize },
+    Run { task: TaskId },
     /// Zeroing for a verb.
     VerbZero { task: TaskId },
     /// Part of a barrier.
@@ -298,7 +298,7 @@ impl Engine {
                     result,
                 );
             }
-            OpOwner::Run { task, run } => self.run_done(task, run, buffer, result),
+            OpOwner::Run { task } => self.run_done(task, buffer, result),
             OpOwner::VerbZero { task } => self.verb_zero_done(task, result),
             OpOwner::Barrier => self.barrier_op_done(result),
             OpOwner::Discard { first, count } => self.discard_done(first, count),

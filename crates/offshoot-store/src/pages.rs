@@ -60,10 +60,16 @@ impl Totals {
 }
 
 impl OrdinalMd {
-    /// How many md pages this ordinal has or needs.
+    /// Whether this ordinal needs an extent page, and how many layer pages.
+    pub(crate) fn needed(&self, encoding: Encoding, records_per_page: usize) -> (bool, usize) {
+        let extent = self.own_full > 0 && encoding == Encoding::Table;
+        (extent, (self.own_layers as usize).div_ceil(records_per_page))
+    }
+
+    /// How many md pages this ordinal has or needs, whichever is more.
     pub(crate) fn planned(&self, encoding: Encoding, records_per_page: usize) -> Totals {
-        let extents = usize::from(self.own_full > 0 && encoding == Encoding::Table);
-        let layers = (self.own_layers as usize).div_ceil(records_per_page);
+        let (extent, layers) = self.needed(encoding, records_per_page);
+        let extents = usize::from(extent);
         let has_extent = usize::from(self.extent.is_some());
         Totals {
             extents: extents.max(has_extent),

@@ -1,6 +1,7 @@
 //! State: everything that a store is, in memory.
 //!
-//! Only [`State::apply`](crate::apply) and the loader change it. It does no I/O.
+//! Blobs, maps, names and relations are changed by [`State::apply`](crate::apply) and the loader alone; plans in
+//! flight hold units of the pools. State does no I/O.
 
 use crate::blob::{Blob, External};
 use crate::map::{Entry, Tag, Tags};

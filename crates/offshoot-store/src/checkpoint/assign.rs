@@ -2,8 +2,7 @@
 
 use super::encode::blob_md;
 use crate::blob::Blob;
-use crate::pages::OrdinalMd;
-use crate::record::{Assignment, Encoding, Record};
+use crate::record::{Assignment, Record};
 use crate::state::State;
 use alloc::vec::Vec;
 use offshoot_format::{ExtentOrdinal, MdPageIdx};
@@ -34,7 +33,7 @@ pub(crate) fn assign(state: &State) -> Vec<Record> {
     let dirty: Vec<&Blob> = state.dirty.iter().filter_map(|id| state.blob(*id)).collect();
     let wanted = |blob: &Blob, ordinal: &ExtentOrdinal| {
         let md = blob.pages.ordinals.get(ordinal).cloned().unwrap_or_default();
-        let (extent, layers) = needed(&md, blob.encoding, state.units.records_per_page);
+        let (extent, layers) = md.needed(blob.encoding, state.units.records_per_page);
         (md, extent, layers)
     };
     let count = dirty
@@ -91,10 +90,4 @@ pub(crate) fn assign_chains(state: &State, assigned: &[Record]) -> Vec<Record> {
         records.push(Record::Assign { blob: blob.id, pages });
     }
     records
-}
-
-/// Whether an ordinal needs an extent page, and how many layer pages.
-fn needed(md: &OrdinalMd, encoding: Encoding, records_per_page: usize) -> (bool, usize) {
-    let extent = md.own_full > 0 && encoding == Encoding::Table;
-    (extent, (md.own_layers as usize).div_ceil(records_per_page))
 }

@@ -244,7 +244,7 @@ impl Engine {
         }
         let may_unmap = !matches!(write.kind, Kind::Zeroes { allocate: true });
         let mut ops = Vec::new();
-        for (number, run) in write.runs.iter_mut().enumerate() {
+        for run in &mut write.runs {
             let offset = run.device;
             let op = match (run.buffer.take(), &mut write.kind) {
                 (Some(buffer), _) => DeviceOp::Write { offset, buffer },
@@ -255,20 +255,14 @@ impl Engine {
                     DeviceOp::WriteZeroes { offset, len: run.covers.end - run.covers.start, may_unmap }
                 }
             };
-            ops.push((OpOwner::Run { task, run: number }, op));
+            ops.push(op);
         }
-        for (owner, op) in ops {
-            self.emit(Target::Store, owner, op);
+        for op in ops {
+            self.emit(Target::Store, OpOwner::Run { task }, op);
         }
     }
 
-    pub(super) fn run_done(
-        &mut self,
-        task: TaskId,
-        _run: usize,
-        buffer: Option<Buffer>,
-        result: Result<(), DeviceError>,
-    ) {
+    pub(super) fn run_done(&mut self, task: TaskId, buffer: Option<Buffer>, result: Result<(), DeviceError>) {
         let Some(write) = self.write_task_mut(task) else {
             return;
         };

@@ -37,7 +37,8 @@ impl Tags {
         self.owners[tag.0 as usize] = Some(blob);
     }
 
-    /// Gives a tag back. No tree may hold an entry with it.
+    /// Gives a tag back, to be used for another blob. Only the tree of a dying blob may still hold entries with it,
+    /// and that is read for what the dying blob itself owns and nothing else.
     pub fn retire(&mut self, tag: Tag) {
         self.owners[tag.0 as usize] = None;
         self.unused.push(tag);
