@@ -214,7 +214,14 @@ fn identity(name: &str) -> Identity {
 }
 
 fn options(cluster_size: u32) -> InitOptions {
-    InitOptions { name: "bench".into(), uuid: Uuid::nil(), cluster_size, block_size: 4096, native: true }
+    InitOptions {
+        name: "bench".into(),
+        uuid: Uuid::nil(),
+        cluster_size,
+        block_size: 4096,
+        md_page_size: 4096,
+        native: true,
+    }
 }
 
 fn pattern(len: u64) -> Result<Buffer> {

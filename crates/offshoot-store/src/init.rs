@@ -24,6 +24,8 @@ pub struct InitOptions {
     pub cluster_size: u32,
     /// Bytes of the block that lvols show: 512 or 4096.
     pub block_size: u32,
+    /// Bytes of an md page, a power of two from 4096 on. Only its first 4096 carry anything.
+    pub md_page_size: u32,
     /// Whether partial and zero clusters may arise, which SPDK cannot read until they are sealed away.
     pub native: bool,
 }
@@ -62,7 +64,7 @@ pub fn init(size_bytes: u64, options: &InitOptions) -> Result<(State, SuperBlock
         size_bytes,
         cluster_size: options.cluster_size,
         io_unit_size: options.block_size,
-        md_page_size: 4096,
+        md_page_size: options.md_page_size,
         md_len: md_len(size_bytes / u64::from(options.cluster_size.max(4096))),
     };
     let layout = Layout::plan(&params)?;

@@ -13,7 +13,7 @@ use offshoot_format::{
     Xattr, name_value,
 };
 use offshoot_store::map::{BlockStates, Entry, Layer, Tag};
-use offshoot_store::{Engine, Error, Found, IoRequest, Loader, Store, Verb, init};
+use offshoot_store::{Engine, Error, Found, InitOptions, IoRequest, Loader, Store, Verb, init};
 
 const CLUSTER: u64 = 16_384;
 const EXTERNAL: &str = "00000000-0000-0000-0000-000000000009";
@@ -374,4 +374,26 @@ fn md_pages_of_a_removed_lvol_can_be_used_at_once() {
     use_up_md_pages(&mut store, 0);
     store.remove("f7").unwrap();
     store.create("again", 0, false).unwrap();
+}
+
+/// Md pages above 4096 bytes: only the first 4096 of each are used, wherever they are counted.
+#[test]
+fn large_md_pages_survive_reopening() {
+    let options = InitOptions { md_page_size: 16_384, ..options(262_144, 512, true) };
+    let cluster = 262_144;
+    let mut store = Store::init(MemDevice::new(512 << 20, 512), &options).unwrap();
+    store.create("l", 600 * cluster, false).unwrap();
+    let id = store.id("l");
+    store.write(id, 599 * cluster, pattern(cluster, 1)).unwrap();
+    store.snapshot("l", "s").unwrap();
+    store.write(id, 599 * cluster, pattern(4096, 2)).unwrap();
+    let before = (store.content("l"), store.content("s"));
+    let mut store = Store::open(closed(store), Vec::new(), false).unwrap();
+    assert_eq!(store.findings(), &[]);
+    assert_eq!(store.super_block().md_page_size, 16_384);
+    assert!((store.content("l"), store.content("s")) == before);
+    store.remove("s").unwrap();
+    let mut store = Store::open(closed(store), Vec::new(), false).unwrap();
+    assert_eq!(store.findings(), &[]);
+    assert!(store.content("l") == before.0);
 }

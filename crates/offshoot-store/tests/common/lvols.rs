@@ -82,7 +82,14 @@ impl<D: BlockDevice> BlockDevice for Stale<D> {
 }
 
 pub fn options(cluster_size: u32, block_size: u32, native: bool) -> InitOptions {
-    InitOptions { name: "lvs".into(), uuid: Uuid::from_u128(7), cluster_size, block_size, native }
+    InitOptions {
+        name: "lvs".into(),
+        uuid: Uuid::from_u128(7),
+        cluster_size,
+        block_size,
+        md_page_size: 4096,
+        native,
+    }
 }
 
 /// An identity whose UUID follows from the name, so that no two lvols of a store share one.

@@ -58,7 +58,14 @@ impl BlockDevice for ShuffledDevice {
 pub const DEVICE_BYTES: u64 = 16 << 20;
 
 pub fn options(cluster_size: u32, block_size: u32, native: bool) -> InitOptions {
-    InitOptions { name: "lvs".into(), uuid: Uuid::from_u128(7), cluster_size, block_size, native }
+    InitOptions {
+        name: "lvs".into(),
+        uuid: Uuid::from_u128(7),
+        cluster_size,
+        block_size,
+        md_page_size: 4096,
+        native,
+    }
 }
 
 pub fn new_store(cluster_size: u32, block_size: u32, native: bool, seed: u64) -> Store<ShuffledDevice> {

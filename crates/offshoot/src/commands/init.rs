@@ -80,6 +80,7 @@ pub(crate) fn run(args: &InitArgs) -> Result<()> {
             .ok()
             .with_context(|| format!("a cluster size of {cluster_bytes} bytes is too large"))?,
         block_size: args.block_size.unwrap_or(512),
+        md_page_size: 4096,
         native: true,
     };
     let size = args.size.map(Size::bytes).transpose()?;

@@ -11,6 +11,7 @@ fn store_with_lvol<D: HostDevice + 'static>(device: D) -> (Served, BlobId) {
         uuid: Uuid::from_u128(1),
         cluster_size: 256 << 10,
         block_size: 512,
+        md_page_size: 4096,
         native: true,
     };
     let mut store = Store::init(Box::new(device) as Device, &options).unwrap();
