@@ -4,15 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
-#[path = "common/lvols.rs"]
-mod lvols;
 #[path = "common/plain_checker.rs"]
 mod plain_checker;
 #[path = "space/random.rs"]
 mod random;
 
 use common::ShuffledDevice;
-use lvols::{Lvols as _, Stale, assert_owned_once, device_bytes, options, pattern};
+use common::lvols::{Lvols as _, Stale, assert_owned_once, device_bytes, options, pattern};
 use offshoot_device::MemDevice;
 use offshoot_store::{Error, ErrorKind, IoRequest, Reply, Store, Ticket, Verb};
 use std::sync::LazyLock;
@@ -208,7 +206,7 @@ fn requests_wait_together_for_what_is_being_freed() {
         let full = store.create("full", DATA_CLUSTERS * CLUSTER, true).unwrap();
         let thin = store.create("thin", CLUSTER, false).unwrap();
         let thick = Verb::Create {
-            identity: lvols::named("thick"),
+            identity: common::lvols::named("thick"),
             size_bytes: (DATA_CLUSTERS - 1) * CLUSTER,
             thick: true,
         };

@@ -1,9 +1,12 @@
 //! A device that runs operations in any order, and a plain model of a store.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "shared by several test programs")]
 
+pub mod lvols;
+
+use lvols::options;
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_device::MemDevice;
-use offshoot_store::{Identity, InitOptions, State, Store, Verb};
+use offshoot_store::{Identity, State, Store, Verb};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -56,17 +59,6 @@ impl BlockDevice for ShuffledDevice {
 }
 
 pub const DEVICE_BYTES: u64 = 16 << 20;
-
-pub fn options(cluster_size: u32, block_size: u32, native: bool) -> InitOptions {
-    InitOptions {
-        name: "lvs".into(),
-        uuid: Uuid::from_u128(7),
-        cluster_size,
-        block_size,
-        md_page_size: 4096,
-        native,
-    }
-}
 
 pub fn new_store(cluster_size: u32, block_size: u32, native: bool, seed: u64) -> Store<ShuffledDevice> {
     new_store_of(DEVICE_BYTES, cluster_size, block_size, native, seed)

@@ -1,8 +1,8 @@
 //! Random writes, trims and verbs on a store that is nearly always full equal a model in which a write happens as a
 //! whole or not at all.
 
+use crate::common::lvols::{Lvols as _, pattern};
 use crate::common::{Model, compare};
-use crate::lvols::{Lvols as _, pattern};
 use crate::plain_checker::PlainStore;
 use crate::{BLOCK, CLUSTER, Tiny, tiny};
 use offshoot_store::{Error, Store};
