@@ -10,4 +10,4 @@ mod steps;
 
 pub(crate) use assign::{assign, assign_chains};
 pub use encode::{blob_md, extent_page, layer_pages};
-pub(crate) use steps::{Closing, Step, steps};
+pub(crate) use steps::{Step, steps};

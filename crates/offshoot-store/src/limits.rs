@@ -3,7 +3,7 @@
 /// Longest name of an lvstore or lvol that may be given, in bytes. The format stores 64 with the final NUL.
 pub const NAME_BYTES_MAX: usize = 63;
 
-/// Largest lvol in bytes (8 EiB less one cluster): offsets must fit a signed 64-bit integer for NBD and `lseek`.
+/// Largest lvol in bytes (8 EiB less one): offsets must fit a signed 64-bit integer for NBD and `lseek`.
 pub const LVOL_BYTES_MAX: u64 = i64::MAX as u64;
 
 /// Most clusters of one lvol: what the format crate lets a table of extent pages name.

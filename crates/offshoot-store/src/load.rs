@@ -185,8 +185,7 @@ impl Loader {
                 self.read(layout.mask_offset(kind), layout.mask_bytes(kind));
             }
         } else {
-            self.phase = Phase::MdPages;
-            self.read_md_pages(&layout, core::iter::once(0..layout.md_len as usize));
+            self.search_md_pages(&layout);
         }
         self.super_block = Some((super_block, layout));
         Ok(())
@@ -200,9 +199,7 @@ impl Loader {
         let sound = |(sum, (_, mask)): (u32, &(OpId, Buffer))| sum == crc32c(mask.as_slice());
         if native.is_some_and(|native| !native.mask_crcs.into_iter().zip(buffers).all(sound)) {
             self.untrusted_masks = true;
-            self.phase = Phase::MdPages;
-            self.read_md_pages(&layout, core::iter::once(0..layout.md_len as usize));
-            self.super_block = Some((super_block, layout));
+            self.search_md_pages(&layout);
             return Ok(());
         }
         for (index, (kind, (_, bytes))) in MaskKind::ALL.iter().zip(buffers).enumerate() {
@@ -215,7 +212,6 @@ impl Loader {
         if self.pending == 0 {
             self.take_pages();
         }
-        self.super_block = Some((super_block, layout));
         Ok(())
     }
 
@@ -252,6 +248,12 @@ impl Loader {
             }
             Err(error) => self.error = Some(error),
         }
+    }
+
+    /// Reads the whole md region, to find the roots without a mask.
+    fn search_md_pages(&mut self, layout: &Layout) {
+        self.phase = Phase::MdPages;
+        self.read_md_pages(layout, core::iter::once(0..layout.md_len as usize));
     }
 
     fn read_md_pages(&mut self, layout: &Layout, runs: impl Iterator<Item = core::ops::Range<usize>>) {

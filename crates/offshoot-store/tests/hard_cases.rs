@@ -9,8 +9,8 @@ use lvols::{Lvols, named, options, pattern};
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceOp, OpId};
 use offshoot_device::MemDevice;
 use offshoot_format::{
-    BlobId, BlobMd, BlockState, ClusterIdx, InvalidFlags, Layout, NativeBlob, XATTR_EXTSNAP, XATTR_NAME,
-    Xattr, name_value,
+    BlobId, BlobMd, BlockState, ClusterIdx, InvalidFlags, Layout, MaskKind, NativeBlob, XATTR_EXTSNAP,
+    XATTR_NAME, Xattr, name_value,
 };
 use offshoot_store::map::{BlockStates, Entry, Layer, Tag};
 use offshoot_store::{Engine, Error, Found, InitOptions, IoRequest, Loader, Store, Verb, init};
@@ -396,4 +396,25 @@ fn large_md_pages_survive_reopening() {
     let mut store = Store::open(closed(store), Vec::new(), false).unwrap();
     assert_eq!(store.findings(), &[]);
     assert!(store.content("l") == before.0);
+}
+
+/// The checksums of the masks were written and never looked at.
+#[test]
+fn masks_of_a_closed_native_store_are_held_against_their_checksums() {
+    let mut store = fresh(16 << 20, 16_384, true);
+    store.create("l", 8 * CLUSTER, false).unwrap();
+    let id = store.id("l");
+    store.write(id, 0, pattern(4096, 1)).unwrap();
+    let at = store.state().layout.mask_offset(MaskKind::Clusters);
+    let mut device = closed(store);
+    assert!(Store::open(device.clone(), Vec::new(), false).unwrap().findings().is_empty());
+    let mut mask = vec![0; 4096];
+    device.read_at(at, &mut mask);
+    mask[70] ^= 1;
+    device.write_at(at, &mask);
+    let mut store = Store::open(device, Vec::new(), false).unwrap();
+    assert_eq!(store.findings()[0].what, Found::MaskChecksum);
+    assert_eq!(store.content("l")[..4096], *pattern(4096, 1).as_slice());
+    let store = Store::open(closed(store), Vec::new(), false).unwrap();
+    assert_eq!(store.own_clusters("l"), 1);
 }

@@ -22,13 +22,6 @@ pub(crate) enum Step {
     Write(Vec<DeviceOp>),
 }
 
-/// How the last checkpoint of a store ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closing {
-    /// A plain SPDK store again where nothing native is left, else an orderly closed native one.
-    SealIfPossible,
-}
-
 /// The steps that make State durable, and the super block as it is afterwards. `assigned` says what is out of
 /// date, `freed` which pages to zero: SPDK would take the root of a deleted blob for a blob after a crash.
 pub(crate) fn steps(
@@ -36,14 +29,14 @@ pub(crate) fn steps(
     super_block: &SuperBlock,
     assigned: &[Record],
     freed: &[MdPageIdx],
-    closing: Option<Closing>,
+    closing: bool,
 ) -> (Vec<Step>, SuperBlock) {
     let mut steps = alloc::vec![Step::Sync];
     let mut images = changed_pages(state, assigned);
     images.extend(freed.iter().map(|page| (*page, [0; MD_STRUCT_BYTES])));
     let mut super_block = super_block.clone();
     let is_open = super_block.is_native() && !super_block.is_clean();
-    if images.is_empty() && (closing.is_none() || !is_open) {
+    if images.is_empty() && !(closing && is_open) {
         return (steps, super_block);
     }
     if !is_open {
@@ -54,7 +47,7 @@ pub(crate) fn steps(
     if !images.is_empty() {
         steps.extend([Step::Write(write_pages(state, &images)), Step::Sync]);
     }
-    if closing.is_some() {
+    if closing {
         let masks = masks(state);
         steps.extend([Step::Write(write_masks(state, &masks)), Step::Sync]);
         mark_closed(state, &mut super_block, &masks);

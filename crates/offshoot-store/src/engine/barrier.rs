@@ -5,7 +5,7 @@
 //! request arrived (R5). The journal will make a round one append; until then it is a checkpoint in place.
 
 use super::{Engine, OpOwner, Reply, Target, TaskId, Ticket};
-use crate::checkpoint::{self, Closing, Step};
+use crate::checkpoint::{self, Step};
 use crate::error::Error;
 use crate::limits::DISCARD_BYTES;
 use crate::record::Lsn;
@@ -41,8 +41,8 @@ struct Round {
 pub(super) struct Barrier {
     running: Option<Round>,
     waiting: Vec<Waiter>,
-    /// How the next round ends, when it is the last one.
-    closing: Option<Closing>,
+    /// Whether the next round is the last one.
+    closing: bool,
     /// Md pages that records have freed since the last round.
     pub(super) freed_md: Vec<MdPageIdx>,
     /// Tasks that wait for clusters to come free.
@@ -62,7 +62,7 @@ impl Engine {
     /// in it. The caller has waited for all other replies.
     pub fn close(&mut self) -> Ticket {
         let ticket = self.next_ticket();
-        self.barrier.closing = Some(Closing::SealIfPossible);
+        self.barrier.closing = true;
         self.reply_after_barrier(ticket, Reply::Done);
         self.run_ready();
         ticket
@@ -115,7 +115,7 @@ impl Engine {
             return self.fail_waiters(error);
         }
         let waiters = core::mem::take(&mut self.barrier.waiting);
-        let closing = self.barrier.closing.take();
+        let closing = core::mem::take(&mut self.barrier.closing);
         let (steps, super_block, md) = match self.read_only {
             true => (VecDeque::new(), self.super_block.clone(), Vec::new()),
             false => self.capture(closing),
@@ -125,7 +125,7 @@ impl Engine {
         self.next_step();
     }
 
-    fn capture(&mut self, closing: Option<Closing>) -> (VecDeque<Step>, SuperBlock, Vec<MdPageIdx>) {
+    fn capture(&mut self, closing: bool) -> (VecDeque<Step>, SuperBlock, Vec<MdPageIdx>) {
         let assigned = checkpoint::assign(&self.state);
         self.commit(&assigned);
         // How long a chain is can be told once extent and layer pages have their places.
@@ -200,16 +200,13 @@ impl Engine {
     }
 
     fn fail_waiters(&mut self, error: DeviceError) {
-        let tasks = core::mem::take(&mut self.barrier.space);
         for waiter in core::mem::take(&mut self.barrier.waiting) {
             match waiter {
                 Waiter::Reply(ticket, _) => self.reply(ticket, Err(Error::Device(error))),
                 Waiter::Retry(task) => self.resume(task),
             }
         }
-        for task in tasks {
-            self.resume(task);
-        }
+        self.resume_for_space();
     }
 
     pub(super) fn discard(&mut self, first: offshoot_format::ClusterIdx, count: u32) {

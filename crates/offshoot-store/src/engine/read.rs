@@ -37,8 +37,8 @@ impl Engine {
             && let Some((target, at)) = self.locate(lvol, only.origin)
             && self.is_aligned(target, at, only.len)
         {
-            self.emit(target, OpOwner::WholeRead { task }, DeviceOp::Read { offset: at, buffer });
-            return;
+            self.segments = segments;
+            return self.emit(target, OpOwner::WholeRead { task }, DeviceOp::Read { offset: at, buffer });
         }
         for segment in &segments {
             if segment.origin == Origin::Zeros {
