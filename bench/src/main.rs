@@ -30,6 +30,12 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// As in service: the machine keeps its power while this runs.
+fn opening() -> offshoot_store::OpenOptions {
+    let session = offshoot_store::Session { boot_id: [1; 16], device_generation: 1 };
+    offshoot_store::OpenOptions::writable([1; 16], Some(session))
+}
+
 /// 4 KiB random writes: raw against the first ones on a fresh clone of a full image.
 fn first_writes(dir: &Path) -> Result<()> {
     let raw_path = dir.join("bench-raw");
@@ -40,7 +46,7 @@ fn first_writes(dir: &Path) -> Result<()> {
     fill(&mut raw, IMAGE)?;
     let device = FileDevice::create(&store_path, 3 * IMAGE, &OpenOptions::writable())?;
     println!("disk: engine {:?}, O_DIRECT {}", device.engine(), device.is_direct());
-    let mut store = Store::init(device, &options(256 << 10))?;
+    let mut store = Store::init(device, &options(256 << 10), &opening())?;
     let golden = golden_image(&mut store)?;
     let (mut raws, mut firsts, mut overwrites) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..RUNS as u64 {
@@ -66,7 +72,7 @@ fn first_writes(dir: &Path) -> Result<()> {
 
 /// Bytes written to the device per first-written byte, metadata included.
 fn amplification() -> Result<()> {
-    let mut store = Store::init(MemDevice::new(1 << 30, 512), &options(256 << 10))?;
+    let mut store = Store::init(MemDevice::new(1 << 30, 512), &options(256 << 10), &opening())?;
     let lvol = create(&mut store, "image", 256 << 20)?;
     store.write(lvol, 0, Buffer::zeroed(128 << 20))?;
     store.execute(Verb::Snapshot { items: vec![(lvol, identity("golden"))] })?;
@@ -103,7 +109,7 @@ fn chain_reads() -> Result<()> {
 /// An lvol with so many snapshots below, each holding scattered blocks of its own.
 fn chain(depth: u64) -> Result<(Store<NullDevice>, BlobId)> {
     let size = 128 << 20;
-    let mut store = Store::init(NullDevice::new(64 << 30, 4096), &options(256 << 10))?;
+    let mut store = Store::init(NullDevice::new(64 << 30, 4096), &options(256 << 10), &opening())?;
     let lvol = create(&mut store, "lvol", size)?;
     store.write(lvol, 0, pattern(size)?)?;
     let mut random = Random(9);

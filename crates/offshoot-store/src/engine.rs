@@ -16,6 +16,7 @@ mod write;
 
 use crate::error::Error;
 use crate::io::{Extent, Mode, RangeLocks, Segment};
+use crate::options::OpenOptions;
 use crate::record::Lsn;
 use crate::state::State;
 use crate::verb::Verb;
@@ -163,11 +164,11 @@ pub struct Engine {
 impl Engine {
     /// An engine over a loaded State. `sector` is the device's logical block in bytes.
     #[must_use]
-    pub fn new(state: State, super_block: SuperBlock, sector: u32, read_only: bool) -> Self {
+    pub fn new(state: State, super_block: SuperBlock, sector: u32, options: &OpenOptions) -> Self {
         Self {
             state,
             super_block,
-            read_only,
+            read_only: options.read_only,
             sector: u64::from(sector),
             externals: BTreeMap::new(),
             commit: Commit::default(),

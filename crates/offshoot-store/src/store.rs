@@ -8,6 +8,7 @@ use crate::error::{Error, LoadError};
 use crate::init::{InitError, InitOptions, init};
 use crate::io::Extent;
 use crate::load::{Finding, Loader};
+use crate::options::OpenOptions;
 use crate::state::State;
 use crate::verb::Verb;
 use alloc::{string::String, vec::Vec};
@@ -44,24 +45,25 @@ pub enum CreateError {
 }
 
 impl<D: BlockDevice> Store<D> {
-    /// Makes a store on a device, whatever the device holds. The store is durable and at rest when this returns.
+    /// Makes a store on a device, whatever the device holds, and opens it. The store is durable and at rest when this
+    /// returns.
     ///
     /// # Errors
     /// [`CreateError`].
-    pub fn init(mut device: D, options: &InitOptions) -> Result<Self, CreateError> {
+    pub fn init(mut device: D, options: &InitOptions, opening: &OpenOptions) -> Result<Self, CreateError> {
         let geometry = device.geometry();
         let (state, super_block, ops) = init(geometry.size_bytes, options)?;
         for op in ops.into_iter().chain([DeviceOp::Sync]) {
             run_op(&mut device, op)?;
         }
-        let engine = Engine::new(state, super_block, geometry.logical_block, false);
+        let engine = Engine::new(state, super_block, geometry.logical_block, opening);
         let mut store =
             Self { engine, device, externals: Vec::new(), findings: Vec::new(), completions: Vec::new() };
         store.checkpoint_and_close()?;
         Ok(store)
     }
 
-    /// Opens the store on a device. With `read_only` nothing is ever written, whatever is asked.
+    /// Opens the store on a device. Opened read-only, nothing is ever written, whatever is asked.
     ///
     /// # Errors
     /// [`LoadError`] when nothing of it can be served. Damage that costs only some lvols is in
@@ -69,7 +71,7 @@ impl<D: BlockDevice> Store<D> {
     pub fn open(
         mut device: D,
         externals: Vec<ExternalDevice<D>>,
-        read_only: bool,
+        options: &OpenOptions,
     ) -> Result<Self, LoadError> {
         let geometry = device.geometry();
         let mut loader = Loader::new(geometry);
@@ -86,7 +88,7 @@ impl<D: BlockDevice> Store<D> {
                 loader.handle_completion(id, buffer, result);
             }
         };
-        let mut engine = Engine::new(loaded.state, loaded.super_block, geometry.logical_block, read_only);
+        let mut engine = Engine::new(loaded.state, loaded.super_block, geometry.logical_block, options);
         let mut devices = Vec::new();
         for ((id, external), number) in externals.into_iter().zip(0..) {
             engine.attach_external(&id, number);

@@ -5,7 +5,7 @@
 #[path = "common/lvols.rs"]
 mod lvols;
 
-use lvols::{named, options};
+use lvols::{named, options, writable};
 use offshoot_block::{BlockDevice, Buffer};
 use offshoot_device::{FileDevice, MemDevice, OpenOptions};
 use offshoot_store::{Error, Store, Verb};
@@ -13,7 +13,7 @@ use std::error::Error as StdError;
 
 /// What an embedder writes. Any device will do: memory here, a file or a block device below.
 fn snapshot_and_clone<D: BlockDevice>(device: D) -> Result<D, Box<dyn StdError>> {
-    let mut store = Store::open(device, Vec::new(), false)?;
+    let mut store = Store::open(device, Vec::new(), &writable())?;
     let disk = store.execute(Verb::Create { identity: named("disk"), size_bytes: 1 << 20, thick: false })?[0];
     store.write(disk, 4096, Buffer::copy_of(b"written before the snapshot"))?;
     let snap = store.execute(Verb::Snapshot { items: vec![(disk, named("snap"))] })?[0];
@@ -28,11 +28,11 @@ fn snapshot_and_clone<D: BlockDevice>(device: D) -> Result<D, Box<dyn StdError>>
 
 #[test]
 fn ten_lines_on_memory() {
-    let store = Store::init(MemDevice::new(32 << 20, 512), &options(65_536, 512, true)).unwrap();
+    let store = Store::init(MemDevice::new(32 << 20, 512), &options(65_536, 512, true), &writable()).unwrap();
     let device = snapshot_and_clone(store.close().0).unwrap();
 
     // All of it is still there, and a store opened for looking only can be read and nothing else.
-    let mut store = Store::open(device, Vec::new(), true).unwrap();
+    let mut store = Store::open(device, Vec::new(), &offshoot_store::OpenOptions::read_only(None)).unwrap();
     assert_eq!(store.findings(), &[]);
     let id = |name: &[u8]| store.state().lvol_by_name(name).map(|lvol| lvol.id);
     let (disk, snap, clone) = (id(b"disk").unwrap(), id(b"snap").unwrap(), id(b"clone").unwrap());
@@ -51,7 +51,7 @@ fn the_same_on_a_file() {
     file.set_len(32 << 20).unwrap();
     let device = FileDevice::open(&path, &OpenOptions::writable()).unwrap();
     let block = device.geometry().logical_block;
-    let store = Store::init(device, &options(65_536, block, true)).unwrap();
+    let store = Store::init(device, &options(65_536, block, true), &writable()).unwrap();
     drop(snapshot_and_clone(store.close().0).unwrap());
     std::fs::remove_file(&path).unwrap();
 }

@@ -17,7 +17,7 @@ mod lvols;
 #[path = "common/plain_checker.rs"]
 mod plain_checker;
 
-use lvols::{Lvols as _, Shared, assert_owned_once, metadata_clusters, options, pattern};
+use lvols::{Lvols as _, Shared, assert_owned_once, metadata_clusters, options, pattern, writable};
 use offshoot_block::DeviceError;
 use offshoot_device::{ErrorDevice, Fault, LoggedOp, MemDevice, OpKind};
 use offshoot_store::{Error, IoRequest, Store};
@@ -138,7 +138,7 @@ fn settle(store: &mut Store<Device>) -> Result<(), Error> {
 /// A store at rest with a family of snapshots and clones, a thin and a thick lvol, and one that no scenario is about.
 fn base(native: bool) -> MemDevice {
     let device = MemDevice::new(12 << 20, 512);
-    let mut store = Store::init(device, &options(16_384, 512, native)).unwrap();
+    let mut store = Store::init(device, &options(16_384, 512, native), &writable()).unwrap();
     for (name, thick) in
         [("bystander", true), ("disk", true), ("thick", true), ("thin", false), ("far", false)]
     {
@@ -161,7 +161,7 @@ fn base(native: bool) -> MemDevice {
 
 fn open(content: &MemDevice) -> (Store<Device>, Device) {
     let device = Shared::new(ErrorDevice::new(content.clone()));
-    let store = Store::open(device.clone(), Vec::new(), false).unwrap();
+    let store = Store::open(device.clone(), Vec::new(), &writable()).unwrap();
     assert_eq!(store.findings(), &[]);
     (store, device)
 }
@@ -314,13 +314,15 @@ fn before_or_after(left: &MemDevice, healthy: &Healthy) -> Result<(), String> {
     let device = Shared::new(ErrorDevice::new(left.clone()));
     // The first opening lets go what was dying when the process died.
     for _ in 0..2 {
-        let store = Store::open(device.clone(), Vec::new(), false).map_err(|error| error.to_string())?;
+        let store =
+            Store::open(device.clone(), Vec::new(), &writable()).map_err(|error| error.to_string())?;
         if let Some(finding) = store.findings().first() {
             return Err(format!("{finding:?}"));
         }
         store.close().1.map_err(|error| error.to_string())?;
     }
-    let mut store = Store::open(device.clone(), Vec::new(), false).map_err(|error| error.to_string())?;
+    let mut store =
+        Store::open(device.clone(), Vec::new(), &writable()).map_err(|error| error.to_string())?;
     assert_owned_once(&store);
     same(&content(&mut store), healthy)?;
 
@@ -371,7 +373,8 @@ fn same(found: &Content, healthy: &Healthy) -> Result<(), String> {
 /// of one, is as it was.
 fn assert_contained(left: &MemDevice, healthy: &Healthy, scenario: &Scenario, what: &str) {
     let device = Shared::new(ErrorDevice::new(left.clone()));
-    let mut store = Store::open(device, Vec::new(), false).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let mut store =
+        Store::open(device, Vec::new(), &writable()).unwrap_or_else(|error| panic!("{what}: {error}"));
     for (name, expected) in &healthy.prepared().0 {
         if !scenario.lvols.contains(&name.as_str()) {
             assert!(store.content(name) == *expected, "{what}: {name} is harmed");

@@ -8,7 +8,7 @@ mod lvols;
 #[path = "common/plain_checker.rs"]
 mod plain_checker;
 
-use lvols::{Lvols as _, metadata_clusters, options, pattern};
+use lvols::{Lvols as _, metadata_clusters, options, pattern, writable};
 use offshoot_device::MemDevice;
 use offshoot_format::{dump_blob, dump_extent_page, dump_layer_page};
 use offshoot_store::{Store, blob_md, extent_page, layer_pages};
@@ -115,7 +115,7 @@ layer: slot 7 depth 0 -> {} data 2
 /// so that the first page of `cl1`'s map is 5.
 fn before() -> Store<MemDevice> {
     let device = MemDevice::new(64 << 20, 512);
-    let mut store = Store::init(device, &options(65_536, 512, true)).unwrap();
+    let mut store = Store::init(device, &options(65_536, 512, true), &writable()).unwrap();
     let (device, closed) = {
         let origin = store.create("disk1", CLUSTERS * CLUSTER, true).unwrap();
         for cluster in 0..CLUSTERS {
@@ -127,7 +127,7 @@ fn before() -> Store<MemDevice> {
         store.close()
     };
     closed.unwrap();
-    Store::open(device, Vec::new(), false).unwrap()
+    Store::open(device, Vec::new(), &writable()).unwrap()
 }
 
 fn assert_content(store: &mut Store<MemDevice>, len: u64) {

@@ -8,7 +8,7 @@
 #[path = "common/lvols.rs"]
 mod lvols;
 
-use lvols::{Lvols as _, Shared, metadata_clusters, options, pattern};
+use lvols::{Lvols as _, Shared, metadata_clusters, options, pattern, writable};
 use offshoot_block::BlockDevice as _;
 use offshoot_device::{LoggedOp, MemDevice, OpKind};
 use offshoot_format::{BlobId, Layout};
@@ -32,7 +32,7 @@ impl Bench {
     /// nothing is dirty.
     fn new(block_size: u32, native: bool) -> Self {
         let device = Shared::new(MemDevice::new(32 << 20, block_size));
-        let store = Store::init(device.clone(), &options(65_536, block_size, native)).unwrap();
+        let store = Store::init(device.clone(), &options(65_536, block_size, native), &writable()).unwrap();
         let mut bench = Self { store, device }.reopened();
         let disk = bench.store.create("disk", CLUSTERS * CLUSTER, true).unwrap();
         for cluster in 0..CLUSTERS {
@@ -46,7 +46,7 @@ impl Bench {
 
     fn reopened(self) -> Self {
         self.store.close().1.unwrap();
-        let store = Store::open(self.device.clone(), Vec::new(), false).unwrap();
+        let store = Store::open(self.device.clone(), Vec::new(), &writable()).unwrap();
         assert_eq!(store.findings(), &[]);
         Self { store, device: self.device }
     }
@@ -276,7 +276,7 @@ fn removing_a_snapshot_moves_no_data() {
 fn lookups_need_no_io_at_any_depth() {
     const DEPTH: u64 = 300;
     let device = Shared::new(MemDevice::new(64 << 20, 512));
-    let store = Store::init(device.clone(), &options(65_536, 512, true)).unwrap();
+    let store = Store::init(device.clone(), &options(65_536, 512, true), &writable()).unwrap();
     let mut bench = Bench { store, device }.reopened();
     let id = bench.store.create("lvol", DEPTH * CLUSTER, false).unwrap();
     for depth in 0..DEPTH {

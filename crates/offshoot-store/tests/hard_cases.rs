@@ -5,7 +5,7 @@
 #[path = "common/lvols.rs"]
 mod lvols;
 
-use lvols::{Lvols, named, options, pattern};
+use lvols::{Lvols, named, options, pattern, writable};
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceOp, OpId};
 use offshoot_device::MemDevice;
 use offshoot_format::{
@@ -19,7 +19,7 @@ const CLUSTER: u64 = 16_384;
 const EXTERNAL: &str = "00000000-0000-0000-0000-000000000009";
 
 fn fresh(bytes: u64, cluster: u32, native: bool) -> Store<MemDevice> {
-    Store::init(MemDevice::new(bytes, 512), &options(cluster, 512, native)).unwrap()
+    Store::init(MemDevice::new(bytes, 512), &options(cluster, 512, native), &writable()).unwrap()
 }
 
 fn closed(store: Store<MemDevice>) -> MemDevice {
@@ -60,7 +60,7 @@ fn over_external(native: bool) -> (MemDevice, MemDevice) {
 }
 
 fn open_over(device: MemDevice, external: &MemDevice) -> Store<MemDevice> {
-    let store = Store::open(device, vec![(EXTERNAL.into(), external.clone())], false).unwrap();
+    let store = Store::open(device, vec![(EXTERNAL.into(), external.clone())], &writable()).unwrap();
     assert_eq!(store.findings(), &[]);
     store
 }
@@ -79,7 +79,7 @@ fn rotating_snapshots_keep_no_hidden_layers() {
     }
     assert_eq!(store.own_clusters("l"), 1);
     assert_eq!(store.content("l")[..4096], *pattern(4096, 19).as_slice());
-    let mut store = Store::open(closed(store), Vec::new(), false).unwrap();
+    let mut store = Store::open(closed(store), Vec::new(), &writable()).unwrap();
     assert_eq!(store.findings(), &[]);
     assert_eq!(store.content("l")[..4096], *pattern(4096, 19).as_slice());
 }
@@ -117,7 +117,7 @@ fn a_snapshot_can_be_removed_when_md_pages_are_used_up() {
     use_up_md_pages(&mut store, 0);
     let before = store.content("l");
     store.remove("s").unwrap();
-    let mut store = Store::open(closed(store), Vec::new(), false).unwrap();
+    let mut store = Store::open(closed(store), Vec::new(), &writable()).unwrap();
     assert_eq!(store.findings(), &[]);
     assert!(store.content("l") == before);
 }
@@ -205,7 +205,7 @@ fn plain_stores_stay_plain() {
     store.resize("k", 8 * CLUSTER).unwrap();
     let clone = store.id("k");
     store.unmap(clone, 4 * CLUSTER..6 * CLUSTER).unwrap();
-    let mut store = Store::open(closed(store), Vec::new(), false).unwrap();
+    let mut store = Store::open(closed(store), Vec::new(), &writable()).unwrap();
     assert_eq!(store.super_block().version, 3);
     assert!(store.content("k")[usize::try_from(2 * CLUSTER).unwrap()..].iter().all(|byte| *byte == 0));
 }
@@ -227,7 +227,7 @@ fn a_deep_stack_of_layers_is_dropped() {
 #[test]
 fn a_write_that_waits_for_a_read_causes_no_barriers() {
     let (state, super_block, _) = init(64 << 20, &options(16_384, 512, true)).unwrap();
-    let mut engine = Engine::new(state, super_block, 512, false);
+    let mut engine = Engine::new(state, super_block, 512, &writable());
     let mut device = MemDevice::new(64 << 20, 512);
     let mut reads: Vec<(OpId, DeviceOp)> = Vec::new();
     let mut pump = |engine: &mut Engine, reads: &mut Vec<(OpId, DeviceOp)>| {
@@ -299,7 +299,7 @@ fn renaming_one_of_two_namesakes_leaves_the_other_its_name() {
             xattr.value = name_value(b"aaa");
         });
     });
-    let mut store = Store::open(device, Vec::new(), false).unwrap();
+    let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
     assert!(matches!(store.findings()[0].what, Found::DuplicateName { .. }));
     store.execute(Verb::Rename { lvol: second, name: "other".into() }).unwrap();
     assert_eq!(store.id("aaa"), first);
@@ -322,7 +322,7 @@ fn after_a_crash_nothing_is_handed_out_that_an_unreadable_lvol_may_own() {
     device.read_at(at, &mut page);
     page[100] ^= 1;
     device.write_at(at, &page);
-    let mut store = Store::open(device, Vec::new(), false).unwrap();
+    let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
     assert_eq!(store.findings()[0].what, Found::RottenPages { count: 1 });
     let other = store.id("other");
     assert!(store.write(other, 0, pattern(4096, 1)).is_err());
@@ -345,7 +345,7 @@ fn a_dying_blob_with_a_clone_is_damage() {
         md.native = Some(NativeBlob { dying: true, inherit_len: 0, layer_pages: Vec::new() });
         md.xattrs.clear();
     });
-    let mut store = Store::open(device, Vec::new(), false).unwrap();
+    let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
     let free = store.state().clusters.free();
     store.poll(&mut Vec::new());
     store.flush().unwrap();
@@ -381,19 +381,19 @@ fn md_pages_of_a_removed_lvol_can_be_used_at_once() {
 fn large_md_pages_survive_reopening() {
     let options = InitOptions { md_page_size: 16_384, ..options(262_144, 512, true) };
     let cluster = 262_144;
-    let mut store = Store::init(MemDevice::new(512 << 20, 512), &options).unwrap();
+    let mut store = Store::init(MemDevice::new(512 << 20, 512), &options, &writable()).unwrap();
     store.create("l", 600 * cluster, false).unwrap();
     let id = store.id("l");
     store.write(id, 599 * cluster, pattern(cluster, 1)).unwrap();
     store.snapshot("l", "s").unwrap();
     store.write(id, 599 * cluster, pattern(4096, 2)).unwrap();
     let before = (store.content("l"), store.content("s"));
-    let mut store = Store::open(closed(store), Vec::new(), false).unwrap();
+    let mut store = Store::open(closed(store), Vec::new(), &writable()).unwrap();
     assert_eq!(store.findings(), &[]);
     assert_eq!(store.super_block().md_page_size, 16_384);
     assert!((store.content("l"), store.content("s")) == before);
     store.remove("s").unwrap();
-    let mut store = Store::open(closed(store), Vec::new(), false).unwrap();
+    let mut store = Store::open(closed(store), Vec::new(), &writable()).unwrap();
     assert_eq!(store.findings(), &[]);
     assert!(store.content("l") == before.0);
 }
@@ -407,14 +407,14 @@ fn masks_of_a_closed_native_store_are_held_against_their_checksums() {
     store.write(id, 0, pattern(4096, 1)).unwrap();
     let at = store.state().layout.mask_offset(MaskKind::Clusters);
     let mut device = closed(store);
-    assert!(Store::open(device.clone(), Vec::new(), false).unwrap().findings().is_empty());
+    assert!(Store::open(device.clone(), Vec::new(), &writable()).unwrap().findings().is_empty());
     let mut mask = vec![0; 4096];
     device.read_at(at, &mut mask);
     mask[70] ^= 1;
     device.write_at(at, &mask);
-    let mut store = Store::open(device, Vec::new(), false).unwrap();
+    let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
     assert_eq!(store.findings()[0].what, Found::MaskChecksum);
     assert_eq!(store.content("l")[..4096], *pattern(4096, 1).as_slice());
-    let store = Store::open(closed(store), Vec::new(), false).unwrap();
+    let store = Store::open(closed(store), Vec::new(), &writable()).unwrap();
     assert_eq!(store.own_clusters("l"), 1);
 }

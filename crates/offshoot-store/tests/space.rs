@@ -10,7 +10,7 @@ mod plain_checker;
 mod random;
 
 use common::ShuffledDevice;
-use common::lvols::{Lvols as _, Stale, assert_owned_once, device_bytes, options, pattern};
+use common::lvols::{Lvols as _, Stale, assert_owned_once, device_bytes, options, pattern, writable};
 use offshoot_device::MemDevice;
 use offshoot_store::{Error, ErrorKind, IoRequest, Reply, Store, Ticket, Verb};
 use std::sync::LazyLock;
@@ -27,7 +27,7 @@ type Tiny = Store<ShuffledDevice>;
 
 fn tiny(native: bool, seed: u64) -> Tiny {
     let device = ShuffledDevice::new(MemDevice::new(*DEVICE_BYTES, 512), seed);
-    let store = Store::init(device, &options(16_384, 512, native)).unwrap();
+    let store = Store::init(device, &options(16_384, 512, native), &writable()).unwrap();
     let store = common::reopen(store);
     assert_eq!(store.free(), DATA_CLUSTERS);
     store
@@ -108,10 +108,10 @@ fn a_failed_write_gives_its_clusters_back() {
 fn old_bytes_never_come_back() {
     for native in [true, false] {
         let device = Stale(MemDevice::new(*DEVICE_BYTES, 512));
-        let mut store = Store::init(device, &options(16_384, 512, native)).unwrap();
+        let mut store = Store::init(device, &options(16_384, 512, native), &writable()).unwrap();
         let closed = store.close();
         closed.1.unwrap();
-        store = Store::open(closed.0, Vec::new(), false).unwrap();
+        store = Store::open(closed.0, Vec::new(), &writable()).unwrap();
         let whole = DATA_CLUSTERS * CLUSTER;
         for round in 0..3 {
             let old = store.create("old", whole, false).unwrap();

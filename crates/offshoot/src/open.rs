@@ -92,7 +92,8 @@ impl StoreArgs {
             Ok((external.id.clone(), Watched::new(file, None)))
         });
         let externals: Vec<ExternalDevice<Device>> = externals.collect::<Result<_>>()?;
-        Store::open(below, externals, options.read_only).with_context(|| self.path.display().to_string())
+        let opening = opening(below.inner(), options.read_only);
+        Store::open(below, externals, &opening).with_context(|| self.path.display().to_string())
     }
 }
 
@@ -102,6 +103,15 @@ impl StoreArgs {
 /// Why not, in one line that names it.
 pub(crate) fn device(path: &Path, options: &OpenOptions) -> Result<FileDevice> {
     FileDevice::open(path, options).map_err(described)
+}
+
+/// How the store on a device is opened: under a fresh epoch, and under the power that the device runs on.
+pub(crate) fn opening(_device: &FileDevice, read_only: bool) -> offshoot_store::OpenOptions {
+    let session = None;
+    match read_only {
+        true => offshoot_store::OpenOptions::read_only(session),
+        false => offshoot_store::OpenOptions::writable(Uuid::new_v4().into_bytes(), session),
+    }
 }
 
 /// An error of opening a device in the words of the command line.

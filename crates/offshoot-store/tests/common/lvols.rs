@@ -3,9 +3,10 @@
 
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_format::{BlobId, Layout};
-use offshoot_store::{Error, Identity, InitOptions, Store, Verb};
+use offshoot_store::{Error, Identity, InitOptions, OpenOptions, Session, Store, Verb};
 use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
 
 /// A device that a store owns and its test shares, to watch it and to make it fail.
@@ -201,4 +202,11 @@ pub fn pattern(len: u64, seed: u8) -> Buffer {
         *byte = 1 + (seed % 15) * 17 + step;
     }
     buffer
+}
+
+/// For writing, under the same power as every other opening of this test.
+pub fn writable() -> OpenOptions {
+    static OPENINGS: AtomicU64 = AtomicU64::new(1);
+    let epoch = u128::from(OPENINGS.fetch_add(1, Ordering::Relaxed)).to_le_bytes();
+    OpenOptions::writable(epoch, Some(Session { boot_id: [7; 16], device_generation: 1 }))
 }

@@ -3,7 +3,7 @@
 
 pub mod lvols;
 
-use lvols::options;
+use lvols::{options, writable};
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_device::MemDevice;
 use offshoot_store::{Identity, State, Store, Verb};
@@ -82,7 +82,7 @@ pub fn new_store_on(
     seed: u64,
 ) -> Store<ShuffledDevice> {
     let device = ShuffledDevice::new(device, seed);
-    let store = Store::init(device, &options(cluster_size, block_size, native)).unwrap();
+    let store = Store::init(device, &options(cluster_size, block_size, native), &writable()).unwrap();
     reopen(store)
 }
 
@@ -90,7 +90,7 @@ pub fn new_store_on(
 pub fn reopen(store: Store<ShuffledDevice>) -> Store<ShuffledDevice> {
     let (device, closed) = store.close();
     closed.unwrap();
-    let store = Store::open(device, Vec::new(), false).unwrap();
+    let store = Store::open(device, Vec::new(), &writable()).unwrap();
     assert_eq!(store.findings(), &[], "a closed store agrees with itself");
     store
 }

@@ -1,7 +1,7 @@
 //! Random writes, trims and verbs on a store that is nearly always full equal a model in which a write happens as a
 //! whole or not at all.
 
-use crate::common::lvols::{Lvols as _, pattern};
+use crate::common::lvols::{Lvols as _, pattern, writable};
 use crate::common::{Model, compare};
 use crate::plain_checker::PlainStore;
 use crate::{BLOCK, CLUSTER, Tiny, tiny};
@@ -171,7 +171,7 @@ impl World {
     fn checked_reopen(&self, store: Tiny) -> Tiny {
         let (device, closed) = store.close();
         closed.unwrap();
-        let store = Store::open(device, Vec::new(), false).unwrap();
+        let store = Store::open(device, Vec::new(), &writable()).unwrap();
         assert_eq!(store.findings(), &[]);
         if !store.super_block().is_native() {
             let device = &store.device().inner;

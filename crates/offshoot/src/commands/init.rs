@@ -111,7 +111,8 @@ fn make(args: &InitArgs, device: FileDevice, options: &mut InitOptions) -> Resul
         }
         wanted => wanted.unwrap_or(smallest),
     };
-    let store = Store::init(device, options).with_context(|| args.path.display().to_string())?;
+    let opening = crate::open::opening(&device, false);
+    let store = Store::init(device, options, &opening).with_context(|| args.path.display().to_string())?;
     let layout = &store.state().layout;
     Ok(format!(
         "made lvstore \"{}\" in {}: {} in {} clusters of {}, {} of them free",

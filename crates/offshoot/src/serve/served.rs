@@ -208,7 +208,8 @@ fn load(path: &Path, externals: &[(String, PathBuf)]) -> anyhow::Result<Store<De
         anyhow::Ok((id.clone(), Box::new(device) as Device))
     });
     let externals = externals.collect::<anyhow::Result<_>>()?;
-    Store::open(Box::new(device) as Device, externals, false).with_context(|| path.display().to_string())
+    let opening = open::opening(&device, false);
+    Store::open(Box::new(device) as Device, externals, &opening).with_context(|| path.display().to_string())
 }
 
 /// A range that the server has checked against the size of the export.

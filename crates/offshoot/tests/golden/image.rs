@@ -51,12 +51,16 @@ impl Opened {
     pub(crate) fn store(&self, read_only: bool) -> Store<FileDevice> {
         let base = if read_only { OpenOptions::read_only() } else { OpenOptions::writable() };
         let options = OpenOptions { logical_block: Some(self.golden.manifest.base_block_size), ..base };
+        let opening = match read_only {
+            true => offshoot_store::OpenOptions::read_only(None),
+            false => offshoot_store::OpenOptions::writable([1; 16], None),
+        };
         let device = open_unlocked(&self.golden.image, &options);
         let externals = self.external.iter().map(|(id, file)| {
             let external = FileDevice::open(file.path(), &OpenOptions::read_only()).unwrap();
             (id.clone(), external)
         });
-        let store = Store::open(device, externals.collect(), read_only).unwrap();
+        let store = Store::open(device, externals.collect(), &opening).unwrap();
         assert_eq!(store.findings(), &[], "{}", self.name());
         store
     }

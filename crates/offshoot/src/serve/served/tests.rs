@@ -14,7 +14,12 @@ fn store_with_lvol<D: HostDevice + 'static>(device: D) -> (Served, BlobId) {
         md_page_size: 4096,
         native: true,
     };
-    let mut store = Store::init(Box::new(device) as Device, &options).unwrap();
+    let mut store = Store::init(
+        Box::new(device) as Device,
+        &options,
+        &offshoot_store::OpenOptions::writable([1; 16], None),
+    )
+    .unwrap();
     let create = Verb::Create {
         identity: Identity { name: "vol".to_owned(), uuid: Uuid::from_u128(2), created: 0 },
         size_bytes: 16 << 20,

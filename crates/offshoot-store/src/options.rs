@@ -1,0 +1,41 @@
+//! How a store is opened.
+
+use crate::rules::Rules;
+
+/// What an opener has to bring: the engine has no clock, no randomness, and does not know the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Whether nothing is ever written, whatever is asked.
+    pub read_only: bool,
+    /// Sixteen random bytes that no opening had before (R6). Not used when `read_only`.
+    pub epoch: [u8; 16],
+    /// Under which power the device runs. `None` when that cannot be told: then nothing behind the last barrier is
+    /// trusted after a crash, and every reply waits for a barrier.
+    pub session: Option<Session>,
+    /// The rules to keep.
+    pub rules: Rules,
+}
+
+/// A time in which neither the machine nor the device has lost power. Two openings with the same session have the
+/// same volatile caches below them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Of this boot of the machine.
+    pub boot_id: [u8; 16],
+    /// Changes whenever the device is attached anew.
+    pub device_generation: u64,
+}
+
+impl OpenOptions {
+    /// For looking only.
+    #[must_use]
+    pub fn read_only(session: Option<Session>) -> Self {
+        Self { read_only: true, epoch: [0; 16], session, rules: Rules::ALL }
+    }
+
+    /// For changing it.
+    #[must_use]
+    pub fn writable(epoch: [u8; 16], session: Option<Session>) -> Self {
+        Self { read_only: false, epoch, session, rules: Rules::ALL }
+    }
+}
