@@ -29,11 +29,7 @@ impl Bitmap {
             padded[..chunk.len()].copy_from_slice(chunk);
             *word = u64::from_le_bytes(padded);
         }
-        if let Some(last) = bitmap.words.last_mut()
-            && !len.is_multiple_of(BITS)
-        {
-            *last &= (1 << (len % BITS)) - 1;
-        }
+        bitmap.clear_behind_the_end();
         bitmap
     }
 
@@ -44,6 +40,42 @@ impl Bitmap {
         bytes.extend(self.words.iter().flat_map(|word| word.to_le_bytes()));
         bytes.truncate(self.len.div_ceil(8));
         bytes
+    }
+
+    /// Fills `bytes` with the bits at and above `from`; bits behind the last one are zero.
+    ///
+    /// # Panics
+    /// When `from` (below the length) or the number of bits in `bytes` is no multiple of 64.
+    pub(crate) fn copy_to_bytes(&self, from: usize, bytes: &mut [u8]) {
+        let (chunks, rest) = bytes.as_chunks_mut::<8>();
+        assert!(rest.is_empty(), "bits of a part of a word");
+        let words = self.words_from(from);
+        for (chunk, word) in chunks.iter_mut().zip(words.iter().copied().chain(core::iter::repeat(0))) {
+            *chunk = word.to_le_bytes();
+        }
+    }
+
+    /// Takes the bits at and above `from` from `bytes`, as many as both have.
+    ///
+    /// # Panics
+    /// When `from` (below the length) or the number of bits in `bytes` is no multiple of 64.
+    pub(crate) fn copy_from_bytes(&mut self, from: usize, bytes: &[u8]) {
+        let (chunks, rest) = bytes.as_chunks::<8>();
+        assert!(rest.is_empty(), "bits of a part of a word");
+        let start = self.words.len() - self.words_from(from).len();
+        for (word, chunk) in self.words[start..].iter_mut().zip(chunks) {
+            *word = u64::from_le_bytes(*chunk);
+        }
+        self.clear_behind_the_end();
+    }
+
+    /// The words from bit `from` on, none when that lies behind the last one.
+    fn words_from(&self, from: usize) -> &[u64] {
+        if from >= self.len {
+            return &[];
+        }
+        assert!(from.is_multiple_of(BITS), "bits from {from}");
+        &self.words[from / BITS..]
     }
 
     /// Number of bits.
@@ -133,6 +165,14 @@ impl Bitmap {
             from = self.first_one_from(start).unwrap_or(self.len);
             Some(start..from)
         })
+    }
+
+    fn clear_behind_the_end(&mut self) {
+        if let Some(last) = self.words.last_mut()
+            && !self.len.is_multiple_of(BITS)
+        {
+            *last &= (1 << (self.len % BITS)) - 1;
+        }
     }
 
     /// The first bit at or above `from` that is one in the words as `view` shows them.

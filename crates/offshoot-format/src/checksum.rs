@@ -36,9 +36,24 @@ pub(crate) fn seal_page(page: &mut [u8; MD_STRUCT_BYTES]) {
     page[CRC_COVERS_BYTES..].copy_from_slice(&crc.to_le_bytes());
 }
 
+/// The four bytes that turn the CRC `before` of what precedes them into the CRC `after`.
+///
+/// Each step of the register can be undone, so we run it back from `after` over four zero bytes; what the word must add
+/// is the difference (exclusive or) between that register and the one of `before`.
+pub(crate) fn balancing_word(before: u32, after: u32) -> [u8; 4] {
+    /// The polynomial, reflected. Its top bit is set, so the top bit of a register tells whether it was added.
+    const POLYNOMIAL: u32 = 0x82f6_3b78;
+    let undo = |register: u32, _| match register >> 31 {
+        0 => register << 1,
+        _ => (register ^ POLYNOMIAL) << 1 | 1,
+    };
+    ((0..32).fold(!after, undo) ^ !before).to_le_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn check_values() {
@@ -46,6 +61,15 @@ mod tests {
             [(b"123456789", 0xe306_9283), (b"Hello world!", 0x7b98_e751), (&[0; 4092], 0xa732_586e)];
         for (bytes, crc) in vectors {
             assert_eq!(crc32c(bytes), crc);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_word_leads_to_any_checksum(mut bytes: [u8; 20], after: u32) {
+            let word = balancing_word(crc32c(&bytes[..16]), after);
+            bytes[16..].copy_from_slice(&word);
+            prop_assert_eq!(crc32c(&bytes), after);
         }
     }
 

@@ -37,6 +37,18 @@ pub enum Place {
     Mask(MaskKind),
     /// An md page: of a chain, an extent page or a layer page.
     MdPage(MdPageIdx),
+    /// A page of a live mask.
+    LiveMask {
+        /// Which mask.
+        kind: MaskKind,
+        /// Which page of it.
+        index: u32,
+    },
+    /// A frame of the journal.
+    Frame {
+        /// Its LSN.
+        lsn: u64,
+    },
 }
 
 impl fmt::Display for Place {
@@ -45,6 +57,8 @@ impl fmt::Display for Place {
             Self::SuperBlock => f.write_str("super block"),
             Self::Mask(kind) => kind.fmt(f),
             Self::MdPage(page) => write!(f, "md page {page}"),
+            Self::LiveMask { kind, index } => write!(f, "page {index} of the live {kind}"),
+            Self::Frame { lsn } => write!(f, "journal frame {lsn}"),
         }
     }
 }
@@ -56,7 +70,7 @@ pub enum Area {
     Mask(MaskKind),
     /// The md region.
     MdPages,
-    /// The journal, in md pages.
+    /// The journal: ring and live masks, in md pages.
     Journal,
 }
 
@@ -176,8 +190,8 @@ pub enum Fault {
     /// offshoot's version without offshoot's header.
     #[error("no native header")]
     NativeHeaderMissing,
-    /// A native header of a later offshoot.
-    #[error("native header version {stored}, expected 1")]
+    /// A native header of another version of offshoot.
+    #[error("native header version {stored}, expected 2")]
     NativeHeaderVersion {
         /// The version on disk.
         stored: u32,
@@ -189,6 +203,12 @@ pub enum Fault {
         stored: u32,
         /// The checksum of the bytes.
         computed: u32,
+    },
+    /// A native header with parts that this version does not know.
+    #[error("native header parts {stored:#x}")]
+    NativeHeaderParts {
+        /// The bits on disk.
+        stored: u32,
     },
     /// Sealing would restore a version that is not SPDK's.
     #[error("base version {stored}, expected 1 to 3")]
@@ -427,5 +447,38 @@ pub enum Fault {
         block: u32,
         /// The state on disk.
         state: u8,
+    },
+
+    /// Not the magic of a live mask page.
+    #[error("live mask magic \"{}\"", .stored.escape_ascii())]
+    LiveMaskMagic {
+        /// The bytes there.
+        stored: [u8; 8],
+    },
+    /// A page of another part of a live mask.
+    #[error("live mask page {stored}, expected {expected}")]
+    LiveMaskIndex {
+        /// The index on disk.
+        stored: u32,
+        /// The index expected.
+        expected: u32,
+    },
+    /// An image set of another length than its counts say.
+    #[error("image set of {len} bytes for {images} images and {zeroed} runs of zeroed pages")]
+    ImageSetLength {
+        /// Bytes.
+        len: usize,
+        /// Images, as counted in it.
+        images: u32,
+        /// Runs, as counted in it.
+        zeroed: u32,
+    },
+    /// A run of no md pages, or one that runs out of the page numbers.
+    #[error("run of {len} md pages at md page {start}")]
+    MdPageRun {
+        /// First md page.
+        start: u32,
+        /// Md pages.
+        len: u32,
     },
 }

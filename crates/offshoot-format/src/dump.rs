@@ -1,8 +1,8 @@
 //! Metadata as text: one fact a line, `key: value`, the same text for the same metadata.
 
 use crate::{
-    BlobMd, BlockState, ClusterIdx, ExtentPage, LayerPage, LayerRecord, MapMd, NativeHeader, Region, Run,
-    SuperBlock, Xattr, parse_blob_id,
+    BlobMd, BlockState, ClusterIdx, ExtentPage, FrameHeader, FrameKind, ImageSet, LayerPage, LayerRecord,
+    MapMd, NativeHeader, PreviousEpoch, Region, Run, SessionId, SuperBlock, Xattr, parse_blob_id,
 };
 use crate::{XATTR_SNAP, XATTR_SNAPRM, XATTR_SNAPTMP};
 use core::fmt::{self, Write};
@@ -37,16 +37,73 @@ pub fn dump_super_block(super_block: &SuperBlock, out: &mut impl Write) -> fmt::
 fn dump_native_header(native: &NativeHeader, out: &mut impl Write) -> fmt::Result {
     writeln!(out, "native.base_version: {}", native.base_version)?;
     writeln!(out, "native.flags: {}", Words(&native.flags, native.flags.bits().into()))?;
-    writeln!(out, "native.epoch: {:032x}", u128::from_be_bytes(native.epoch))?;
+    writeln!(out, "native.epoch: {}", Hex(native.epoch))?;
     writeln!(out, "native.start_lsn: {}", native.start_lsn)?;
-    writeln!(out, "native.checkpoint_lsn: {}", native.checkpoint_lsn)?;
     writeln!(out, "native.sequence: {}", native.sequence)?;
     match native.journal {
-        Some(area) => writeln!(out, "native.journal: {}", Region { start: area.start.0, len: area.len })?,
+        Some(area) => {
+            writeln!(out, "native.journal: {}", Region { start: area.start.0, len: area.len })?;
+            let masks = Region { start: area.masks_start().0, len: area.masks };
+            writeln!(out, "native.live_masks: {masks}")?;
+        }
         None => writeln!(out, "native.journal: none")?,
+    }
+    match native.session {
+        Some(SessionId { boot_id, device_generation }) => {
+            writeln!(out, "native.session: boot {} device {device_generation}", Hex(boot_id))?;
+        }
+        None => writeln!(out, "native.session: none")?,
+    }
+    match native.previous {
+        Some(PreviousEpoch { epoch, last_lsn, checkpoint, tail, image_frames }) => {
+            writeln!(out, "native.previous: epoch {} to lsn {last_lsn}", Hex(epoch))?;
+            writeln!(out, "native.previous.checkpoint: lsn {checkpoint}, needed from lsn {tail} on")?;
+            writeln!(out, "native.previous.image_frames: {image_frames}")?;
+        }
+        None => writeln!(out, "native.previous: none")?,
     }
     let [pages, clusters, blob_ids] = native.mask_crcs;
     writeln!(out, "native.mask_crcs: {pages:#010x} {clusters:#010x} {blob_ids:#010x}")
+}
+
+/// Writes the header of a frame of the journal.
+///
+/// # Errors
+/// Whatever `out` fails with.
+pub fn dump_frame(frame: &FrameHeader, out: &mut impl Write) -> fmt::Result {
+    let kind = match frame.kind {
+        FrameKind::Records => "records",
+        FrameKind::Images => "images",
+    };
+    writeln!(out, "frame: {}", frame.lsn)?;
+    writeln!(out, "frame.epoch: {}", Hex(frame.epoch))?;
+    writeln!(out, "frame.position: {}", frame.position)?;
+    writeln!(out, "frame.kind: {kind}")?;
+    writeln!(out, "frame.payload: {} bytes crc {:#010x}", frame.payload_len, frame.payload_crc)?;
+    writeln!(out, "frame.covered: {}", frame.covered)?;
+    writeln!(out, "frame.checkpoint: {}", frame.checkpoint)?;
+    writeln!(out, "frame.image_frames: {}", frame.image_frames)?;
+    writeln!(out, "frame.in_place: {}", frame.in_place)?;
+    writeln!(out, "frame.tail: {}", frame.tail)?;
+    if frame.kind == FrameKind::Images {
+        writeln!(out, "frame.capture: {}", frame.capture)?;
+        writeln!(out, "frame.image_index: {}", frame.image_index)?;
+    }
+    Ok(())
+}
+
+/// Writes which pages an image set changes. What the pages hold, the writers for pages tell.
+///
+/// # Errors
+/// Whatever `out` fails with.
+pub fn dump_image_set(set: &ImageSet, out: &mut impl Write) -> fmt::Result {
+    for (page, _) in &set.images {
+        writeln!(out, "image: md page {page}")?;
+    }
+    for run in &set.zeroed {
+        writeln!(out, "zeroed: md page {}", Span(run.start.0.into()..run.end()))?;
+    }
+    Ok(())
 }
 
 /// Writes the metadata of a blob.
@@ -219,6 +276,15 @@ impl<F: bitflags::Flags> fmt::Display for Words<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.1)?;
         self.0.iter_names().try_for_each(|(name, _)| write!(f, " {name}"))
+    }
+}
+
+/// Random bytes, in their order.
+struct Hex([u8; 16]);
+
+impl fmt::Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
     }
 }
 

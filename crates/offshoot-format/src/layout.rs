@@ -11,6 +11,10 @@ const MD_PAGE_BYTES_MIN: u32 = 4096;
 /// larger. The limit keeps every offset in the md region far below 2^64.
 const MD_PAGE_BYTES_MAX: u32 = 1 << 20;
 
+/// Where the second copy of the super block stands while a store is open, in bytes from the start of the device: a fixed
+/// place, so that it is found when the first copy cannot be read.
+pub const SUPER_BLOCK_COPY_OFFSET: u64 = 4096;
+
 /// A range of pages of the md page size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Region {
@@ -303,6 +307,19 @@ impl Layout {
     #[must_use]
     pub fn md_page_offset(&self, page: MdPageIdx) -> u64 {
         (u64::from(self.md_start) + u64::from(page.0)) * u64::from(self.md_page_size)
+    }
+
+    /// Where the second copy of the super block can stand while the store is open, if it can: always at
+    /// [`SUPER_BLOCK_COPY_OFFSET`].
+    ///
+    /// The 4096 bytes there must be free then. They are behind the first copy in an md page above 4096 bytes; else they
+    /// are page 1, the first of the md page mask as SPDK lays stores out, and that mask is stale while a store is open.
+    /// A store whose page 1 is something else has no second copy.
+    #[must_use]
+    pub fn super_block_copy(&self) -> Option<u64> {
+        let in_page_0 = self.md_page_size > MD_PAGE_BYTES_MIN;
+        let in_mask = self.used_page_mask.start <= 1 && self.used_page_mask.end() > 1;
+        (in_page_0 || in_mask).then_some(SUPER_BLOCK_COPY_OFFSET)
     }
 
     /// Where a cluster starts, in bytes from the start of the device.

@@ -45,14 +45,14 @@ pub use blob::{BlobMd, Transition};
 pub use checksum::{crc32c, page_crc_ok};
 pub use damage::{Area, Damage, Fault, Place};
 pub use descriptor::{Descriptor, DescriptorKind};
-pub use dump::{dump_blob, dump_extent_page, dump_layer_page, dump_super_block};
+pub use dump::{dump_blob, dump_extent_page, dump_frame, dump_image_set, dump_layer_page, dump_super_block};
 pub use extent_page::ExtentPage;
 pub use flags::{ClearMethod, DataRoFlags, Flags, InvalidFlags};
 pub use ids::{
     BlobCluster, BlobId, CLUSTERS_PER_EXTENT_PAGE, ClusterIdx, DESCRIPTORS_BYTES, EXTENT_PAGES_MAX,
     ExtentOrdinal, MD_STRUCT_BYTES, MdPageIdx, NO_PAGE, PageImage,
 };
-pub use layout::{Layout, LayoutError, LayoutParams, Region, md_len_for_ratio};
+pub use layout::{Layout, LayoutError, LayoutParams, Region, SUPER_BLOCK_COPY_OFFSET, md_len_for_ratio};
 pub use lvolstore::{
     BSTYPE_LVOLSTORE, LVOL_NAME_BYTES_MAX, LvolIdentity, StoreIdentity, UUID_VALUE_BYTES, XATTR_EXTSNAP,
     XATTR_NAME, XATTR_SNAP, XATTR_SNAPRM, XATTR_SNAPTMP, XATTR_UUID, blob_id_value, name_value,
@@ -63,9 +63,10 @@ pub use mask::{MASK_HEADER_BYTES, MaskKind, decode_mask, encode_mask};
 pub use md_page::MdPage;
 pub use md_page_header::MdPageHeader;
 pub use native::{
-    BlockState, JournalArea, LayerPage, LayerRecord, Layers, NATIVE_HEADER_BYTES, NATIVE_HEADER_OFFSET,
-    NativeBlob, NativeFlags, NativeHeader, block_bytes, blocks_per_cluster, records_per_layer_page,
-    states_bytes,
+    BlockState, FRAME_HEADER_BYTES, FrameHeader, FrameKind, ImageSet, JournalArea, LIVE_MASK_BITS, LayerPage,
+    LayerRecord, Layers, LiveMaskPage, MdPageRun, NATIVE_HEADER_BYTES, NATIVE_HEADER_OFFSET, NativeBlob,
+    NativeFlags, NativeHeader, PreviousEpoch, SessionId, block_bytes, blocks_per_cluster, encode_frame,
+    live_mask_pages, records_per_layer_page, states_bytes,
 };
 pub use super_block::{NATIVE_VERSION, Probe, Reserved, SuperBlock};
 pub use uuid::Uuid;

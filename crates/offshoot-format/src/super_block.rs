@@ -1,17 +1,19 @@
 //! The super block: the first 4096 bytes of a store (SPDK's `spdk_bs_super_block`).
 //!
-//! Its checksum makes it all or nothing. SPDK has no second copy; where offshoot keeps one is the loader's matter, the
-//! bytes are the same.
+//! Its checksum makes it all or nothing. Opening and sealing a store change only its first 512 bytes, which a device
+//! writes as a whole: the checksum at the end is the same for the native form and for the sealed one. SPDK has no second
+//! copy; offshoot's stands at [`Layout::super_block_copy`] while the store is open, and has the same bytes.
 
-use crate::checksum::{checked_page, seal_page};
+use crate::checksum::{balancing_word, checked_page, seal_page};
 use crate::layout::{is_cluster_size, is_io_unit_size, is_md_page_size};
 use crate::{
     Area, BSTYPE_LVOLSTORE, BlobId, ClusterIdx, Damage, Fault, Layout, MD_STRUCT_BYTES, NATIVE_HEADER_BYTES,
-    NATIVE_HEADER_OFFSET, NativeHeader, PageImage, Region,
+    NATIVE_HEADER_OFFSET, NO_PAGE, NativeHeader, PageImage, Region, crc32c,
 };
 use alloc::boxed::Box;
 use core::fmt;
 use core::mem::{offset_of, size_of};
+use core::ops::Range;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -22,6 +24,10 @@ pub const NATIVE_VERSION: u32 = 0x4f53_0001;
 const SIGNATURE: [u8; 8] = *b"SPDKBLOB";
 const SPDK_VERSION: u32 = 3;
 const RESERVED_BYTES: usize = 3996;
+
+/// Where in the reserved bytes the word stands that balances the checksum of a native super block.
+const BALANCE: Range<usize> = NATIVE_HEADER_BYTES..NATIVE_HEADER_BYTES + 4;
+const _: () = assert!(NATIVE_HEADER_OFFSET + BALANCE.end <= 512);
 
 /// Stands where stores of version 1 know no type yet.
 const NO_TYPE: [u8; 16] = [0; 16];
@@ -188,8 +194,10 @@ impl SuperBlock {
             // Under SPDK's versions these bytes are not ours to judge.
             (_, Err(_)) => None,
         };
-        if native.is_some() {
-            reserved.0[..NATIVE_HEADER_BYTES].fill(0);
+        match native {
+            Some(_) if version == NATIVE_VERSION => reserved.0[..BALANCE.end].fill(0),
+            Some(_) => reserved.0[..NATIVE_HEADER_BYTES].fill(0),
+            None => (),
         }
         let base_version = native.as_ref().map_or(version, |native| native.base_version);
         let bstype = if base_version == 1 { NO_TYPE } else { BSTYPE_LVOLSTORE };
@@ -270,32 +278,61 @@ impl SuperBlock {
         Ok(layout)
     }
 
-    /// A journal lies in the md region, or in whole clusters behind it: never across, and never in the slack between.
+    /// A journal and its live masks lie in the md region, or in whole clusters behind it: never across, and never in the slack between.
     fn check_journal(&self, layout: &Layout) -> Result<(), Fault> {
         let Some(journal) = self.native.as_ref().and_then(|native| native.journal) else {
             return Ok(());
         };
         let md_start = u64::from(layout.md_start);
         let start = md_start + u64::from(journal.start.0);
-        let end = start + u64::from(journal.len);
+        let end = md_start + journal.end();
         let (first, limit) = if layout.contains_md(journal.start) {
             (md_start, md_start + u64::from(layout.md_len))
         } else {
             let page = u64::from(layout.md_page_size);
             let data_end = layout.cluster_offset(ClusterIdx(layout.total_clusters));
             let data_start = layout.cluster_offset(layout.first_data_cluster());
-            (data_start.div_ceil(page), data_end / page)
+            // Every page of it has a number, as an md page has.
+            (data_start.div_ceil(page), (data_end / page).min(md_start + u64::from(NO_PAGE)))
         };
         if start < first || end > limit {
-            let len = journal.len.into();
+            let len = end - start;
             return Err(Fault::AreaOutside { area: Area::Journal, start, len, first, end: limit });
         }
         Ok(())
     }
 
     /// The 4096 bytes, with their checksum.
+    ///
+    /// Under [`NATIVE_VERSION`] they differ from those of [`SuperBlock::sealed`] only within the first 512.
     #[must_use]
     pub fn encode(&self) -> PageImage {
+        let mut image = self.encode_unsealed();
+        if self.is_native() && self.native.is_some() {
+            let sealed = self.sealed().encode_unsealed();
+            // Behind the word both forms have the same bytes, so their checksums stay equal from there on.
+            let word = NATIVE_HEADER_OFFSET + BALANCE.start..NATIVE_HEADER_OFFSET + BALANCE.end;
+            let balance = balancing_word(crc32c(&image[..word.start]), crc32c(&sealed[..word.end]));
+            image[word].copy_from_slice(&balance);
+        }
+        seal_page(&mut image);
+        image
+    }
+
+    /// What sealing the store makes of this super block: clean, of SPDK's version, and without a trace of the native
+    /// header. One without a native header only becomes clean.
+    #[must_use]
+    pub fn sealed(&self) -> Self {
+        let mut sealed = Self { clean: 1, native: None, ..self.clone() };
+        if let Some(native) = &self.native {
+            sealed.version = native.base_version;
+            sealed.reserved.0[..BALANCE.end].fill(0);
+        }
+        sealed
+    }
+
+    /// All bytes but the checksum and the word that balances it.
+    fn encode_unsealed(&self) -> PageImage {
         let mut reserved = *self.reserved.0;
         if let Some(native) = &self.native {
             reserved[..NATIVE_HEADER_BYTES].copy_from_slice(&native.encode());
@@ -318,9 +355,7 @@ impl SuperBlock {
             reserved,
             crc: 0.into(),
         };
-        let mut image: PageImage = zerocopy::transmute!(raw);
-        seal_page(&mut image);
-        image
+        zerocopy::transmute!(raw)
     }
 
     /// Whether the last close was orderly, as SPDK understands it: any value but 0 says so.

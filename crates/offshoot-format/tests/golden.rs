@@ -10,8 +10,9 @@ mod common;
 use common::{Golden, folders};
 use offshoot_format::{
     Bitmap, BlobId, BlobMd, ClusterIdx, ExtentOrdinal, ExtentPage, Layout, LayoutParams, LvolIdentity,
-    MD_STRUCT_BYTES, MapMd, MaskKind, MdPageIdx, NO_PAGE, Place, Probe, StoreIdentity, SuperBlock,
-    XATTR_UUID, decode_mask, dump_blob, dump_extent_page, dump_super_block, encode_mask, page_crc_ok,
+    MD_STRUCT_BYTES, MapMd, MaskKind, MdPageIdx, NATIVE_VERSION, NO_PAGE, NativeFlags, NativeHeader, Place,
+    Probe, StoreIdentity, SuperBlock, XATTR_UUID, decode_mask, dump_blob, dump_extent_page, dump_super_block,
+    encode_mask, page_crc_ok,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -127,6 +128,29 @@ fn super_blocks_say_what_the_manifest_says() {
             assert_eq!(manifest[name].as_u64(), Some(value), "{}: {name}", golden.name);
         }
         assert_eq!(SuperBlock::probe(&golden.bytes), Probe::Store { version: 3 });
+    }
+}
+
+/// Opening a clean store of SPDK's and sealing it again touch its first 512 bytes only, and leave nothing behind.
+#[test]
+fn opening_changes_one_sector() {
+    for golden in clean_stores() {
+        let super_block = SuperBlock::decode(&golden.bytes).unwrap();
+        let native = NativeHeader {
+            base_version: super_block.version,
+            flags: NativeFlags::empty(),
+            epoch: [7; 16],
+            start_lsn: 1,
+            journal: None,
+            sequence: 1,
+            mask_crcs: [0; 3],
+            session: None,
+            previous: None,
+        };
+        let open = SuperBlock { version: NATIVE_VERSION, clean: 0, native: Some(native), ..super_block };
+        assert!(open.encode()[512..] == golden.bytes[512..MD_STRUCT_BYTES], "{}", golden.name);
+        let sealed = SuperBlock::decode(&open.encode()).unwrap().sealed();
+        assert!(sealed.encode() == golden.bytes[..MD_STRUCT_BYTES], "{}", golden.name);
     }
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::native::sample_header;
+use crate::native::{sample_frame, sample_header, sample_image_set};
 use crate::{
     BlobId, ExtentOrdinal, Flags, InvalidFlags, Layout, LayoutParams, MdPageIdx, NATIVE_VERSION, NativeBlob,
 };
@@ -48,11 +48,40 @@ fn super_blocks() {
         native.flags: 0x80000001 CLEAN_CLOSE
         native.epoch: 30313233343536373839616263646566
         native.start_lsn: 1099511627776
-        native.checkpoint_lsn: 1099511627783
         native.sequence: 3
         native.journal: page 100 + 1024
+        native.live_masks: page 1124 + 2
+        native.session: boot 626f6f74206f662061206d616368696e device 9
+        native.previous: epoch 66656463626139383736353433323130 to lsn 1099511627775
+        native.previous.checkpoint: lsn 1099511627767, needed from lsn 1099511627768 on
+        native.previous.image_frames: 2
         native.mask_crcs: 0x00000001 0x00000002 0x00000003
         "#,
+    );
+}
+
+#[test]
+fn frames() {
+    check(
+        |out| dump_frame(&sample_frame(), out).and_then(|()| dump_image_set(&sample_image_set(), out)),
+        "
+        frame: 1099511627776
+        frame.epoch: 30313233343536373839616263646566
+        frame.position: 1024
+        frame.kind: images
+        frame.payload: 5 bytes crc 0xaac24d3b
+        frame.covered: 1099511627775
+        frame.checkpoint: 1099511627771
+        frame.image_frames: 3
+        frame.in_place: true
+        frame.tail: 1099511627767
+        frame.capture: 1099511627774
+        frame.image_index: 2
+        image: md page 7
+        image: md page 4294967294
+        zeroed: md page 0..2
+        zeroed: md page 9..4294967294
+        ",
     );
 }
 

@@ -134,3 +134,19 @@ fn checks_areas() {
     assert_eq!(old.mask_bytes(MaskKind::BlobIds), 0);
     assert_eq!(old.cluster_mask_room(), 2);
 }
+
+#[test]
+fn the_copy_of_the_super_block_stands_where_nothing_else_counts() {
+    let small = Layout::plan(&params(512 << 20, MIB)).unwrap();
+    let large = Layout::plan(&LayoutParams { md_page_size: 8192, ..params(512 << 20, MIB) }).unwrap();
+    let swapped = Layout {
+        used_page_mask: small.used_cluster_mask,
+        used_cluster_mask: small.used_page_mask,
+        ..small.clone()
+    };
+    assert_eq!(swapped.check(), Ok(()));
+    let behind_a_gap = Layout { used_page_mask: Region { start: 2, len: 1 }, ..small.clone() };
+    for (layout, copy) in [(small, Some(4096)), (large, Some(4096)), (swapped, None), (behind_a_gap, None)] {
+        assert_eq!(layout.super_block_copy(), copy);
+    }
+}
