@@ -1,13 +1,16 @@
 //! Checkpoints: State written as md pages.
 //!
-//! First every dirty blob gets its md pages assigned, by records like any other change; then the pages are
-//! encoded from the State of that moment and written, while State moves on. What a checkpoint writes depends on
-//! nothing that happens after its capture.
+//! First every dirty blob gets its md pages assigned, by a record that is applied like any other (its durable form
+//! are the pages themselves); then the pages are encoded from the State of that moment, while State moves on. What a
+//! checkpoint writes depends on nothing that happens after its capture.
 
 mod assign;
+mod capture;
 mod encode;
-mod steps;
+mod estimate;
+mod super_block;
 
-pub(crate) use assign::{assign, assign_chains};
+use assign::{assign, assign_chains};
+pub(crate) use capture::{Capture, write_pages, zero_pages};
 pub use encode::{blob_md, extent_page, layer_pages};
-pub(crate) use steps::{Step, steps};
+pub(crate) use super_block::{Opening, masks, opened, sealed, settled, write_masks, write_super_block};

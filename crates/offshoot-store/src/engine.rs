@@ -8,16 +8,21 @@
 //! for its range (R8), resolves it, moves data, commits against the State of that moment (R3) and replies.
 
 mod barrier;
+mod checkpoint;
 mod commit;
+mod journal;
+mod life;
 mod read;
+mod reclaim;
 mod slab;
 mod verbs;
 mod write;
 
-use crate::error::Error;
+use crate::error::{Error, Failure, ReadOnlyCause};
 use crate::io::{Extent, Mode, RangeLocks, Segment};
+use crate::journal::{self as ring, Ring};
 use crate::options::OpenOptions;
-use crate::record::Lsn;
+use crate::rules::Rules;
 use crate::state::State;
 use crate::verb::Verb;
 use alloc::{
@@ -26,11 +31,15 @@ use alloc::{
     vec::Vec,
 };
 use barrier::Barrier;
+use checkpoint::Checkpoint;
 use commit::Commit;
 use core::ops::Range;
+use journal::Journal;
+use life::{Life, Transition};
 use offshoot_block::{Buffer, DeviceError, DeviceOp, OpId};
-use offshoot_format::{BlobId, SuperBlock};
+use offshoot_format::{BlobId, MdPageIdx, SuperBlock};
 use read::ReadTask;
+use reclaim::Space;
 use slab::Slab;
 use verbs::{VerbQueue, VerbTask};
 use write::WriteTask;
@@ -129,8 +138,16 @@ enum OpOwner {
     Run { task: TaskId },
     /// Zeroing for a verb.
     VerbZero { task: TaskId },
-    /// Part of a barrier.
+    /// A frame of the journal.
+    Frame,
+    /// A sync of a barrier.
     Barrier,
+    /// An md page of a checkpoint.
+    Checkpoint,
+    /// Part of opening, recovering or closing the store.
+    Transition,
+    /// The note in the super block that a device operation failed.
+    Mark,
     /// A discard of freed clusters.
     Discard { first: u32, count: u32 },
 }
@@ -141,43 +158,75 @@ pub struct Engine {
     state: State,
     super_block: SuperBlock,
     read_only: bool,
+    read_only_cause: ReadOnlyCause,
+    rules: Rules,
     /// Logical block of the device in bytes: what operations are aligned to.
     sector: u64,
     externals: BTreeMap<String, u32>,
     commit: Commit,
+    life: Life,
+    transition: Transition,
+    journal: Journal,
     barrier: Barrier,
+    checkpoint: Checkpoint,
+    space: Space,
+    /// Md pages that records have let go since the last checkpoint.
+    freed_md: Vec<MdPageIdx>,
     verbs: VerbQueue,
     locks: BTreeMap<BlobId, RangeLocks<TaskId>>,
     tasks: Slab<Task>,
     tickets: u64,
     /// Tasks that can go on.
     ready: VecDeque<TaskId>,
+    /// Writes that look at their cluster again once a record that zeroes is applied.
+    after_zeroing: Vec<TaskId>,
     ops: Slab<OpOwner>,
     device: VecDeque<(Target, OpId, DeviceOp)>,
     replies: VecDeque<(Ticket, Result<Reply, Error>)>,
     /// Where a read is resolved to, kept for the next one.
     segments: Vec<Segment>,
     /// Set once metadata could not be written: reads go on, nothing else does.
-    failed: Option<DeviceError>,
+    failed: Option<Failure>,
 }
 
 impl Engine {
-    /// An engine over a loaded State. `sector` is the device's logical block in bytes.
+    /// An engine over a loaded State. `sector` is the device's logical block in bytes. A store that was not closed
+    /// must be recovered before anything else: [`Engine::recover`].
     #[must_use]
-    pub fn new(state: State, super_block: SuperBlock, sector: u32, options: &OpenOptions) -> Self {
+    pub fn new(mut state: State, super_block: SuperBlock, sector: u32, options: &OpenOptions) -> Self {
+        let in_use = super_block.native.as_ref().and_then(|native| native.journal);
+        let area = match options.read_only {
+            true => None,
+            false => in_use.filter(|_| !super_block.is_clean()).or_else(|| ring::choose_area(&state)),
+        };
+        if let Some(area) = area {
+            ring::hold_area(&mut state, area);
+        }
+        let ring_bytes = area.map_or(0, |area| u64::from(area.len) * u64::from(state.layout.md_page_size));
+        let ring = Ring::new(ring_bytes, u64::from(sector));
+        let no_room = area.is_none() && !options.read_only;
         Self {
             state,
             super_block,
-            read_only: options.read_only,
+            read_only: options.read_only || no_room,
+            read_only_cause: if no_room { ReadOnlyCause::NoRoomForJournal } else { ReadOnlyCause::Asked },
+            rules: options.rules,
             sector: u64::from(sector),
             externals: BTreeMap::new(),
             commit: Commit::default(),
+            life: Life::Closed,
+            transition: Transition::default(),
+            journal: Journal::new(area, ring, options.epoch, options.session),
             barrier: Barrier::default(),
+            checkpoint: Checkpoint::default(),
+            space: Space::default(),
+            freed_md: Vec::new(),
             verbs: VerbQueue::default(),
             locks: BTreeMap::new(),
             tasks: Slab::default(),
             tickets: 0,
             ready: VecDeque::new(),
+            after_zeroing: Vec::new(),
             ops: Slab::default(),
             device: VecDeque::new(),
             replies: VecDeque::new(),
@@ -203,9 +252,15 @@ impl Engine {
         &self.super_block
     }
 
+    /// From now on nothing is written. Called before anything else.
+    pub fn refuse_writes(&mut self, cause: ReadOnlyCause) {
+        self.read_only = true;
+        self.read_only_cause = cause;
+    }
+
     /// Why the store takes no writes any more, when metadata could not be written.
     #[must_use]
-    pub fn failure(&self) -> Option<DeviceError> {
+    pub fn failure(&self) -> Option<Failure> {
         self.failed
     }
 
@@ -216,10 +271,16 @@ impl Engine {
         external.is_some_and(|external| !self.externals.contains_key(&external.name()))
     }
 
-    /// Whether the store was opened for looking only.
+    /// Whether the store takes no changes, because it was opened like that or cannot take any.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.read_only
+    }
+
+    /// Why the store takes no changes, if so.
+    #[must_use]
+    pub fn read_only_cause(&self) -> Option<ReadOnlyCause> {
+        self.read_only.then_some(self.read_only_cause)
     }
 
     /// Clusters that are free or will be once a barrier has passed.
@@ -285,6 +346,9 @@ impl Engine {
         let Some(owner) = usize::try_from(id.0).ok().and_then(|id| self.ops.remove(id)) else {
             return;
         };
+        if let Err(error) = result {
+            self.note_error(owner, error);
+        }
         match owner {
             OpOwner::WholeRead { task } => self.whole_read_done(task, buffer, result),
             OpOwner::Segment { task, at, len, skip } => {
@@ -301,7 +365,11 @@ impl Engine {
             }
             OpOwner::Run { task } => self.run_done(task, buffer, result),
             OpOwner::VerbZero { task } => self.verb_zero_done(task, result),
-            OpOwner::Barrier => self.barrier_op_done(result),
+            OpOwner::Frame => self.frame_done(result),
+            OpOwner::Barrier => self.barrier_sync_done(result),
+            OpOwner::Checkpoint => self.checkpoint_op_done(result),
+            OpOwner::Transition => self.transition_op_done(result),
+            OpOwner::Mark => {}
             OpOwner::Discard { first, count } => self.discard_done(first, count),
         }
         self.run_ready();
@@ -318,6 +386,7 @@ impl Engine {
     /// Starts whatever can start without waiting for a device: reuse of what came free, barriers, tasks in line.
     pub(crate) fn settle(&mut self) {
         self.reclaim();
+        self.append();
         self.start_round();
         self.run_ready();
     }
@@ -330,6 +399,10 @@ impl Engine {
             || !self.tasks.is_empty()
             || !self.ops.is_empty()
             || self.barrier.is_busy()
+            || self.journal.is_busy()
+            || self.checkpoint.is_running()
+            || self.transition.is_busy()
+            || self.space.is_busy()
             || !self.device.is_empty()
     }
 
@@ -350,8 +423,8 @@ impl Engine {
     /// Why nothing may be written now, if so.
     fn check_writable(&self) -> Result<(), Error> {
         match self.failed {
-            Some(error) => Err(Error::Device(error)),
-            None if self.read_only => Err(Error::ReadOnlyStore),
+            Some(failure) => Err(Error::Stopped(failure)),
+            None if self.read_only => Err(Error::ReadOnlyStore(self.read_only_cause)),
             None => Ok(()),
         }
     }
@@ -390,8 +463,17 @@ impl Engine {
         }
     }
 
-    fn lsn(&self) -> Lsn {
-        self.commit.last()
+    /// A device operation failed: what it was decides whether that casts doubt on what the device holds.
+    fn note_error(&mut self, owner: OpOwner, error: DeviceError) {
+        match owner {
+            OpOwner::Segment { .. } | OpOwner::WholeRead { .. } | OpOwner::Gap { .. } => {}
+            OpOwner::Mark | OpOwner::Transition | OpOwner::Discard { .. } => {}
+            OpOwner::Run { .. }
+            | OpOwner::VerbZero { .. }
+            | OpOwner::Frame
+            | OpOwner::Barrier
+            | OpOwner::Checkpoint => self.note_device_error(error),
+        }
     }
 }
 

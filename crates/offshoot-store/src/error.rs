@@ -1,6 +1,7 @@
 //! What can go wrong, by operation family, and the small kind that callers act on.
 
 use alloc::string::String;
+use core::fmt;
 use offshoot_block::DeviceError;
 use offshoot_format::{BlobId, Damage};
 use thiserror::Error;
@@ -67,9 +68,20 @@ pub enum Error {
     /// A write to a snapshot or read-only lvol.
     #[error("lvol \"{0}\" is read-only")]
     ReadOnlyLvol(String),
-    /// A change of a store that was opened for looking only.
-    #[error("the store is open read-only")]
-    ReadOnlyStore,
+    /// A change of a store that is open read-only.
+    #[error("the store is open read-only{0}")]
+    ReadOnlyStore(ReadOnlyCause),
+    /// A change of a store that stopped taking any, because its metadata could not be written.
+    #[error("read-only: {0}")]
+    Stopped(Failure),
+    /// A transaction that the journal of the store cannot take at once.
+    #[error("it takes {needed} bytes of journal at once, of {room}")]
+    JournalRoom {
+        /// Bytes that it takes.
+        needed: u64,
+        /// Bytes that there are.
+        room: u64,
+    },
     /// A snapshot of a snapshot, or of a read-only lvol.
     #[error("\"{0}\" is read-only: clone it instead of taking a snapshot")]
     SnapshotOfReadOnly(String),
@@ -134,8 +146,11 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Device(DeviceError::NoSpace) => ErrorKind::NoSpace,
-            Self::Device(_) | Self::Degraded(_) => ErrorKind::Io,
+            Self::Device(error) | Self::Stopped(Failure { error, .. }) => match error {
+                DeviceError::NoSpace => ErrorKind::NoSpace,
+                _ => ErrorKind::Io,
+            },
+            Self::Degraded(_) => ErrorKind::Io,
             Self::UnknownLvol(_) | Self::UnknownBlob(_) => ErrorKind::NotFound,
             Self::NameExists(_) => ErrorKind::Exists,
             Self::BadName { .. }
@@ -144,11 +159,71 @@ impl Error {
             | Self::CloneOfWritable(_)
             | Self::TooLarge { .. }
             | Self::ChainTooDeep { .. } => ErrorKind::Invalid,
-            Self::ReadOnlyLvol(_) | Self::ReadOnlyStore => ErrorKind::ReadOnly,
+            Self::ReadOnlyLvol(_) | Self::ReadOnlyStore(_) => ErrorKind::ReadOnly,
             Self::HasClones { .. } | Self::InUse(_) => ErrorKind::Busy,
-            Self::NoClusters { .. } | Self::NoMdPages { .. } => ErrorKind::NoSpace,
+            Self::NoClusters { .. } | Self::NoMdPages { .. } | Self::JournalRoom { .. } => ErrorKind::NoSpace,
             Self::Damaged(_) => ErrorKind::Corrupt,
         }
+    }
+}
+
+/// Why a store that is open takes no changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadOnlyCause {
+    /// It was asked for.
+    Asked,
+    /// Neither md pages nor clusters are free for a journal.
+    NoRoomForJournal,
+    /// A frame of the journal that must be there cannot be read.
+    JournalDamage,
+}
+
+impl fmt::Display for ReadOnlyCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Asked => "",
+            Self::NoRoomForJournal => ": no md pages or clusters are free for its journal",
+            Self::JournalDamage => ": its journal is damaged",
+        })
+    }
+}
+
+/// What was being written when metadata could not be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum During {
+    /// A frame of the journal.
+    JournalWrite,
+    /// No room was left in the ring, which is a bug.
+    JournalRing,
+    /// The pages of a checkpoint.
+    Checkpoint,
+    /// The super block or the masks.
+    SuperBlock,
+    /// A sync.
+    Sync,
+}
+
+/// Why a store takes no writes any more. Reads go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What was being done.
+    pub during: During,
+    /// How it failed.
+    pub error: DeviceError,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.during {
+            During::JournalWrite => "journal write",
+            During::JournalRing => "journal ring",
+            During::Checkpoint => "checkpoint",
+            During::SuperBlock => "super block write",
+            During::Sync => "sync",
+        };
+        write!(f, "{what} failed: {}", self.error)
     }
 }
 
@@ -179,6 +254,9 @@ pub enum LoadError {
     /// The store was not closed, and what it needs to recover is not there yet.
     #[error("the store was not closed cleanly by SPDK: recovering it is not supported yet")]
     DirtySpdk,
+    /// The store was not closed, and what was found could not be made durable.
+    #[error("the store cannot be recovered: {0}")]
+    Recovery(#[source] Error),
     /// The super blob, which names the store, cannot be read.
     #[error("the store has no readable super blob: {0}")]
     NoSuperBlob(String),

@@ -1,6 +1,8 @@
 //! A new store: an empty State, and what must be zeroed before its first checkpoint.
 
+use crate::checkpoint::{self, Capture, write_pages, write_super_block};
 use crate::error::Error;
+use crate::journal::{default_bytes, mask_pages};
 use crate::pool::Pool;
 use crate::record::{Encoding, Record};
 use crate::state::{State, XATTR_NATIVE};
@@ -26,6 +28,8 @@ pub struct InitOptions {
     pub block_size: u32,
     /// Bytes of an md page, a power of two from 4096 on. Only its first 4096 carry anything.
     pub md_page_size: u32,
+    /// Bytes that are left for the journal among the md pages; by default as many as suit the size of the store.
+    pub journal_bytes: Option<u64>,
     /// Whether partial and zero clusters may arise, which SPDK cannot read until they are sealed away.
     pub native: bool,
 }
@@ -42,19 +46,27 @@ pub enum InitError {
     Layout(#[from] LayoutError),
 }
 
-/// Md pages beyond those for lvols: room for the journal ring, at least 4 MiB.
-const JOURNAL_MD_PAGES: u64 = 1024;
-
 /// Md pages for a store of so many clusters. SPDK takes one per cluster, for its 4 MiB clusters; with smaller ones
 /// a quarter is plenty: an extent page serves 512 clusters, an lvol needs one page.
-fn md_len(total_clusters: u64) -> u32 {
-    const SMALL: u64 = 16_384;
-    let pages = total_clusters.min(SMALL.max(total_clusters / 4)) + JOURNAL_MD_PAGES;
-    u32::try_from(pages).unwrap_or(u32::MAX - 1)
+pub(crate) fn md_pages_for(total_clusters: u32) -> usize {
+    const SMALL: u32 = 16_384;
+    total_clusters.min(SMALL.max(total_clusters / 4)) as usize
 }
 
-/// Plans a new store on a device of `size_bytes`: its State, its super block, and the operations that must have
-/// completed before anything else is written.
+/// Md pages of a new store: those for lvols, and room for the journal and the live masks.
+fn md_len(size_bytes: u64, options: &InitOptions) -> u32 {
+    let clusters = size_bytes / u64::from(options.cluster_size.max(4096));
+    let clusters = u32::try_from(clusters).unwrap_or(u32::MAX);
+    let journal_bytes = options.journal_bytes.unwrap_or_else(|| default_bytes(size_bytes));
+    let ring = journal_bytes.div_ceil(u64::from(options.md_page_size.max(4096)));
+    let before = u64::try_from(md_pages_for(clusters)).unwrap_or(u64::MAX).saturating_add(ring);
+    let before = u32::try_from(before).unwrap_or(u32::MAX);
+    // The pages of the live masks are pages that the masks have bits for: one more is enough for those.
+    before.saturating_add(mask_pages(before, clusters) + 1).min(u32::MAX - 1)
+}
+
+/// Plans a new store on a device of `size_bytes`: its State, its super block as it is at rest, and what makes it: each
+/// operation is completed before the next one begins.
 ///
 /// # Errors
 /// [`InitError`] when name or sizes are no good.
@@ -65,7 +77,7 @@ pub fn init(size_bytes: u64, options: &InitOptions) -> Result<(State, SuperBlock
         cluster_size: options.cluster_size,
         io_unit_size: options.block_size,
         md_page_size: options.md_page_size,
-        md_len: md_len(size_bytes / u64::from(options.cluster_size.max(4096))),
+        md_len: md_len(size_bytes, options),
     };
     let layout = Layout::plan(&params)?;
     let mut clusters = Bitmap::new(layout.total_clusters as usize);
@@ -99,5 +111,11 @@ pub fn init(size_bytes: u64, options: &InitOptions) -> Result<(State, SuperBlock
     if data_bytes > 0 {
         ops.push(discard);
     }
+    let capture = Capture::take(&mut state, &mut Vec::new(), None, usize::MAX);
+    let masks = checkpoint::masks(&state);
+    ops.extend(write_pages(&state.layout, &capture.fresh));
+    ops.extend(checkpoint::write_masks(&state, &masks));
+    super_block.clean = 1;
+    ops.extend([DeviceOp::Sync, write_super_block(&super_block, 0), DeviceOp::Sync]);
     Ok((state, super_block, ops))
 }

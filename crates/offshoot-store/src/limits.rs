@@ -15,6 +15,9 @@ pub const CHAIN_DEPTH_MAX: u32 = 65_536;
 /// Extent pages that one step of releasing a dying blob frees: bounds the time in which nothing else runs.
 pub const RELEASE_ORDINALS: usize = 8;
 
+/// Clusters that one record zeroes at most: what it makes dirty must fit the journal.
+pub const ZERO_CLUSTERS_AT_ONCE: u64 = 4096;
+
 /// Bytes of one device read while loading.
 pub const BULK_BYTES: u64 = 1 << 20;
 
@@ -24,8 +27,20 @@ pub const LOAD_READS_IN_FLIGHT: usize = 8;
 /// Bytes of one discard of freed clusters: bounds how long it can keep a write waiting.
 pub const DISCARD_BYTES: u64 = 4 << 20;
 
+/// Bytes of a store for one byte of its journal.
+pub const JOURNAL_SHARE: u64 = 1024;
+
+/// Least room that a new store gets for its journal, in bytes.
+pub const JOURNAL_BYTES_MIN: u64 = 4 << 20;
+
+/// Most room for a journal, in bytes: after a crash all of it is read.
+pub const JOURNAL_BYTES_MAX: u64 = 128 << 20;
+
+/// Least room that a journal works with, in bytes.
+pub const JOURNAL_BYTES_LEAST: u64 = 64 << 10;
+
+/// Bytes of one frame of images, at most.
+pub const IMAGE_FRAME_BYTES: u64 = 256 << 10;
+
 /// Md pages that only renaming, shrinking and removing may use: with them a full store can be emptied again.
 pub const MD_PAGES_KEPT: usize = 4;
-
-/// Ordinals that may be dirty before a barrier is forced, so that a checkpoint stays bounded.
-pub const DIRTY_ORDINALS_MAX: usize = 16_384;

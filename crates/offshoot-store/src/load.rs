@@ -1,22 +1,29 @@
 //! Loading a store: super block, masks, md pages in bulk, and then State, from memory.
 //!
-//! Sans-IO like the engine: [`Loader::poll_device`] says what to read, [`Loader::handle_completion`] takes it.
+//! A store that was not closed has a journal: images of a checkpoint that may not have reached their places count
+//! instead of what is there, its live masks tell which md pages are in use, and what was journaled since is replayed
+//! through the same `apply` as in life. Sans-IO like the engine: [`Loader::poll_device`] says what to read, [`Loader::handle_completion`] takes it.
 //! Nothing is written. A blob that cannot be read costs itself and what inherits from it, never the store.
 
 mod assemble;
+mod journal;
 mod pages;
 mod verify;
 
+pub use journal::Recovery;
 pub use verify::{Finding, Found};
 
 use crate::error::LoadError;
 use crate::limits::{BULK_BYTES, LOAD_READS_IN_FLIGHT};
+use crate::options::{OpenOptions, Session};
+use crate::rules::Rules;
 use crate::state::State;
-use alloc::{collections::VecDeque, format, vec::Vec};
+use alloc::{collections::VecDeque, format, string::ToString, vec::Vec};
+use journal::{FoundJournal, area_bytes};
 use offshoot_block::{Buffer, DeviceError, DeviceGeometry, DeviceOffset, DeviceOp, OpId};
 use offshoot_format::{
-    Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NativeFlags, Probe, SuperBlock,
-    crc32c, decode_mask,
+    Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NATIVE_VERSION, NativeFlags, Probe,
+    SuperBlock, crc32c, decode_mask,
 };
 use pages::MdPages;
 
@@ -29,11 +36,17 @@ pub struct Loaded {
     pub super_block: SuperBlock,
     /// What is wrong with it. Empty for a sound store.
     pub findings: Vec<Finding>,
+    /// What an opening for writing has to do first, when the store was not closed: [`crate::Engine::recover`].
+    pub recovery: Option<Recovery>,
+    /// Whether the journal lacks what a barrier made durable. The State is older than it should be, and nothing may
+    /// be written.
+    pub journal_damage: bool,
 }
 
 #[derive(Debug)]
 enum Phase {
     SuperBlock,
+    Journal,
     Masks,
     MdPages,
     Done,
@@ -43,6 +56,8 @@ enum Phase {
 #[derive(Debug)]
 pub struct Loader {
     geometry: DeviceGeometry,
+    session: Option<Session>,
+    rules: Rules,
     phase: Phase,
     /// Reads to hand out: position and length in bytes.
     device: VecDeque<(OpId, u64, usize)>,
@@ -57,6 +72,9 @@ pub struct Loader {
     /// Whether the masks of an orderly closed native store did not match their checksums.
     untrusted_masks: bool,
     buffers: Vec<(OpId, Buffer)>,
+    /// What the journal of a store that was not closed says.
+    journal: Option<FoundJournal>,
+    findings: Vec<Finding>,
     pages: MdPages,
     /// First md page of each read, by operation.
     reads: Vec<(OpId, MdPageIdx)>,
@@ -66,9 +84,11 @@ pub struct Loader {
 impl Loader {
     /// Begins to load the store on a device of this geometry.
     #[must_use]
-    pub fn new(geometry: DeviceGeometry) -> Self {
+    pub fn new(geometry: DeviceGeometry, options: &OpenOptions) -> Self {
         let mut loader = Self {
             geometry,
+            session: options.session,
+            rules: options.rules,
             phase: Phase::SuperBlock,
             device: VecDeque::new(),
             pending: 0,
@@ -79,6 +99,8 @@ impl Loader {
             masks: [None, None, None],
             untrusted_masks: false,
             buffers: Vec::new(),
+            journal: None,
+            findings: Vec::new(),
             pages: MdPages::default(),
             reads: Vec::new(),
             loaded: None,
@@ -87,7 +109,10 @@ impl Loader {
             let why = format!("{} bytes are too few for a super block", geometry.size_bytes);
             loader.error = Some(LoadError::NotAStore(why));
         } else {
-            loader.read(0, MD_STRUCT_BYTES);
+            // Along with its copy, where there is one.
+            let both = 2 * MD_STRUCT_BYTES;
+            let enough = geometry.size_bytes >= both as u64;
+            loader.read(0, if enough { both } else { MD_STRUCT_BYTES });
         }
         loader
     }
@@ -124,6 +149,7 @@ impl Loader {
         buffers.sort_unstable_by_key(|(id, _)| *id);
         let next = match self.phase {
             Phase::SuperBlock => self.take_super_block(&buffers),
+            Phase::Journal => self.take_journal(&buffers),
             Phase::Masks => self.take_masks(&buffers),
             Phase::MdPages => {
                 self.take_pages();
@@ -154,19 +180,15 @@ impl Loader {
         let Some((_, bytes)) = buffers.first() else {
             return Ok(());
         };
-        let bytes = bytes.as_slice();
-        match SuperBlock::probe(bytes) {
-            Probe::NotAStore => {
-                let why = match crate::signature::name(bytes) {
-                    Some(what) => format!("it holds {what}"),
-                    None => "no signature of an lvstore".into(),
-                };
-                return Err(LoadError::NotAStore(why));
+        let (bytes, copy) = bytes.as_slice().split_at(MD_STRUCT_BYTES);
+        let super_block = match decode_super_block(bytes) {
+            Ok(super_block) => super_block,
+            Err(why) => {
+                let copy = usable_copy(bytes, copy).ok_or_else(|| why.clone())?;
+                self.findings.push(Finding { lvol: None, what: Found::SuperBlock { why: why.to_string() } });
+                copy
             }
-            Probe::NewerVersion(version) => return Err(LoadError::NewerVersion(version)),
-            _ => {}
-        }
-        let super_block = SuperBlock::decode(bytes)?;
+        };
         let device = self.geometry.size_bytes;
         let layout = super_block.layout(device).map_err(|damage| match damage.what {
             Fault::DeviceSize { stored, device } => LoadError::Truncated { store: stored, device },
@@ -175,8 +197,14 @@ impl Loader {
         if !super_block.is_native() && !super_block.is_clean() {
             return Err(LoadError::DirtySpdk);
         }
-        // Masks are written by a close. After a crash they are stale, and the roots are found by looking.
         let native = super_block.native.as_ref().filter(|_| super_block.is_native());
+        if let Some(area) = native.filter(|_| !super_block.is_clean()).and_then(|native| native.journal) {
+            self.phase = Phase::Journal;
+            self.read_bulk(layout.md_page_offset(area.start), area_bytes(&layout, area));
+            self.super_block = Some((super_block, layout));
+            return Ok(());
+        }
+        // Masks are written by a close. Without a journal there are none else, and the roots are found by looking.
         let closed = native.is_none_or(|native| native.flags.contains(NativeFlags::CLEAN_CLOSE));
         let trusted = closed && super_block.is_clean() && layout.used_blobid_mask.len > 0;
         if trusted {
@@ -188,6 +216,27 @@ impl Loader {
             self.search_md_pages(&layout);
         }
         self.super_block = Some((super_block, layout));
+        Ok(())
+    }
+
+    /// Ring and live masks are in memory.
+    fn take_journal(&mut self, buffers: &[(OpId, Buffer)]) -> Result<(), LoadError> {
+        let Some((super_block, layout)) = self.super_block.clone() else {
+            return Ok(());
+        };
+        let bytes: Vec<u8> = buffers.iter().flat_map(|(_, buffer)| buffer.as_slice()).copied().collect();
+        let found = FoundJournal::read(&layout, &super_block, &bytes, self.session, self.rules);
+        if let Some(mut found) = found {
+            self.findings.append(&mut found.findings);
+            let [md, clusters] = found.masks.clone();
+            self.phase = Phase::MdPages;
+            self.read_md_pages(&layout, runs(&md));
+            self.masks = [Some(md), Some(clusters), None];
+            self.journal = Some(found);
+        }
+        if self.pending == 0 {
+            self.take_pages();
+        }
         Ok(())
     }
 
@@ -228,6 +277,9 @@ impl Loader {
             return;
         };
         self.phase = Phase::Done;
+        if let Some(journal) = &self.journal {
+            journal.overlay(&mut self.pages);
+        }
         let roots: Vec<MdPageIdx> = match &self.masks[2] {
             Some(mask) => {
                 mask.iter_ones().filter_map(|root| u32::try_from(root).ok().map(MdPageIdx)).collect()
@@ -240,11 +292,17 @@ impl Loader {
                 .collect(),
         };
         match assemble::assemble(layout, &super_block, &self.pages, &roots, &self.masks) {
-            Ok((state, mut findings)) => {
+            Ok((mut state, mut findings)) => {
+                self.findings.append(&mut findings);
                 if self.untrusted_masks {
-                    findings.push(Finding { lvol: None, what: Found::MaskChecksum });
+                    self.findings.push(Finding { lvol: None, what: Found::MaskChecksum });
                 }
-                self.loaded = Some(Loaded { state, super_block, findings });
+                let journal = self.journal.take();
+                let (recovery, damage) = journal.map_or((None, None), |journal| journal.replay(&mut state));
+                let journal_damage = damage.is_some();
+                self.findings.extend(damage.map(|what| Finding { lvol: None, what }));
+                let findings = core::mem::take(&mut self.findings);
+                self.loaded = Some(Loaded { state, super_block, findings, recovery, journal_damage });
             }
             Err(error) => self.error = Some(error),
         }
@@ -269,6 +327,13 @@ impl Loader {
         }
     }
 
+    fn read_bulk(&mut self, offset: u64, bytes: u64) {
+        for start in (0..bytes).step_by(usize::try_from(BULK_BYTES).unwrap_or(usize::MAX)) {
+            let len = usize::try_from(BULK_BYTES.min(bytes - start)).unwrap_or(usize::MAX);
+            self.read(offset + start, len);
+        }
+    }
+
     fn read(&mut self, offset: u64, len: usize) -> OpId {
         let id = OpId(self.next_op);
         self.next_op += 1;
@@ -276,6 +341,32 @@ impl Loader {
         self.device.push_back((id, offset, len));
         id
     }
+}
+
+fn decode_super_block(bytes: &[u8]) -> Result<SuperBlock, LoadError> {
+    match SuperBlock::probe(bytes) {
+        Probe::NotAStore => {
+            let why = match crate::signature::name(bytes) {
+                Some(what) => format!("it holds {what}"),
+                None => "no signature of an lvstore".into(),
+            };
+            Err(LoadError::NotAStore(why))
+        }
+        Probe::NewerVersion(version) => Err(LoadError::NewerVersion(version)),
+        _ => Ok(SuperBlock::decode(bytes)?),
+    }
+}
+
+/// The copy of a super block that cannot be read, if it speaks of a store that is open. One that says that it was
+/// sealed has outlived its copy.
+fn usable_copy(first: &[u8], copy: &[u8]) -> Option<SuperBlock> {
+    if matches!(SuperBlock::probe(first), Probe::Store { version } if version != NATIVE_VERSION) {
+        return None;
+    }
+    let copy = SuperBlock::decode(copy).ok()?;
+    let layout = copy.layout(copy.size_bytes).ok()?;
+    let in_use = copy.is_native() && !copy.is_clean() && layout.super_block_copy().is_some();
+    in_use.then_some(copy)
 }
 
 /// Runs of set bits, across gaps that cost less to read than a request of their own.

@@ -2,6 +2,10 @@
 
 use crate::rules::Rules;
 
+/// A time in which neither the machine nor the device has lost power. Two openings with the same session have the
+/// same volatile caches below them.
+pub use offshoot_format::SessionId as Session;
+
 /// What an opener has to bring: the engine has no clock, no randomness, and does not know the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenOptions {
@@ -14,16 +18,6 @@ pub struct OpenOptions {
     pub session: Option<Session>,
     /// The rules to keep.
     pub rules: Rules,
-}
-
-/// A time in which neither the machine nor the device has lost power. Two openings with the same session have the
-/// same volatile caches below them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Session {
-    /// Of this boot of the machine.
-    pub boot_id: [u8; 16],
-    /// Changes whenever the device is attached anew.
-    pub device_generation: u64,
 }
 
 impl OpenOptions {

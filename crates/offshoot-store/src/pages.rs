@@ -30,6 +30,12 @@ pub struct BlobPages {
     pub ordinals: BTreeMap<ExtentOrdinal, OrdinalMd>,
     /// Ordinals whose pages must be written.
     pub dirty: BTreeSet<ExtentOrdinal>,
+    /// Md pages of the dirty ordinals that would be written over: their images take room in the journal.
+    pub dirty_images: usize,
+    /// What the blob adds to [`crate::State::image_pages`] now.
+    pub images: usize,
+    /// Whether the root has never been written: nothing on disk refers to it, so that it needs no image.
+    pub unwritten: bool,
     /// Whether the chain must be written.
     pub chain_dirty: bool,
     /// How many md pages the ordinals need.
@@ -49,6 +55,26 @@ pub struct Totals {
     pub layers: usize,
     /// Of both, how many have no md page yet.
     pub missing: usize,
+}
+
+impl BlobPages {
+    /// Md pages that a checkpoint of this blob writes over, at most.
+    fn overwritten(&self) -> usize {
+        self.chain.len() - usize::from(self.unwritten && !self.chain.is_empty()) + self.dirty_images
+    }
+
+    /// Brings this blob's part of what a checkpoint writes over up to date.
+    pub(crate) fn settle_images(&mut self, is_dirty: bool, image_pages: &mut usize) {
+        let images = if is_dirty { self.overwritten() } else { 0 };
+        *image_pages = *image_pages + images - self.images;
+        self.images = images;
+    }
+
+    /// Counts the images of the dirty ordinals anew.
+    pub(crate) fn recount_images(&mut self, encoding: Encoding, records_per_page: usize) {
+        let dirty = self.dirty.iter().filter_map(|ordinal| self.ordinals.get(ordinal));
+        self.dirty_images = dirty.map(|md| md.overwritten(encoding, records_per_page)).sum();
+    }
 }
 
 impl Totals {
@@ -76,6 +102,12 @@ impl OrdinalMd {
             layers: layers.max(self.layers.len()),
             missing: extents.saturating_sub(has_extent) + layers.saturating_sub(self.layers.len()),
         }
+    }
+
+    /// How many of its md pages a checkpoint writes over.
+    pub(crate) fn overwritten(&self, encoding: Encoding, records_per_page: usize) -> usize {
+        let (extent, layers) = self.needed(encoding, records_per_page);
+        usize::from(extent && self.extent.is_some()) + layers.min(self.layers.len())
     }
 
     /// Whether nothing is owned here and no page is left over.

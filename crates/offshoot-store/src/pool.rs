@@ -1,7 +1,10 @@
 //! A pool of clusters or md pages: which are in use, which may be handed out.
 
-use alloc::vec::Vec;
-use offshoot_format::Bitmap;
+use alloc::{collections::BTreeSet, vec::Vec};
+use offshoot_format::{Bitmap, LIVE_MASK_BITS};
+
+/// Units of one page of a live mask.
+const MASK_PAGE_UNITS: usize = LIVE_MASK_BITS as usize;
 
 /// Units 0 .. `len`, each *used* (something in the State refers to it), *held* (reserved by a plan, or freed
 /// but not yet reusable, R1) or *available*.
@@ -12,6 +15,8 @@ pub struct Pool {
     available_count: usize,
     /// No available unit lies below.
     lowest: usize,
+    /// Pages of the live mask whose bits have changed since the last checkpoint.
+    changed: BTreeSet<usize>,
 }
 
 impl Pool {
@@ -26,7 +31,7 @@ impl Pool {
                 available_count += 1;
             }
         }
-        Self { used, available, available_count, lowest: 0 }
+        Self { used, available, available_count, lowest: 0, changed: BTreeSet::new() }
     }
 
     /// Units that are in use, as the mask on disk shows them.
@@ -77,6 +82,31 @@ impl Pool {
         }
     }
 
+    /// Holds a unit if nobody has it.
+    pub fn hold_if_available(&mut self, unit: u32) {
+        if self.available.get(unit as usize) {
+            self.hold(unit);
+        }
+    }
+
+    /// The first run of `len` available units, or the longest one if there is none.
+    #[must_use]
+    pub fn run_of(&self, len: usize) -> core::ops::Range<usize> {
+        let mut best = 0..0;
+        let mut from = self.lowest;
+        while let Some(start) = self.available.first_one_from(from) {
+            let end = self.available.first_zero_from(start).unwrap_or(self.available.len());
+            if end - start > best.len() {
+                best = start..end;
+            }
+            if best.len() >= len {
+                break;
+            }
+            from = end;
+        }
+        best
+    }
+
     /// Holds the lowest available unit.
     pub fn reserve(&mut self) -> Option<u32> {
         let unit = self.available.first_one_from(self.lowest)?;
@@ -104,6 +134,7 @@ impl Pool {
             self.available_count -= 1;
         }
         self.used.set(unit, true);
+        self.changed.insert(unit / MASK_PAGE_UNITS);
     }
 
     /// Marks a used unit held: nothing refers to it any more, but it may not be reused yet.
@@ -111,6 +142,18 @@ impl Pool {
         let unit = unit as usize;
         debug_assert!(self.used.get(unit), "unit {unit} is freed twice");
         self.used.set(unit, false);
+        self.changed.insert(unit / MASK_PAGE_UNITS);
+    }
+
+    /// How many pages of the live mask have changed since they were last taken.
+    #[must_use]
+    pub fn changed(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// The pages of the live mask that have changed since the last call.
+    pub fn take_changed(&mut self) -> BTreeSet<usize> {
+        core::mem::take(&mut self.changed)
     }
 }
 

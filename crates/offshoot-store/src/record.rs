@@ -169,3 +169,26 @@ pub enum Record {
         pages: Assignment,
     },
 }
+
+impl Record {
+    /// The blobs that must exist for this record to mean anything.
+    #[must_use]
+    pub fn blobs(&self) -> Vec<BlobId> {
+        match self {
+            Self::Create { .. } => Vec::new(),
+            Self::Snapshot { origin: blob, .. }
+            | Self::Clone { parent: blob, .. }
+            | Self::Map { blob, .. }
+            | Self::ZeroBlocks { blob, .. }
+            | Self::ZeroClusters { blob, .. }
+            | Self::Resize { blob, .. }
+            | Self::SetXattr { blob, .. }
+            | Self::MarkDying { blob }
+            | Self::Release { blob, .. }
+            | Self::Destroy { blob }
+            | Self::Assign { blob, .. } => alloc::vec![*blob],
+            Self::UseExtentTable { blobs } => blobs.clone(),
+            Self::Adopt { snapshot, clone } => alloc::vec![*snapshot, *clone],
+        }
+    }
+}

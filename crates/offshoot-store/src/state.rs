@@ -80,8 +80,8 @@ pub struct State {
     pub(crate) disputed_md: BTreeMap<MdPageIdx, u32>,
     /// Blobs whose metadata on disk is out of date.
     pub(crate) dirty: BTreeSet<BlobId>,
-    /// Dirty ordinals of all blobs: what the next checkpoint has to write, roughly.
-    pub(crate) dirty_ordinals: usize,
+    /// Md pages that the next checkpoint writes over, at most: their images must fit the journal (R7).
+    pub(crate) image_pages: usize,
     /// Md pages that the next checkpoint may have to add, at most.
     pub(crate) md_debt: usize,
     /// Md pages that plans count on which are not committed yet.
@@ -90,6 +90,9 @@ pub struct State {
     pub(crate) freed_clusters: Vec<ClusterIdx>,
     /// Md pages likewise.
     pub(crate) freed_md: Vec<MdPageIdx>,
+    /// Md pages taken since the last [`State::take_fresh_md`]: nothing that is durable refers to them, so that they
+    /// may be written at any time.
+    pub(crate) fresh_md: BTreeSet<MdPageIdx>,
 }
 
 impl State {
@@ -111,11 +114,12 @@ impl State {
             disputed_clusters: BTreeMap::new(),
             disputed_md: BTreeMap::new(),
             dirty: BTreeSet::new(),
-            dirty_ordinals: 0,
+            image_pages: 0,
             md_debt: 0,
             md_reserved: 0,
             freed_clusters: Vec::new(),
             freed_md: Vec::new(),
+            fresh_md: BTreeSet::new(),
         }
     }
 
@@ -277,12 +281,29 @@ impl State {
         (core::mem::take(&mut self.freed_clusters), core::mem::take(&mut self.freed_md))
     }
 
+    /// After a replay: what was freed and has been taken again since, which in life a barrier or a checkpoint came
+    /// before, is not free; what was freed twice is freed once.
+    pub(crate) fn settle_freed(&mut self) {
+        self.freed_clusters.sort_unstable();
+        self.freed_clusters.dedup();
+        self.freed_clusters.retain(|cluster| !self.clusters.is_used(cluster.0));
+        self.freed_md.sort_unstable();
+        self.freed_md.dedup();
+        self.freed_md.retain(|page| !self.md.is_used(page.0));
+    }
+
+    /// Md pages that were taken since the last call.
+    pub(crate) fn take_fresh_md(&mut self) -> BTreeSet<MdPageIdx> {
+        core::mem::take(&mut self.fresh_md)
+    }
+
     /// Marks a blob's chain for writing and brings the debt of md pages up to date.
     pub(crate) fn touch_chain(&mut self, id: BlobId) {
         if let Some(blob) = self.blobs.get_mut(&id) {
             blob.pages.chain_dirty = true;
             self.dirty.insert(id);
             blob.settle_debt(&mut self.md_debt);
+            blob.pages.settle_images(true, &mut self.image_pages);
         }
     }
 
@@ -300,15 +321,18 @@ impl State {
         let encoding = blob.encoding;
         let entry = blob.pages.ordinals.entry(ordinal).or_default();
         let before = entry.planned(encoding, per_page);
+        let images_before = entry.overwritten(encoding, per_page);
         change(entry);
         let after = entry.planned(encoding, per_page);
+        let images = entry.overwritten(encoding, per_page);
         if entry.is_vacant() {
             blob.pages.ordinals.remove(&ordinal);
         }
-        if blob.pages.dirty.insert(ordinal) {
-            self.dirty_ordinals += 1;
-        }
+        let newly_dirty = blob.pages.dirty.insert(ordinal);
+        let counted = if newly_dirty { 0 } else { images_before };
+        blob.pages.dirty_images = blob.pages.dirty_images + images - counted;
         self.dirty.insert(id);
+        blob.pages.settle_images(true, &mut self.image_pages);
         // An RLE map lies in the chain itself; the others name their pages there.
         if encoding == Encoding::Rle || before != after {
             blob.pages.chain_dirty = true;
@@ -331,6 +355,7 @@ impl State {
             totals.replace(Totals::default(), ordinal.planned(blob.encoding, self.units.records_per_page));
         }
         blob.pages.totals = totals;
+        blob.pages.recount_images(blob.encoding, self.units.records_per_page);
         self.touch_chain(id);
     }
 
@@ -341,7 +366,7 @@ impl State {
         };
         let pages = core::mem::take(&mut blob.pages);
         self.md_debt -= pages.debt;
-        self.dirty_ordinals -= pages.dirty.len();
+        self.image_pages -= pages.images;
         self.dirty.remove(&id);
         pages
     }

@@ -4,7 +4,7 @@
 //! the engine: [`Store::submit`], then [`Store::poll`] whenever the device may have something new.
 
 use crate::engine::{Engine, IoRequest, Reply, Target, Ticket};
-use crate::error::{Error, LoadError};
+use crate::error::{Error, LoadError, ReadOnlyCause};
 use crate::init::{InitError, InitOptions, init};
 use crate::io::Extent;
 use crate::load::{Finding, Loader};
@@ -39,9 +39,6 @@ pub enum CreateError {
     /// The device failed.
     #[error("{0}")]
     Device(#[from] DeviceError),
-    /// The first checkpoint failed.
-    #[error("{0}")]
-    Store(#[from] Error),
 }
 
 impl<D: BlockDevice> Store<D> {
@@ -53,14 +50,11 @@ impl<D: BlockDevice> Store<D> {
     pub fn init(mut device: D, options: &InitOptions, opening: &OpenOptions) -> Result<Self, CreateError> {
         let geometry = device.geometry();
         let (state, super_block, ops) = init(geometry.size_bytes, options)?;
-        for op in ops.into_iter().chain([DeviceOp::Sync]) {
+        for op in ops {
             run_op(&mut device, op)?;
         }
         let engine = Engine::new(state, super_block, geometry.logical_block, opening);
-        let mut store =
-            Self { engine, device, externals: Vec::new(), findings: Vec::new(), completions: Vec::new() };
-        store.checkpoint_and_close()?;
-        Ok(store)
+        Ok(Self { engine, device, externals: Vec::new(), findings: Vec::new(), completions: Vec::new() })
     }
 
     /// Opens the store on a device. Opened read-only, nothing is ever written, whatever is asked.
@@ -74,7 +68,7 @@ impl<D: BlockDevice> Store<D> {
         options: &OpenOptions,
     ) -> Result<Self, LoadError> {
         let geometry = device.geometry();
-        let mut loader = Loader::new(geometry);
+        let mut loader = Loader::new(geometry, options);
         let mut completions = Vec::new();
         let loaded = loop {
             if let Some(outcome) = loader.finish() {
@@ -94,7 +88,15 @@ impl<D: BlockDevice> Store<D> {
             engine.attach_external(&id, number);
             devices.push(external);
         }
-        Ok(Self { engine, device, externals: devices, findings: loaded.findings, completions })
+        if loaded.journal_damage {
+            engine.refuse_writes(ReadOnlyCause::JournalDamage);
+        }
+        let mut store = Self { engine, device, externals: devices, findings: loaded.findings, completions };
+        if let Some(recovery) = loaded.recovery.filter(|_| !store.engine.is_read_only()) {
+            let ticket = store.engine.recover(recovery);
+            store.wait_for(ticket).map_err(LoadError::Recovery)?;
+        }
+        Ok(store)
     }
 
     /// The store's State: lvols, relations, pools.
@@ -141,6 +143,12 @@ impl<D: BlockDevice> Store<D> {
     /// Starts a verb without waiting. See [`Engine::execute`].
     pub fn start(&mut self, verb: Verb) -> Ticket {
         self.engine.execute(verb)
+    }
+
+    /// To be called about twice a second. See [`Engine::tick`].
+    pub fn tick(&mut self) {
+        self.engine.tick();
+        self.push_ops();
     }
 
     /// Makes progress without waiting, and appends the replies that are there.

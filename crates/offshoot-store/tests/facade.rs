@@ -40,7 +40,7 @@ fn ten_lines_on_memory() {
     assert_eq!(store.state().blob(disk).unwrap().parent, Some(snap));
     assert_eq!(store.read(clone, 4096, 14).unwrap().as_slice(), b"written inside");
     let refused = store.write(clone, 0, Buffer::zeroed(512)).unwrap_err();
-    assert_eq!(refused, Error::ReadOnlyStore);
+    assert_eq!(refused, Error::ReadOnlyStore(offshoot_store::ReadOnlyCause::Asked));
 }
 
 #[test]

@@ -2,13 +2,13 @@
 //!
 //! What must hold, whichever operation fails:
 //! - the request reports it, unless what failed is a discard, which nobody waits for;
-//! - an error on data fails that request alone; one in a barrier stops writes, and reads go on;
+//! - an error on data fails that request alone; one in the journal, a barrier or a checkpoint stops writes, and reads
+//!   go on;
 //! - on the device, healthy again, lies the store as it was before the request or after it, without findings, and
-//!   it can be used. What was written or trimmed and not made durable may be old or new, sector by sector.
+//!   it can be used. What was written or trimmed and not made durable may be old or new, sector by sector. That holds
+//!   when only the process died, and when the power went and the tail of the journal with it.
 //!
-//! Until there is a journal, a barrier writes md pages in place, several at once, and a failure between them leaves
-//! some old and some new. The scenarios that show this are marked [`Metadata::Torn`]. They must harm no lvol that
-//! they are not about, and each must still show it: the mark goes when the journal comes.
+//! The same for ENOSPC of the file system below, at every operation.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -17,10 +17,13 @@ mod lvols;
 #[path = "common/plain_checker.rs"]
 mod plain_checker;
 
-use lvols::{Lvols as _, Shared, assert_owned_once, metadata_clusters, options, pattern, writable};
+use lvols::{
+    AFTER_POWER_LOSS, Lvols as _, SESSION, Shared, assert_owned_once, metadata_clusters, options, pattern,
+    writable, writable_in,
+};
 use offshoot_block::DeviceError;
 use offshoot_device::{ErrorDevice, Fault, LoggedOp, MemDevice, OpKind};
-use offshoot_store::{Error, IoRequest, Store};
+use offshoot_store::{Error, Failure, IoRequest, Session, Store};
 use plain_checker::PlainStore;
 use std::collections::BTreeMap;
 
@@ -34,81 +37,59 @@ type Run = fn(&mut Store<Device>) -> Result<(), Error>;
 /// What a store holds: content by lvol, and how many clusters are free.
 type Content = (BTreeMap<String, Vec<u8>>, u64);
 
-/// Whether the md pages that a scenario changes reach the device all or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Metadata {
-    Atomic,
-    Torn,
-}
-use Metadata::{Atomic, Torn};
-
 struct Scenario {
     name: &'static str,
-    metadata: Metadata,
-    /// The lvols that it is about.
-    lvols: &'static [&'static str],
     /// What happens before anything fails.
     prepare: Option<Run>,
     run: Run,
 }
 
-const fn scenario(
-    name: &'static str,
-    metadata: Metadata,
-    lvols: &'static [&'static str],
-    run: Run,
-) -> Scenario {
-    Scenario { name, metadata, lvols, prepare: None, run }
+const fn scenario(name: &'static str, run: Run) -> Scenario {
+    Scenario { name, prepare: None, run }
 }
 
 const SCENARIOS: &[Scenario] = &[
-    scenario("create thin", Atomic, &["new"], |store| store.create("new", 4 * CLUSTER, false).map(drop)),
-    scenario("create thick", Atomic, &["new"], |store| store.create("new", 4 * CLUSTER, true).map(drop)),
-    scenario("snapshot", Torn, &["clone", "new"], |store| store.snapshot("clone", "new").map(drop)),
+    scenario("create thin", |store| store.create("new", 4 * CLUSTER, false).map(drop)),
+    scenario("create thick", |store| store.create("new", 4 * CLUSTER, true).map(drop)),
+    scenario("snapshot", |store| store.snapshot("clone", "new").map(drop)),
     Scenario {
         prepare: Some(|store| write(store, "clone", CLUSTER, BLOCK)),
-        ..scenario("snapshot of what was written", Torn, &["clone", "new"], |store| {
-            store.snapshot("clone", "new").map(drop)
-        })
+        ..scenario("snapshot of what was written", |store| store.snapshot("clone", "new").map(drop))
     },
-    scenario("clone", Atomic, &["new"], |store| store.clone_of("snap", "new").map(drop)),
-    scenario("remove a leaf", Atomic, &["thick"], |store| store.remove("thick")),
-    scenario("remove a leaf and flush", Atomic, &["thick"], |store| {
+    scenario("clone", |store| store.clone_of("snap", "new").map(drop)),
+    scenario("remove a leaf", |store| store.remove("thick")),
+    scenario("remove a leaf and flush", |store| {
         store.remove("thick")?;
         settle(store)
     }),
-    scenario("remove a snapshot", Torn, &["lonely", "far"], |store| store.remove("lonely")),
-    scenario("grow thick", Atomic, &["thick"], |store| store.resize("thick", 6 * CLUSTER)),
-    scenario("grow thin", Torn, &["thin"], |store| store.resize("thin", 600 * CLUSTER)),
-    scenario("shrink", Atomic, &["thick"], |store| {
+    scenario("remove a snapshot", |store| store.remove("lonely")),
+    scenario("grow thick", |store| store.resize("thick", 6 * CLUSTER)),
+    scenario("grow thin", |store| store.resize("thin", 600 * CLUSTER)),
+    scenario("shrink", |store| {
         store.resize("thick", 2 * CLUSTER)?;
         settle(store)
     }),
-    scenario("rename", Atomic, &["thin", "renamed"], |store| store.rename("thin", "renamed")),
-    scenario("first write of a block", Torn, &["clone"], |store| flushed(store, "clone", 5 * BLOCK, BLOCK)),
-    scenario("first write with a gap", Torn, &["clone"], |store| {
-        flushed(store, "clone", 5 * BLOCK + 512, 512)
-    }),
-    scenario("first write of a cluster", Torn, &["clone"], |store| flushed(store, "clone", CLUSTER, CLUSTER)),
-    scenario("first write into a hole", Torn, &["thin"], |store| flushed(store, "thin", 7 * CLUSTER, BLOCK)),
+    scenario("rename", |store| store.rename("thin", "renamed")),
+    scenario("first write of a block", |store| flushed(store, "clone", 5 * BLOCK, BLOCK)),
+    scenario("first write with a gap", |store| flushed(store, "clone", 5 * BLOCK + 512, 512)),
+    scenario("first write of a cluster", |store| flushed(store, "clone", CLUSTER, CLUSTER)),
+    scenario("first write into a hole", |store| flushed(store, "thin", 7 * CLUSTER, BLOCK)),
     Scenario {
         prepare: Some(|store| write(store, "thin", 7 * CLUSTER, BLOCK)),
-        ..scenario("first writes to two lvols", Torn, &["clone", "thin"], |store| {
-            flushed(store, "clone", 0, BLOCK)
-        })
+        ..scenario("first writes to two lvols", |store| flushed(store, "clone", 0, BLOCK))
     },
-    scenario("overwrite", Atomic, &["thick"], |store| flushed(store, "thick", BLOCK, BLOCK)),
-    scenario("write with FUA", Torn, &["clone"], |store| {
+    scenario("overwrite", |store| flushed(store, "thick", BLOCK, BLOCK)),
+    scenario("write with FUA", |store| {
         let (lvol, data) = (store.id("clone"), pattern(BLOCK, 9));
         let ticket = store.submit(IoRequest::Write { lvol, offset: 0, data, fua: true });
         store.wait_for(ticket).map(drop)
     }),
-    scenario("write zeroes", Torn, &["clone"], |store| {
+    scenario("write zeroes", |store| {
         let lvol = store.id("clone");
         store.write_zeroes(lvol, 512..2 * CLUSTER)?;
         settle(store)
     }),
-    scenario("trim", Torn, &["joined"], |store| {
+    scenario("trim", |store| {
         let lvol = store.id("joined");
         store.unmap(lvol, 0..2 * CLUSTER)?;
         settle(store)
@@ -222,67 +203,75 @@ fn warm_up(store: &mut Store<Device>) {
 
 #[test]
 fn eio_at_every_operation_of_a_native_store() {
-    every_operation(true);
+    every_operation(true, EIO);
 }
 
 #[test]
 fn eio_at_every_operation_of_a_plain_store() {
-    every_operation(false);
+    every_operation(false, EIO);
 }
 
-fn every_operation(native: bool) {
+#[test]
+fn enospc_at_every_operation_of_a_native_store() {
+    every_operation(true, DeviceError::NoSpace);
+}
+
+fn every_operation(native: bool, error: DeviceError) {
     let mut cases = 0;
     for scenario in SCENARIOS {
-        let mut torn = 0;
         for warm in [false, true] {
             let healthy = Healthy::run(scenario, native, warm);
             assert!(!healthy.ops.is_empty(), "{}", scenario.name);
             for number in 0..healthy.ops.len() {
                 let warmth = if warm { "warm" } else { "cold" };
-                let what = format!("{}, {warmth}, operation {number}", scenario.name);
-                let left = one_failure(scenario, &healthy, warm, number, &what);
-                match (before_or_after(&left, &healthy), scenario.metadata) {
-                    (Ok(()), _) => {}
-                    (Err(why), Atomic) => panic!("{what}: {why}"),
-                    (Err(_), Torn) => {
-                        torn += 1;
-                        assert_contained(&left, &healthy, scenario, &what);
-                    }
-                }
+                let what =
+                    format!("{}, {warmth}, operation {number} ({:?})", scenario.name, healthy.ops[number]);
+                let left = one_failure(scenario, &healthy, warm, (number, error), &what);
+                assert_before_or_after(&left, &healthy, &what);
                 cases += 1;
             }
         }
-        let is_torn = scenario.metadata == Torn;
-        assert!(torn > 0 || !is_torn || !native, "{} is atomic now: mark it so", scenario.name);
     }
     assert!(cases > 200, "{cases} cases");
 }
 
 /// Runs the scenario with one failure, and hands back what is then on the device.
-fn one_failure(scenario: &Scenario, healthy: &Healthy, warm: bool, number: usize, what: &str) -> MemDevice {
+fn one_failure(
+    scenario: &Scenario,
+    healthy: &Healthy,
+    warm: bool,
+    (number, error): (usize, DeviceError),
+    what: &str,
+) -> MemDevice {
     let (mut store, device) = open(&healthy.start);
     prepare(scenario, &mut store, warm);
-    device.borrow().inject(Fault::new(5).after(number as u64).times(1));
+    device.borrow().inject(Fault::with_error(error).after(number as u64).times(1));
     let result = (scenario.run)(&mut store);
-    assert_eq!(device.borrow().failures(), 1, "{what}");
+    // What is done in the background is done now or never.
+    while device.borrow().failures() == 0 {
+        store.poll(&mut Vec::new());
+    }
 
     let op = healthy.ops[number];
-    let in_barrier = is_metadata(&store, op);
-    match op.kind {
-        OpKind::Unmap => assert_eq!(result, Ok(()), "{what}: a discard is nobody's business"),
-        _ => assert_eq!(result, Err(Error::Device(EIO)), "{what}: {op:?}"),
+    let stops = is_metadata(&store, op);
+    match (op.kind, &result) {
+        (OpKind::Unmap, Ok(())) => {}
+        // Behind the reply of a verb the releasing goes on.
+        (_, Ok(())) => assert!(stops && scenario.name.starts_with("remove"), "{what}"),
+        (_, Err(Error::Stopped(failure))) => assert!(stops && failure.error == error, "{what}: {failure}"),
+        (_, Err(failed)) => assert!(!stops && *failed == Error::Device(error), "{what}: {failed}"),
     }
-    assert_eq!(store.engine().failure().is_some(), in_barrier, "{what}: {op:?}");
+    assert_eq!(store.engine().failure().is_some(), stops, "{what}");
 
     // Reads go on, and writes where nothing but data failed.
     assert!(store.content("bystander") == healthy.prepared().0["bystander"], "{what}");
     let other = write(&mut store, "bystander", 0, BLOCK).and_then(|()| store.flush());
-    let expected = if in_barrier { Err(Error::Device(EIO)) } else { Ok(()) };
-    assert_eq!(other, expected, "{what}");
-    if in_barrier {
-        let refused = store.create("late", CLUSTER, false).unwrap_err();
-        assert_eq!(refused, Error::Device(EIO), "{what}");
+    if stops {
+        for refused in [other, store.create("late", CLUSTER, false).map(drop)] {
+            assert!(matches!(refused, Err(Error::Stopped(failure)) if failure.error == error), "{what}");
+        }
     } else {
+        assert_eq!(other, Ok(()), "{what}");
         let data = healthy.prepared().0["bystander"][..4096].to_vec();
         let lvol = store.id("bystander");
         store.write(lvol, 0, offshoot_block::Buffer::copy_of(&data)).unwrap();
@@ -309,22 +298,35 @@ fn is_metadata(store: &Store<Device>, op: LoggedOp) -> bool {
     op.kind == OpKind::Sync || op.offset.0 < data
 }
 
-/// Whether the healthy device holds one of the states of a scenario, and a store that works.
-fn before_or_after(left: &MemDevice, healthy: &Healthy) -> Result<(), String> {
-    let device = Shared::new(ErrorDevice::new(left.clone()));
-    // The first opening lets go what was dying when the process died.
-    for _ in 0..2 {
-        let store =
-            Store::open(device.clone(), Vec::new(), &writable()).map_err(|error| error.to_string())?;
-        if let Some(finding) = store.findings().first() {
-            return Err(format!("{finding:?}"));
-        }
-        store.close().1.map_err(|error| error.to_string())?;
+/// The healthy device holds one of the states of a scenario, and a store that works, whether the power was lost or not.
+fn assert_before_or_after(left: &MemDevice, healthy: &Healthy, what: &str) {
+    for power in [SESSION, AFTER_POWER_LOSS] {
+        before_or_after(left, healthy, power).unwrap_or_else(|why| panic!("{what}, {power:?}: {why}"));
     }
-    let mut store =
-        Store::open(device.clone(), Vec::new(), &writable()).map_err(|error| error.to_string())?;
+}
+
+fn before_or_after(left: &MemDevice, healthy: &Healthy, power: Session) -> Result<(), String> {
+    let device = Shared::new(ErrorDevice::new(left.clone()));
+    let open = |power| {
+        let store = Store::open(device.clone(), Vec::new(), &writable_in(Some(power)));
+        let store = store.map_err(|error| error.to_string())?;
+        match store.findings().first() {
+            Some(finding) => Err(format!("{finding:?}")),
+            None => Ok(store),
+        }
+    };
+    let mut store = open(power)?;
+    // What was dying when the process died is let go.
+    settle(&mut store).map_err(|error| error.to_string())?;
     assert_owned_once(&store);
     same(&content(&mut store), healthy)?;
+    let found = content(&mut store);
+    store.close().1.map_err(|error| error.to_string())?;
+    let mut store = open(power)?;
+    assert_owned_once(&store);
+    if content(&mut store) != found {
+        return Err("it changes by being closed".into());
+    }
 
     // It works: something new, and what it holds is sound in the other reading of the format, too.
     let bystander = store.content("bystander");
@@ -369,24 +371,6 @@ fn same(found: &Content, healthy: &Healthy) -> Result<(), String> {
     Ok(())
 }
 
-/// Damage stays where it is (D6): the store opens, and every lvol that the scenario is not about, nor a descendant
-/// of one, is as it was.
-fn assert_contained(left: &MemDevice, healthy: &Healthy, scenario: &Scenario, what: &str) {
-    let device = Shared::new(ErrorDevice::new(left.clone()));
-    let mut store =
-        Store::open(device, Vec::new(), &writable()).unwrap_or_else(|error| panic!("{what}: {error}"));
-    for (name, expected) in &healthy.prepared().0 {
-        if !scenario.lvols.contains(&name.as_str()) {
-            assert!(store.content(name) == *expected, "{what}: {name} is harmed");
-        }
-    }
-    let concerned = |name: &str| scenario.lvols.contains(&name) || name.starts_with("blob-0x");
-    for finding in store.findings() {
-        let named = finding.lvol.as_deref().is_none_or(concerned);
-        assert!(named, "{what}: {finding:?}");
-    }
-}
-
 /// Every operation of a close, with first writes of two lvols still unwritten.
 #[test]
 fn eio_at_every_operation_of_a_close() {
@@ -395,27 +379,28 @@ fn eio_at_every_operation_of_a_close() {
             write(store, "clone", CLUSTER, BLOCK)?;
             write(store, "thin", 5 * CLUSTER, CLUSTER)
         }),
-        ..scenario("close", Torn, &["clone", "thin"], |_| Ok(()))
+        ..scenario("close", |_| Ok(()))
     };
-    for native in [true, false] {
+    for (native, error) in [(true, EIO), (false, EIO), (true, DeviceError::NoSpace)] {
         let mut healthy = Healthy::run(&CLOSE, native, false);
         let (mut store, device) = open(&healthy.start);
         prepare(&CLOSE, &mut store, false);
         device.borrow().inner_mut().start_log();
         store.close().1.unwrap();
         healthy.ops = device.borrow().inner_mut().take_log();
-        assert!(healthy.ops.len() > 8, "{:?}", healthy.ops);
-        for number in 0..healthy.ops.len() {
-            let what = format!("close, native {native}, operation {number}");
+        assert!(healthy.ops.len() > 12, "{:?}", healthy.ops);
+        for (number, op) in healthy.ops.iter().enumerate() {
+            let what = format!("close, native {native}, operation {number} ({op:?})");
             let (mut store, device) = open(&healthy.start);
             prepare(&CLOSE, &mut store, false);
-            device.borrow().inject(Fault::new(5).after(number as u64).times(1));
+            device.borrow().inject(Fault::with_error(error).after(number as u64).times(1));
             let (_, closed) = store.close();
-            assert_eq!(closed, Err(Error::Device(EIO)), "{what}: {:?}", healthy.ops[number]);
+            assert!(
+                matches!(closed, Err(Error::Stopped(failure)) if failure.error == error),
+                "{what}: {closed:?}"
+            );
             let left = device.borrow().inner().clone();
-            if before_or_after(&left, &healthy).is_err() {
-                assert_contained(&left, &healthy, &CLOSE, &what);
-            }
+            assert_before_or_after(&left, &healthy, &what);
         }
     }
 }
@@ -452,11 +437,18 @@ fn a_dead_device_answers_everything_with_an_error() {
             let (mut store, device) = open(&healthy.start);
             device.borrow().inject(Fault::new(5));
             let result = (scenario.run)(&mut store);
-            assert_eq!(result, Err(Error::Device(EIO)), "{}", scenario.name);
+            assert_eq!(result.map_err(device_error), Err(EIO), "{}", scenario.name);
             let id = store.id("bystander");
             assert_eq!(store.read(id, 0, 512).unwrap_err(), Error::Device(EIO), "{}", scenario.name);
-            assert_eq!(store.close().1, Err(Error::Device(EIO)), "{}", scenario.name);
+            assert_eq!(store.close().1.map_err(device_error), Err(EIO), "{}", scenario.name);
             assert!(device.borrow().inner().content() == healthy.start.content(), "{}", scenario.name);
         }
+    }
+}
+
+fn device_error(error: Error) -> DeviceError {
+    match error {
+        Error::Device(error) | Error::Stopped(Failure { error, .. }) => error,
+        other => panic!("{other}"),
     }
 }

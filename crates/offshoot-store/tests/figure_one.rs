@@ -26,7 +26,7 @@ fn figure_one() {
         "\
 num_clusters: 256
 map: EXTENT_TABLE
-extent_page: 0 -> md page 3
+extent_page: 0 -> md page 4
 extent_page.start: 0
 extent_page.len: 256
 clusters: 0..255 -> {first}..{last}
@@ -42,7 +42,7 @@ clusters: 0..255 -> {first}..{last}
     // A whole cluster: the map after it is one that SPDK reads.
     let id = store.id("cl1");
     store.write(id, 7 * CLUSTER, pattern(CLUSTER, 9)).unwrap();
-    store.flush().unwrap();
+    let mut store = reopened(store);
 
     let private = last + 1;
     assert_eq!(map(&store, "snap1"), snapshot_map, "the snapshot is unchanged");
@@ -81,7 +81,7 @@ fn figure_one_with_a_single_block() {
     let snapshot_map = map(&store, "snap1");
     let id = store.id("cl1");
     store.write(id, 7 * CLUSTER + 8192, pattern(4096, 9)).unwrap();
-    store.flush().unwrap();
+    let mut store = reopened(store);
 
     assert_eq!(map(&store, "snap1"), snapshot_map, "the snapshot is unchanged");
     assert_eq!(
@@ -111,23 +111,28 @@ layer: slot 7 depth 0 -> {} data 2
 
 /// The figure's upper half: `snap1` holds 256 clusters in one run, `cl1` is a fresh clone of it.
 ///
-/// Md pages are handed out lowest first: the super blob has 0, `disk1` 1, `snap1` 2 and its extent page 3, `cl1` 4,
-/// so that the first page of `cl1`'s map is 5.
+/// Md pages are handed out lowest first: the super blob has 0, `disk1` 1, `snap1` 2, `cl1` 3, and the close that wrote
+/// them gave `snap1`'s extent page 4, so that the first page of `cl1`'s map is 5.
 fn before() -> Store<MemDevice> {
     let device = MemDevice::new(64 << 20, 512);
     let mut store = Store::init(device, &options(65_536, 512, true), &writable()).unwrap();
-    let (device, closed) = {
-        let origin = store.create("disk1", CLUSTERS * CLUSTER, true).unwrap();
-        for cluster in 0..CLUSTERS {
-            let seed = u8::try_from(cluster % 8).unwrap();
-            store.write(origin, cluster * CLUSTER, pattern(CLUSTER, seed)).unwrap();
-        }
-        store.snapshot("disk1", "snap1").unwrap();
-        store.clone_of("snap1", "cl1").unwrap();
-        store.close()
-    };
+    let origin = store.create("disk1", CLUSTERS * CLUSTER, true).unwrap();
+    for cluster in 0..CLUSTERS {
+        let seed = u8::try_from(cluster % 8).unwrap();
+        store.write(origin, cluster * CLUSTER, pattern(CLUSTER, seed)).unwrap();
+    }
+    store.snapshot("disk1", "snap1").unwrap();
+    store.clone_of("snap1", "cl1").unwrap();
+    reopened(store)
+}
+
+/// Md pages are assigned when a checkpoint writes them, so the store is closed before one looks at them.
+fn reopened(store: Store<MemDevice>) -> Store<MemDevice> {
+    let (device, closed) = store.close();
     closed.unwrap();
-    Store::open(device, Vec::new(), &writable()).unwrap()
+    let store = Store::open(device, Vec::new(), &writable()).unwrap();
+    assert_eq!(store.findings(), &[]);
+    store
 }
 
 fn assert_content(store: &mut Store<MemDevice>, len: u64) {

@@ -5,7 +5,7 @@
 #[path = "common/lvols.rs"]
 mod lvols;
 
-use lvols::{Lvols, named, options, pattern, writable};
+use lvols::{AFTER_POWER_LOSS, Lvols, SESSION, named, options, pattern, writable, writable_in};
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceOp, OpId};
 use offshoot_device::MemDevice;
 use offshoot_format::{
@@ -36,6 +36,13 @@ fn edit_root(device: &mut MemDevice, layout: &Layout, id: BlobId, edit: impl FnO
     let mut md = BlobMd::decode_chain(&[(id.root(), &page[..])]).unwrap();
     edit(&mut md);
     device.write_at(at, &md.encode_chain(&[id.root()])[0]);
+}
+
+/// Changes one bit.
+fn flip(device: &mut MemDevice, at: u64) {
+    let mut byte = [0];
+    device.read_at(at, &mut byte);
+    device.write_at(at, &[byte[0] ^ 1]);
 }
 
 /// Makes lvols of size 0 until no more than `leave` md pages can be counted on.
@@ -307,26 +314,70 @@ fn renaming_one_of_two_namesakes_leaves_the_other_its_name() {
 }
 
 /// After a crash a rotten root was nothing at all, and the lvol's clusters were handed out.
+///
+/// The live masks say what is in use: the root is missed, its clusters stay its own, and the rest of the store goes on.
 #[test]
 fn after_a_crash_nothing_is_handed_out_that_an_unreadable_lvol_may_own() {
     let mut store = fresh(16 << 20, 16_384, true);
     store.create("victim", 8 * CLUSTER, true).unwrap();
     store.create("other", 8 * CLUSTER, false).unwrap();
-    let victim = store.id("victim");
+    let (victim, other) = (store.id("victim"), store.id("other"));
+    store.write(victim, 0, pattern(8 * CLUSTER, 7)).unwrap();
+    let mut store = Store::open(closed(store), Vec::new(), &writable()).unwrap();
+    let at = store.state().layout.md_page_offset(victim.root());
+    let run = store.extents(victim, 0..8 * CLUSTER, 1).unwrap();
+    assert_eq!(run.len(), 1);
+    let free = store.free();
+    store.write(other, 0, pattern(4096, 1)).unwrap();
+    store.flush().unwrap();
+    // The process dies, and the root rots.
+    let mut device = store.device().clone();
+    drop(store);
+    flip(&mut device, at + 100);
+
+    let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
+    let found: Vec<&Found> = store.findings().iter().map(|finding| &finding.what).collect();
+    assert_eq!(
+        found,
+        [
+            &Found::Mask { kind: MaskKind::MdPages, surplus: 1, missing: 0 },
+            &Found::Mask { kind: MaskKind::Clusters, surplus: 8, missing: 0 },
+            &Found::RottenPages { count: 1 },
+        ]
+    );
+    assert_eq!(store.free(), free - 1, "the eight clusters stay taken");
+    // Everything that is free is handed out, and none of it is what the victim holds.
+    store.create("rest", store.free() * CLUSTER, true).unwrap();
+    store.write(other, 4096, pattern(4096, 2)).unwrap();
+    assert!(matches!(store.write(other, CLUSTER, pattern(4096, 1)), Err(Error::NoClusters { .. })));
+    let mut device = closed(store);
+    flip(&mut device, at + 100);
+    let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
+    assert!(store.state().blob(victim).is_none(), "a close does not forget what is marked, nor the root");
+    assert_eq!(store.free(), 0);
+    assert_eq!(store.content("other")[..4096], *pattern(4096, 1).as_slice());
+    assert_eq!(store.content("other")[4096..8192], *pattern(4096, 2).as_slice());
+}
+
+/// An lvol that no checkpoint has written yet lives in the journal alone: what lies where its root will be is nothing.
+#[test]
+fn an_lvol_that_was_never_checkpointed_has_no_root_to_rot() {
+    let mut store = fresh(16 << 20, 16_384, true);
+    let victim = store.create("victim", 8 * CLUSTER, true).unwrap();
     store.write(victim, 0, pattern(8 * CLUSTER, 7)).unwrap();
     store.flush().unwrap();
     let at = store.state().layout.md_page_offset(victim.root());
     let mut device = store.device().clone();
     drop(store);
-    let mut page = vec![0; 4096];
-    device.read_at(at, &mut page);
-    page[100] ^= 1;
-    device.write_at(at, &page);
-    let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
-    assert_eq!(store.findings()[0].what, Found::RottenPages { count: 1 });
-    let other = store.id("other");
-    assert!(store.write(other, 0, pattern(4096, 1)).is_err());
-    assert!(store.content("other").iter().all(|byte| *byte == 0));
+    flip(&mut device, at + 100);
+    for power in [SESSION, AFTER_POWER_LOSS] {
+        let mut store = Store::open(device.clone(), Vec::new(), &writable_in(Some(power))).unwrap();
+        assert_eq!(store.findings(), &[]);
+        assert!(store.content("victim") == pattern(8 * CLUSTER, 7).as_slice());
+        let mut store = Store::open(closed(store), Vec::new(), &writable()).unwrap();
+        assert_eq!(store.findings(), &[]);
+        assert!(store.content("victim") == pattern(8 * CLUSTER, 7).as_slice());
+    }
 }
 
 /// A blob that was being removed was released under a clone that still read from it.
@@ -358,7 +409,7 @@ fn a_dying_blob_with_a_clone_is_damage() {
 fn opening_after_a_crash_reads_few_pages_at_a_time() {
     let mut store = fresh(1 << 40, 262_144, true);
     store.create("a", 1 << 20, false).unwrap();
-    let mut loader = Loader::new(store.device().geometry());
+    let mut loader = Loader::new(store.device().geometry(), &writable());
     let (id, op) = loader.poll_device().unwrap();
     let DeviceOp::Read { offset, mut buffer } = op else { unreachable!() };
     store.device().clone().read_at(offset.0, buffer.as_mut_slice());

@@ -341,7 +341,8 @@ fn md_pages_run_out() {
     };
     assert!(matches!(refused, Error::NoMdPages { .. }), "{refused}");
     assert_eq!(refused.kind(), ErrorKind::NoSpace);
-    assert!(count > 1000, "{count} snapshots");
+    // Each takes a root, and what is left beside the journal is plenty.
+    assert!(count > 300, "{count} snapshots");
     let mut more = 0;
     while store.create(&format!("c{more}"), CLUSTER, false).is_ok() {
         more += 1;

@@ -59,12 +59,13 @@ impl State {
         origin.parent = Some(id);
         origin.inherit_len = len;
         origin.flags.invalid.insert(InvalidFlags::THIN_PROV | InvalidFlags::INTERNAL_XATTR);
-        origin.pages = BlobPages { chain: root, rle_runs: 1, ..BlobPages::default() };
+        let unwritten = pages.unwritten;
+        origin.pages = BlobPages { chain: root, rle_runs: 1, unwritten, ..BlobPages::default() };
         if let Some(grandparent) = parent.and_then(|parent| self.blobs.get_mut(&parent)) {
             grandparent.clones.remove(&origin_id);
             grandparent.clones.insert(id);
         }
-        self.dirty_ordinals += snapshot.pages.dirty.len();
+        snapshot.pages.dirty_images = pages.dirty_images;
         self.insert_blob(snapshot);
         self.touch_chain(origin_id);
     }
@@ -263,7 +264,7 @@ impl State {
         own.ordinals.retain(|_, md| !md.is_vacant());
         own.rle_runs += theirs.rle_runs;
         own.debt = 0;
-        self.dirty_ordinals += own.dirty.len();
+        own.images = 0;
         blob.pages = own;
         spare
     }
@@ -271,9 +272,11 @@ impl State {
     fn new_blob(&mut self, id: BlobId, flags: Flags, xattrs: &[Xattr], len: u64, encoding: Encoding) -> Blob {
         let mut flags = flags;
         flags.invalid.set(InvalidFlags::EXTENT_TABLE, encoding == Encoding::Table);
-        self.md.take(id.root().0);
+        self.take_md(id.root());
         let blob = Blob::new(id, self.tags.assign(id));
-        Blob { flags, xattrs: xattrs.to_vec(), len, inherit_len: len, encoding, ..blob }
+        let mut blob = Blob { flags, xattrs: xattrs.to_vec(), len, inherit_len: len, encoding, ..blob };
+        blob.pages.unwritten = true;
+        blob
     }
 
     /// Gives a name up, unless it is another's: loaded stores may hold one name twice.

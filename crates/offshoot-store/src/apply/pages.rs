@@ -33,24 +33,33 @@ impl State {
                 blob.pages.ordinals.remove(ordinal);
             }
         }
-        self.dirty_ordinals -= blob.pages.dirty.len();
         blob.pages.dirty.clear();
+        blob.pages.dirty_images = 0;
+        blob.pages.unwritten = false;
         for page in after.difference(&before) {
-            self.md.take(page.0);
+            self.take_md(*page);
         }
         let freed: Vec<MdPageIdx> = before.difference(&after).copied().collect();
         self.free_md(&freed);
         if let Some(blob) = self.blobs.get_mut(&id) {
             blob.settle_debt(&mut self.md_debt);
             blob.pages.chain_dirty = false;
+            blob.pages.settle_images(false, &mut self.image_pages);
             self.dirty.remove(&id);
         }
+    }
+
+    /// Md pages come into use. Nothing durable refers to them yet.
+    pub(super) fn take_md(&mut self, page: MdPageIdx) {
+        self.md.take(page.0);
+        self.fresh_md.insert(page);
     }
 
     pub(super) fn free_md(&mut self, freed: &[MdPageIdx]) {
         for page in freed {
             if !give_up(&mut self.disputed_md, page) {
                 self.md.drop_use(page.0);
+                self.fresh_md.remove(page);
                 self.freed_md.push(*page);
             }
         }

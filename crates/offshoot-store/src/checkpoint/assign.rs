@@ -8,28 +8,46 @@ use alloc::vec::Vec;
 use offshoot_format::{ExtentOrdinal, MdPageIdx};
 
 /// Free md pages, lowest first, each handed out once.
-struct Fresh {
+#[derive(Debug)]
+pub(super) struct Fresh {
     pages: alloc::vec::IntoIter<u32>,
+    /// How many pages that exist are to be replaced by free ones.
+    moved: usize,
 }
 
 impl Fresh {
-    /// `count` pages of the pool, from page 1 on: page 0 means "none" where an extent page is named.
+    /// `count` pages of the pool, from page 1 on: page 0 means "none" where an extent page is named. And up to `moved`
+    /// more to replace pages that exist.
     ///
     /// # Panics
     /// When there are fewer. Admission keeps count of what a checkpoint needs (`State::md_debt`), so this is a
     /// bug; going on would lose metadata.
-    fn new(state: &State, count: usize) -> Self {
-        let pages = state.md.peek(1, count).expect("md pages are reserved when records are planned");
-        Self { pages: pages.into_iter() }
+    fn new(state: &State, count: usize, moved: usize) -> Self {
+        let spare = state.md.available().saturating_sub(state.md_reserved + 1 + count);
+        let moved = moved.min(spare);
+        let pages = state.md.peek(1, count + moved).expect("md pages are reserved when records are planned");
+        Self { pages: pages.into_iter(), moved }
     }
 
     fn take(&mut self) -> MdPageIdx {
         MdPageIdx(self.pages.next().expect("as many as were counted"))
     }
+
+    /// Where a page that exists is written: where it is, or to a free page, which needs no image.
+    fn place(&mut self, page: MdPageIdx) -> MdPageIdx {
+        match self.moved.checked_sub(1) {
+            None => page,
+            Some(left) => {
+                self.moved = left;
+                self.take()
+            }
+        }
+    }
 }
 
-/// Assigns extent and layer pages of every dirty blob. The chains stay as they are.
-pub(crate) fn assign(state: &State) -> Vec<Record> {
+/// Assigns extent and layer pages of every dirty blob. The chains stay as they are. At most `moved` pages that exist
+/// are given up for free ones; `moved` counts down.
+pub(super) fn assign(state: &State, moved: &mut usize) -> Vec<Record> {
     let dirty: Vec<&Blob> = state.dirty.iter().filter_map(|id| state.blob(*id)).collect();
     let wanted = |blob: &Blob, ordinal: &ExtentOrdinal| {
         let md = blob.pages.ordinals.get(ordinal).cloned().unwrap_or_default();
@@ -42,16 +60,22 @@ pub(crate) fn assign(state: &State) -> Vec<Record> {
         .map(|(md, extent, layers)| {
             usize::from(extent && md.extent.is_none()) + layers.saturating_sub(md.layers.len())
         });
-    let mut fresh = Fresh::new(state, count.sum());
+    // The chains need theirs, too.
+    let chains: usize = dirty.iter().map(|blob| blob.chain_pages_at_most()).sum();
+    let mut fresh = Fresh::new(state, count.sum(), (*moved).min(state.md_spare().saturating_sub(chains)));
+    let may_move = fresh.moved;
     let mut records = Vec::new();
     for blob in dirty {
         let mut pages = Assignment { chain: blob.pages.chain.clone(), ..Assignment::default() };
         pages.write_chain = blob.pages.chain_dirty;
         for ordinal in &blob.pages.dirty {
             let (md, extent, layers) = wanted(blob, ordinal);
-            let page = extent.then(|| md.extent.unwrap_or_else(|| fresh.take()));
-            let mut list = md.layers.clone();
-            list.truncate(layers);
+            let page = extent.then(|| match md.extent {
+                Some(page) => fresh.place(page),
+                None => fresh.take(),
+            });
+            let mut list: Vec<MdPageIdx> =
+                md.layers.iter().take(layers).map(|page| fresh.place(*page)).collect();
             while list.len() < layers {
                 list.push(fresh.take());
             }
@@ -61,11 +85,13 @@ pub(crate) fn assign(state: &State) -> Vec<Record> {
         }
         records.push(Record::Assign { blob: blob.id, pages });
     }
+    *moved -= may_move - fresh.moved;
     records
 }
 
-/// Assigns the chains of the blobs that `assigned` is about, whose other pages have their places now.
-pub(crate) fn assign_chains(state: &State, assigned: &[Record]) -> Vec<Record> {
+/// Assigns the chains of the blobs that `assigned` is about, whose other pages have their places now. Their roots stay
+/// where they are; up to `moved` of the others move.
+pub(super) fn assign_chains(state: &State, assigned: &[Record], moved: usize) -> Vec<Record> {
     let mut lengths = Vec::new();
     let mut count = 0;
     for record in assigned {
@@ -78,11 +104,12 @@ pub(crate) fn assign_chains(state: &State, assigned: &[Record]) -> Vec<Record> {
             lengths.push((blob, len));
         }
     }
-    let mut fresh = Fresh::new(state, count);
+    let mut fresh = Fresh::new(state, count, moved);
     let mut records = Vec::new();
     for (blob, len) in lengths {
-        let mut chain = blob.pages.chain.clone();
-        chain.truncate(len);
+        let old = blob.pages.chain.iter().take(len).enumerate();
+        let place = |(index, page): (usize, &MdPageIdx)| if index == 0 { *page } else { fresh.place(*page) };
+        let mut chain: Vec<MdPageIdx> = old.map(place).collect();
         while chain.len() < len {
             chain.push(fresh.take());
         }

@@ -1,26 +1,17 @@
-//! The commit point: where records get their place in history and become true.
+//! What is committed, covered, freed and chosen.
 //!
-//! Every change of State passes through [`Engine::commit`]. Here records get their LSN, here they will be
-//! appended to the journal before they are applied, and here what they free is put aside until a barrier covers
-//! it and no I/O in flight can refer to it (R1).
+//! Every change of State passes through [`Engine::commit`](super::Engine), which hands it to the journal. Here is kept
+//! what follows from it: what records have let go is put aside until a barrier covers it and no I/O in flight can
+//! refer to it (R1), lvols that took over clusters wait for one barrier (R2), and writers of one cluster share the
+//! choice of where it goes (R8).
 
 use super::Engine;
-use crate::io::{Epoch, Epochs};
-use crate::limits::{DIRTY_ORDINALS_MAX, RELEASE_ORDINALS};
-use crate::record::{Lsn, Record};
-use alloc::{
-    collections::{BTreeMap, VecDeque},
-    vec::Vec,
-};
+use super::reclaim::Freed;
+use crate::io::Epochs;
+use crate::record::Lsn;
+use crate::rules::Clause;
+use alloc::collections::{BTreeMap, VecDeque};
 use offshoot_format::{BlobCluster, BlobId, ClusterIdx};
-
-/// Clusters that records have freed, and since when.
-#[derive(Debug)]
-struct Freed {
-    lsn: Lsn,
-    epoch: Epoch,
-    clusters: Vec<ClusterIdx>,
-}
 
 /// A cluster that a first write has chosen. Writers of other blocks of the same cluster join in.
 #[derive(Clone, Copy, Debug)]
@@ -34,27 +25,24 @@ struct Allocation {
 /// What the commit point keeps.
 #[derive(Debug, Default)]
 pub(super) struct Commit {
-    last: Lsn,
-    covered: Lsn,
+    pub(super) covered: Lsn,
     pub(super) epochs: Epochs,
-    freed: VecDeque<Freed>,
+    pub(super) freed: VecDeque<Freed>,
     allocations: BTreeMap<(BlobId, BlobCluster), Allocation>,
     /// Lvols that took over clusters: not to be modified before a barrier covers that record (R2).
     handed_over: BTreeMap<BlobId, Lsn>,
+    /// Transactions on their way that zero blocks of an lvol. They may take a layer away.
+    zeroing: BTreeMap<BlobId, usize>,
 }
 
 impl Commit {
-    pub(super) fn last(&self) -> Lsn {
-        self.last
-    }
-
     pub(super) fn cover(&mut self, lsn: Lsn) {
         self.covered = self.covered.max(lsn);
         self.handed_over.retain(|_, since| *since > lsn);
     }
 
-    pub(super) fn hand_over(&mut self, lvol: BlobId) {
-        self.handed_over.insert(lvol, self.last);
+    pub(super) fn hand_over(&mut self, lvol: BlobId, lsn: Lsn) {
+        self.handed_over.insert(lvol, lsn);
     }
 
     pub(super) fn is_handed_over(&self, lvol: BlobId) -> bool {
@@ -62,38 +50,44 @@ impl Commit {
     }
 
     /// Whether clusters have been freed that no barrier covers yet.
-    pub(super) fn has_uncovered(&self) -> bool {
-        self.freed.back().is_some_and(|freed| freed.lsn > self.covered)
+    pub(super) fn has_uncovered_freed(&self, covered: Lsn) -> bool {
+        self.freed.back().is_some_and(|freed| freed.lsn > covered)
     }
 
     /// Whether clusters will come free by themselves once a barrier has passed.
     pub(super) fn has_freed(&self) -> bool {
         !self.freed.is_empty()
     }
-}
 
-impl Engine {
-    /// Makes the records of one transaction true.
-    pub(super) fn commit(&mut self, records: &[Record]) {
-        for record in records {
-            self.commit.last = self.commit.last.next();
-            self.state.apply(record);
-        }
-        let (clusters, md) = self.state.take_freed();
-        // The next checkpoint overwrites freed md pages with zeros and gives them back.
-        self.barrier.freed_md.extend(md);
-        if !clusters.is_empty() {
-            let epoch = self.commit.epochs.advance();
-            self.commit.freed.push_back(Freed { lsn: self.commit.last, epoch, clusters });
+    /// A transaction that zeroes blocks of an lvol is on its way.
+    pub(super) fn begin_zeroing(&mut self, lvol: BlobId) {
+        *self.zeroing.entry(lvol).or_default() += 1;
+    }
+
+    /// It has been applied, or has failed.
+    pub(super) fn end_zeroing(&mut self, lvol: BlobId) {
+        if let Some(count) = self.zeroing.get_mut(&lvol) {
+            *count -= 1;
+            if *count == 0 {
+                self.zeroing.remove(&lvol);
+            }
         }
     }
 
+    /// Whether a layer of an lvol may go away by a record that is not applied yet.
+    pub(super) fn is_zeroing(&self, lvol: BlobId) -> bool {
+        self.zeroing.contains_key(&lvol)
+    }
+}
+
+impl Engine {
     /// The cluster in which a first write to `at` puts its blocks: the lvol's own layer, one that another
     /// writer has just chosen, or a free one. `None` when there is no free one.
     pub(super) fn choose_cluster(&mut self, lvol: BlobId, at: BlobCluster) -> Option<ClusterIdx> {
         let own = self.own_layer(lvol, at);
         if let Some(allocation) = self.commit.allocations.get_mut(&(lvol, at))
             && (!allocation.committed || own == Some(allocation.cluster))
+            && self.rules.hold(Clause::OneAllocation)
         {
             allocation.writers += 1;
             return Some(allocation.cluster);
@@ -117,7 +111,7 @@ impl Engine {
         }
     }
 
-    /// The record of a first write is about to be committed.
+    /// The record of a first write is about to be applied.
     pub(super) fn choice_committed(&mut self, lvol: BlobId, at: BlobCluster, cluster: ClusterIdx) {
         if let Some(allocation) = self.commit.allocations.get_mut(&(lvol, at))
             && allocation.cluster == cluster
@@ -137,52 +131,6 @@ impl Engine {
             self.commit.allocations.remove(&(lvol, at));
             if !allocation.committed {
                 self.state.clusters.release(allocation.cluster.0);
-            }
-        }
-    }
-
-    /// Whether so much metadata is out of date that a barrier must come first.
-    pub(super) fn over_dirty_budget(&self) -> bool {
-        self.state.dirty_ordinals > DIRTY_ORDINALS_MAX
-    }
-
-    /// Releases a bounded part of a dying blob. Says whether there is more.
-    pub(super) fn release_step(&mut self) -> bool {
-        if self.check_writable().is_err() {
-            return false;
-        }
-        let Some(dying) = self.state.dying.first().and_then(|id| self.state.blob(*id)) else {
-            return false;
-        };
-        let id = dying.id;
-        let ordinals: Vec<_> = dying
-            .pages
-            .ordinals
-            .iter()
-            .filter(|(_, md)| md.own_full > 0 || md.own_layers > 0)
-            .map(|(ordinal, _)| *ordinal)
-            .take(RELEASE_ORDINALS)
-            .collect();
-        let record = match ordinals.is_empty() {
-            true => Record::Destroy { blob: id },
-            false => Record::Release { blob: id, ordinals },
-        };
-        self.commit(&[record]);
-        true
-    }
-
-    /// Discards freed clusters that a barrier covers and no I/O refers to, and then gives them back.
-    pub(super) fn reclaim(&mut self) {
-        while let Some(freed) = self.commit.freed.front()
-            && freed.lsn <= self.commit.covered
-            && self.commit.epochs.is_clear(freed.epoch)
-        {
-            let mut clusters = self.commit.freed.pop_front().map_or_else(Vec::new, |freed| freed.clusters);
-            clusters.sort_unstable();
-            let mut runs = clusters.chunk_by(|left, right| left.0 + 1 == right.0);
-            while let Some([first, rest @ ..]) = runs.next() {
-                let count = u32::try_from(rest.len() + 1).unwrap_or(u32::MAX);
-                self.discard(*first, count);
             }
         }
     }

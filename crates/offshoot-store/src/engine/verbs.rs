@@ -1,8 +1,9 @@
 //! Running verbs: drain, plan, zero, commit, barrier, reply.
 //!
-//! One verb at a time is between its plan and its commit, so that a plan always holds. Barriers are shared: a
+//! One verb at a time is between its plan and the moment when its records are applied, so that a plan always holds. Barriers are shared: a
 //! batch of verbs waits for one.
 
+use super::journal::After;
 use super::{Engine, OpOwner, Reply, Target, Task, TaskId, Ticket};
 use crate::error::Error;
 use crate::io::Mode;
@@ -25,7 +26,7 @@ pub(super) struct VerbTask {
     error: Option<Error>,
 }
 
-/// Which verb is between plan and commit, and which wait for that.
+/// Which verb has been planned and is not applied yet, and which wait for that.
 #[derive(Debug, Default)]
 pub(super) struct VerbQueue {
     running: Option<TaskId>,
@@ -148,14 +149,7 @@ impl Engine {
             None => self.commit_verb(task),
             Some(error) => {
                 let plan = verb.plan.take().unwrap_or_default();
-                self.state.md_reserved -= plan.md_pages;
-                for id in plan.made {
-                    self.state.md.release(id.root().0);
-                }
-                for run in plan.zero {
-                    let clusters = run.cluster.0..run.cluster.0 + run.length;
-                    clusters.for_each(|cluster| self.state.clusters.release(cluster));
-                }
+                self.drop_plan(plan);
                 self.finish_verb(task, Err(error));
             }
         }
@@ -165,12 +159,48 @@ impl Engine {
         let Some(plan) = self.verb_task_mut(task).and_then(|verb| verb.plan.take()) else {
             return;
         };
-        self.state.md_reserved -= plan.md_pages;
-        self.commit(&plan.records);
-        if let Some(lvol) = plan.handed_over {
-            self.commit.hand_over(lvol);
+        let records = plan.records.clone();
+        if let Some(verb) = self.verb_task_mut(task) {
+            verb.plan = Some(plan);
         }
-        self.finish_verb(task, Ok(plan.made));
+        if records.is_empty() {
+            return self.verb_committed(task, Ok(()));
+        }
+        if let Err(error) = self.commit(records, After::Verb(task)) {
+            self.verb_committed(task, Err(error));
+        }
+    }
+
+    /// The records of a verb have been applied, or never will be.
+    pub(super) fn verb_committed(&mut self, task: TaskId, result: Result<(), Error>) {
+        let Some(plan) = self.verb_task_mut(task).and_then(|verb| verb.plan.take()) else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                self.state.md_reserved -= plan.md_pages;
+                if let Some(lvol) = plan.handed_over {
+                    self.commit.hand_over(lvol, self.journal.last);
+                }
+                self.finish_verb(task, Ok(plan.made));
+            }
+            Err(error) => {
+                self.drop_plan(plan);
+                self.finish_verb(task, Err(error));
+            }
+        }
+    }
+
+    /// Lets go of what a plan held.
+    fn drop_plan(&mut self, plan: Plan) {
+        self.state.md_reserved -= plan.md_pages;
+        for id in plan.made {
+            self.state.md.release(id.root().0);
+        }
+        for run in plan.zero {
+            let clusters = run.cluster.0..run.cluster.0 + run.length;
+            clusters.for_each(|cluster| self.state.clusters.release(cluster));
+        }
     }
 
     fn finish_verb(&mut self, task: TaskId, result: Result<Vec<BlobId>, Error>) {
@@ -192,6 +222,12 @@ impl Engine {
         if let Some(next) = self.verbs.running {
             self.resume(next);
         }
+    }
+
+    /// Whether the records of a verb are on their way.
+    pub(super) fn verb_is_committing(&self) -> bool {
+        let running = self.verbs.running.and_then(|task| self.verb_task(task));
+        running.is_some_and(|verb| verb.plan.is_some() && verb.pending == 0)
     }
 
     fn verb_task(&self, task: TaskId) -> Option<&VerbTask> {

@@ -6,10 +6,12 @@
 
 mod plan;
 
+use super::journal::After;
 use super::{Engine, OpOwner, Reply, Target, Task, TaskId, Ticket, check_range, read::index};
 use crate::error::Error;
 use crate::io::{Epoch, Mode};
 use crate::record::Record;
+use crate::rules::Clause;
 use alloc::vec::Vec;
 use core::ops::Range;
 use offshoot_block::{Buffer, DeviceError, DeviceOffset, DeviceOp};
@@ -64,6 +66,10 @@ pub(super) struct WriteTask {
     /// Md pages kept back for all of these.
     md_reserved: usize,
     pending: usize,
+    /// Whether its data is in place, so that records are all that is missing.
+    written: bool,
+    /// Transactions on their way.
+    committing: usize,
     error: Option<Error>,
 }
 
@@ -82,6 +88,8 @@ impl WriteTask {
             zeroing: Vec::new(),
             md_reserved: 0,
             pending: 0,
+            written: false,
+            committing: 0,
             error: None,
         }
     }
@@ -107,9 +115,10 @@ impl Engine {
 
     /// The task has got its range, or what it waited for before it asked for one.
     pub(super) fn write_granted(&mut self, task: TaskId) {
-        match self.write_task(task).map(|write| write.lock) {
-            Some(None) => self.admit_write(task),
-            Some(Some(_)) => self.proceed_write(task),
+        match self.write_task(task).map(|write| (write.written, write.lock)) {
+            Some((true, _)) => self.commit_write(task),
+            Some((false, None)) => self.admit_write(task),
+            Some((false, Some(_))) => self.proceed_write(task),
             None => {}
         }
     }
@@ -126,10 +135,10 @@ impl Engine {
         if range.is_empty() {
             return self.finish_write(task, Ok(()));
         }
-        if self.commit.is_handed_over(lvol) || self.over_dirty_budget() {
+        if self.must_wait_for_hand_over(lvol) {
             return self.retry_after_barrier(task);
         }
-        let mode = self.write_mode(task);
+        let mode = self.lock_mode(task);
         if let Some(write) = self.write_task_mut(task) {
             write.lock = Some(mode);
         }
@@ -150,8 +159,8 @@ impl Engine {
         }
         // While it waited the blocks may have changed so that sharing is not enough, or clusters may have
         // been handed over: begin again, at the end of the queue.
-        let must_wait = self.commit.is_handed_over(lvol);
-        if must_wait || (lock == Some(Mode::Shared) && self.write_mode(task) == Mode::Exclusive) {
+        let must_wait = self.must_wait_for_hand_over(lvol);
+        if must_wait || (lock == Some(Mode::Shared) && self.lock_mode(task) == Mode::Exclusive) {
             self.unlock_write(task);
             return self.admit_write(task);
         }
@@ -257,8 +266,13 @@ impl Engine {
             };
             ops.push(op);
         }
+        let waits = self.rules.hold(Clause::DataBeforeRecord);
+        let owner = if waits { OpOwner::Run { task } } else { OpOwner::Mark };
         for op in ops {
-            self.emit(Target::Store, OpOwner::Run { task }, op);
+            self.emit(Target::Store, owner, op);
+        }
+        if !waits {
+            self.commit_write(task);
         }
     }
 
@@ -281,32 +295,89 @@ impl Engine {
         }
     }
 
-    /// The data is in place: make it the lvol's, against the State of now.
+    /// R2.
+    fn must_wait_for_hand_over(&self, lvol: BlobId) -> bool {
+        self.commit.is_handed_over(lvol) && self.rules.hold(Clause::HandOverBehindBarrier)
+    }
+
+    /// The data is in place: make it the lvol's, against the State of now (R3).
     fn commit_write(&mut self, task: TaskId) {
         let Some(write) = self.write_task_mut(task) else {
             return;
         };
+        write.written = true;
         let (lvol, range) = (write.lvol, write.range.clone());
-        let zeroing = core::mem::take(&mut write.zeroing);
         let choices = write.choices.clone();
+        let zeroing = write.zeroing.clone();
         if let Err(error) = self.check_write(lvol, &range) {
             return self.finish_write(task, Err(error));
         }
-        if !choices.iter().all(|choice| self.choice_holds(lvol, choice.at, choice.cluster)) {
+        if !choices.is_empty() && self.commit.is_zeroing(lvol) {
+            // A record on its way may take away the layer that a block is about to enter: look again after it.
+            self.after_zeroing.push(task);
+            return;
+        }
+        let holds = choices.iter().all(|choice| self.choice_holds(lvol, choice.at, choice.cluster));
+        if !holds && self.rules.hold(Clause::CommitAgainstPresent) {
             self.abandon_plan(task);
             return self.proceed_write(task);
         }
         // Data first: zeroing the last data of a layer gives its cluster back, which a block may be about to enter.
-        let mut records = Vec::new();
-        for Choice { at, cluster, blocks } in choices {
+        let map = |Choice { at, cluster, blocks }| Record::Map { blob: lvol, at, cluster, blocks };
+        let mut transactions = alloc::vec![choices.into_iter().map(map).collect::<Vec<Record>>()];
+        for record in zeroing {
+            self.commit.begin_zeroing(lvol);
+            match (record, transactions.first_mut()) {
+                (record @ Record::ZeroBlocks { .. }, Some(first)) => first.push(record),
+                // A large range goes in parts: each is a transaction of its own, which the journal can take.
+                (record, _) => transactions.push(alloc::vec![record]),
+            }
+        }
+        transactions.retain(|records| !records.is_empty());
+        if transactions.is_empty() {
+            return self.finish_write(task, Ok(()));
+        }
+        if let Some(write) = self.write_task_mut(task) {
+            write.committing = transactions.len();
+        }
+        for records in transactions {
+            if let Err(error) = self.commit(records, After::Write(task)) {
+                self.write_committed(task, Err(error));
+            }
+        }
+    }
+
+    /// The records of a write are about to be applied.
+    pub(super) fn choices_committed(&mut self, task: TaskId) {
+        let Some(write) = self.write_task(task) else { return };
+        let lvol = write.lvol;
+        for Choice { at, cluster, .. } in write.choices.clone() {
             self.choice_committed(lvol, at, cluster);
-            records.push(Record::Map { blob: lvol, at, cluster, blocks });
         }
-        records.extend(zeroing);
-        if !records.is_empty() {
-            self.commit(&records);
+    }
+
+    /// The records of a write have been applied, or never will be.
+    pub(super) fn write_committed(&mut self, task: TaskId, result: Result<(), Error>) {
+        let worthless = self.transition.tail_worthless;
+        let Some(write) = self.write_task_mut(task) else { return };
+        write.committing -= 1;
+        if let Err(error) = result {
+            write.error = Some(error);
         }
-        self.finish_write(task, Ok(()));
+        if write.committing > 0 {
+            return;
+        }
+        // Where what lies behind the last barrier is worthless after a crash, D1 takes a barrier.
+        write.fua |= worthless;
+        let (lvol, zeroed) = (write.lvol, write.zeroing.len());
+        let result = write.error.take().map_or(Ok(()), Err);
+        (0..zeroed).for_each(|_| self.commit.end_zeroing(lvol));
+        if zeroed > 0 {
+            for task in core::mem::take(&mut self.after_zeroing) {
+                self.resume(task);
+            }
+        }
+        self.finish_write(task, result);
     }
 
     fn finish_write(&mut self, task: TaskId, result: Result<(), Error>) {
@@ -335,6 +406,7 @@ impl Engine {
         let choices = core::mem::take(&mut write.choices);
         let epoch = write.epoch.take();
         let md_reserved = core::mem::take(&mut write.md_reserved);
+        write.written = false;
         write.runs.clear();
         write.zeroing.clear();
         for choice in choices {

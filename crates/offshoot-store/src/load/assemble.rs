@@ -65,7 +65,8 @@ pub(super) fn assemble(
 
     let unreadable = all.values().filter(|parts| parts.is_err()).count();
     let rotten = pages.iter().filter(|(at, bytes)| !page_crc_ok(bytes) && !owners.refers_to(*at));
-    let rotten = if masks[0].is_none() { rotten.count() } else { 0 };
+    // Where a mask names the roots the rest is known to be free.
+    let rotten = if masks[2].is_none() { rotten.count() } else { 0 };
     if rotten > 0 {
         found.push(Finding { lvol: None, what: Found::RottenPages { count: rotten } });
     }
@@ -379,6 +380,7 @@ fn count_pages(state: &mut State, id: BlobId) {
     state.dirty.remove(&id);
     if let Some(blob) = state.blobs.get_mut(&id) {
         blob.pages.chain_dirty = false;
+        blob.pages.settle_images(false, &mut state.image_pages);
         debug_assert!(blob.pages.ordinals.values().all(|md| *md != OrdinalMd::default()));
     }
 }

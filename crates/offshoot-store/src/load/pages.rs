@@ -21,6 +21,11 @@ impl MdPages {
         }
     }
 
+    /// Replaces a page.
+    pub(super) fn replace(&mut self, at: MdPageIdx, image: &PageImage) {
+        self.pages.insert(at, Box::new(*image));
+    }
+
     /// The structure in a page: its first 4096 bytes. `None` when the page was not read or is empty.
     pub(super) fn page(&self, at: MdPageIdx) -> Option<&[u8]> {
         self.pages.get(&at).map(|page| page.as_slice())

@@ -1,5 +1,6 @@
 //! Does the metadata agree with itself? Every cluster and md page has one owner, and the masks say so too.
 
+use crate::journal::JournalDamage;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
@@ -62,6 +63,25 @@ pub enum Found {
         /// How many.
         count: usize,
     },
+    /// The super block cannot be read. Its copy was used.
+    SuperBlock {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A page of the live masks of a store that was not closed. All that it is about counts as used.
+    LiveMask {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A frame of the journal that must be there cannot be read.
+    Journal(JournalDamage),
+    /// A record of the journal does not fit the store.
+    JournalRecord {
+        /// The number of its frame.
+        lsn: u64,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The masks of an orderly closed native store are not those that it was closed with. The md pages were
     /// searched instead.
     MaskChecksum,
@@ -90,6 +110,10 @@ impl fmt::Display for Found {
             Self::RottenPages { count } => {
                 write!(f, "{count} md pages cannot be read, and nothing refers to them: lvols may be missing")
             }
+            Self::SuperBlock { why } => write!(f, "super block: {why}; its copy is good"),
+            Self::LiveMask { why } => write!(f, "{why}: all that it is about counts as used"),
+            Self::Journal(damage) => write!(f, "{damage}"),
+            Self::JournalRecord { lsn, why } => write!(f, "frame {lsn} of the journal: {why}"),
             Self::MaskChecksum => f.write_str("the masks do not match their checksums"),
             Self::DuplicateName { first, second } => {
                 write!(f, "blob {second} has the same name as blob {first}")
@@ -106,7 +130,11 @@ impl Found {
             Self::Damaged { .. } => "remove the lvol and restore it from a snapshot or backup",
             Self::ClusterOwners { .. } | Self::MdPageOwners { .. } => "remove one of the two lvols",
             Self::RottenPages { .. } => "restore what is missing from a backup",
-            Self::Mask { .. } | Self::MaskChecksum => "rebuild the masks from the md pages",
+            Self::SuperBlock { .. } => "write it anew from its copy",
+            Self::Journal(_) | Self::JournalRecord { .. } => "go on with what the journal says up to there",
+            Self::Mask { .. } | Self::MaskChecksum | Self::LiveMask { .. } => {
+                "rebuild the masks from the md pages"
+            }
             Self::DuplicateName { .. } => "rename one of the two, addressed by its UUID",
         }
     }

@@ -84,6 +84,7 @@ impl<D: BlockDevice> BlockDevice for Stale<D> {
 
 pub fn options(cluster_size: u32, block_size: u32, native: bool) -> InitOptions {
     InitOptions {
+        journal_bytes: None,
         name: "lvs".into(),
         uuid: Uuid::from_u128(7),
         cluster_size,
@@ -204,9 +205,20 @@ pub fn pattern(len: u64, seed: u8) -> Buffer {
     buffer
 }
 
+/// The power under which every opening of a test runs that says nothing else.
+pub const SESSION: Session = Session { boot_id: [7; 16], device_generation: 1 };
+
+/// What [`SESSION`] becomes when the machine or the device has lost power meanwhile.
+pub const AFTER_POWER_LOSS: Session = Session { boot_id: [8; 16], device_generation: 1 };
+
 /// For writing, under the same power as every other opening of this test.
 pub fn writable() -> OpenOptions {
+    writable_in(Some(SESSION))
+}
+
+/// For writing, in a session and a fresh epoch.
+pub fn writable_in(session: Option<Session>) -> OpenOptions {
     static OPENINGS: AtomicU64 = AtomicU64::new(1);
     let epoch = u128::from(OPENINGS.fetch_add(1, Ordering::Relaxed)).to_le_bytes();
-    OpenOptions::writable(epoch, Some(Session { boot_id: [7; 16], device_generation: 1 }))
+    OpenOptions::writable(epoch, session)
 }

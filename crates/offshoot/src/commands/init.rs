@@ -74,6 +74,7 @@ enum Undo {
 pub(crate) fn run(args: &InitArgs) -> Result<()> {
     let cluster_bytes = args.cluster_size.bytes()?;
     let mut options = InitOptions {
+        journal_bytes: None,
         name: args.name.clone().unwrap_or_else(|| name_for(&args.path)),
         uuid: Uuid::new_v4(),
         cluster_size: u32::try_from(cluster_bytes)

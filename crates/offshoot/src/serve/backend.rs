@@ -10,6 +10,7 @@ use offshoot_block::Buffer;
 use offshoot_nbd::{Backend, BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Reply, RequestId};
 use offshoot_store::Blob;
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 use tracing::{error, info};
 
 /// All stores that are served, and what connections have open of them.
@@ -161,6 +162,10 @@ impl Backend for &mut StoreBackend {
 
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {
         Some(self.wakeup.descriptor())
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.stores.iter().filter_map(Served::deadline).min()
     }
 
     fn busy(&self) -> bool {

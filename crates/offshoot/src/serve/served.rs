@@ -11,10 +11,15 @@ use offshoot_store::{Engine, Error, IoRequest, Reply as EngineReply, Store, Tick
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
 /// What a store lies on.
 pub(super) type Device = Box<dyn HostDevice>;
+
+/// How often the engine is told that time passes: what is in the journal at one time gets its barrier at the second
+/// next at the latest, within a second.
+const TICK: Duration = Duration::from_millis(400);
 
 /// A store and the requests that are under way in it.
 pub(super) struct Served {
@@ -23,6 +28,8 @@ pub(super) struct Served {
     pending: HashMap<Ticket, Pending>,
     /// Kept for its memory.
     finished: Vec<(Ticket, Result<EngineReply, Error>)>,
+    /// When the engine is told next that time has passed.
+    next_tick: Option<Instant>,
     /// Whether the log says already that the store takes no writes any more.
     failure_logged: bool,
 }
@@ -46,12 +53,22 @@ impl Served {
             let lvol = finding.lvol.as_deref().unwrap_or("-");
             warn!(store = %path.display(), lvol, damage = %finding.what);
         }
+        if let Some(cause) = store.engine().read_only_cause() {
+            warn!(store = %path.display(), "served read-only{cause}");
+        }
         info!(store = %path.display(), name = store.state().name(), "open");
         Ok(Self::new(path.to_owned(), store))
     }
 
     pub(super) fn new(path: PathBuf, store: Store<Device>) -> Self {
-        Self { path, store, pending: HashMap::new(), finished: Vec::new(), failure_logged: false }
+        Self {
+            path,
+            store,
+            pending: HashMap::new(),
+            finished: Vec::new(),
+            next_tick: None,
+            failure_logged: false,
+        }
     }
 
     /// The file or block device.
@@ -113,6 +130,7 @@ impl Served {
         for device in self.devices() {
             device.clear_wakeup();
         }
+        self.tick();
         self.store.poll(&mut self.finished);
         for (ticket, result) in self.finished.drain(..) {
             let Some(Pending { id, reads }) = self.pending.remove(&ticket) else {
@@ -134,6 +152,19 @@ impl Served {
             replies.push((id, reply));
         }
         self.log_failure();
+    }
+
+    /// When to poll again at the latest, so that what was acknowledged becomes durable within a second.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.next_tick.filter(|_| self.engine().needs_tick())
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if self.next_tick.is_none_or(|due| now >= due) {
+            self.store.tick();
+            self.next_tick = Some(now + TICK);
+        }
     }
 
     /// Whether to poll again instead of sleeping: a device has work under way and no descriptor to tell of its end, or
@@ -192,7 +223,7 @@ impl Served {
             && let Some(cause) = self.store.engine().failure()
         {
             self.failure_logged = true;
-            error!(store = %self.path.display(), %cause, "metadata could not be written: the store takes no writes any more");
+            error!(store = %self.path.display(), "read-only: {cause}");
         }
     }
 }

@@ -4,10 +4,11 @@ use super::{Choice, Kind, Run};
 use crate::engine::{Engine, TaskId};
 use crate::error::Error;
 use crate::io::Mode;
-use crate::limits::MD_PAGES_KEPT;
+use crate::limits::{MD_PAGES_KEPT, ZERO_CLUSTERS_AT_ONCE};
 use crate::map::{Entry, Source};
 use crate::pages::OrdinalMd;
 use crate::record::Record;
+use crate::rules::Clause;
 use alloc::vec::Vec;
 use core::ops::Range;
 use offshoot_block::Buffer;
@@ -20,8 +21,13 @@ struct Piece {
 }
 
 impl Engine {
-    /// How a write must hold its range: overwrites of whole sectors that the lvol owns share.
-    pub(super) fn write_mode(&self, task: TaskId) -> Mode {
+    /// How a write holds its range (R8).
+    pub(super) fn lock_mode(&self, task: TaskId) -> Mode {
+        if self.rules.hold(Clause::ExcludeWriters) { self.write_mode(task) } else { Mode::Shared }
+    }
+
+    /// Overwrites of whole sectors that the lvol owns share; all else excludes.
+    fn write_mode(&self, task: TaskId) -> Mode {
         let Some(write) = self.write_task(task) else {
             return Mode::Exclusive;
         };
@@ -290,7 +296,11 @@ impl Engine {
             return;
         };
         match write.zeroing.last_mut() {
-            Some(Record::ZeroClusters { range, .. }) if range.end == at => range.end += 1,
+            Some(Record::ZeroClusters { range, .. })
+                if range.end == at && range.end - range.start < ZERO_CLUSTERS_AT_ONCE =>
+            {
+                range.end += 1;
+            }
             _ => write.zeroing.push(Record::ZeroClusters { blob: lvol, range: at..at + 1 }),
         }
     }

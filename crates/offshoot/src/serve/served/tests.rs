@@ -7,6 +7,7 @@ use uuid::Uuid;
 /// A store on a device, with a thin lvol of 16 MiB.
 fn store_with_lvol<D: HostDevice + 'static>(device: D) -> (Served, BlobId) {
     let options = InitOptions {
+        journal_bytes: None,
         name: "lvs".to_owned(),
         uuid: Uuid::from_u128(1),
         cluster_size: 256 << 10,

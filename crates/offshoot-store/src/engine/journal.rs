@@ -1,0 +1,368 @@
+//! Appending: what is committed goes to the journal, in order, and becomes true once it is there (R4).
+//!
+//! One append is under way at a time; what is committed meanwhile goes out together with the next one. A record is
+//! applied when its append has completed: memory never leads the disk. A transaction is admitted only while a
+//! checkpoint of everything dirty still fits the ring beside it (R7); otherwise it waits for the checkpoint that its
+//! waiting brings about.
+
+use super::{Engine, Life, OpOwner, Target, TaskId};
+use crate::error::{During, Error};
+use crate::journal::{self, Ring, Slot};
+use crate::options::Session;
+use crate::record::{Lsn, Record};
+use crate::rules::Clause;
+use alloc::{collections::VecDeque, vec::Vec};
+use offshoot_block::{Buffer, DeviceError, DeviceOffset, DeviceOp};
+use offshoot_format::{
+    FRAME_HEADER_BYTES, FrameHeader, FrameKind, ImageSet, JournalArea, MD_STRUCT_BYTES, encode_frame,
+};
+
+/// Bytes that an image takes in the ring, with its share of the frame around it.
+const IMAGE_BYTES: u64 = MD_STRUCT_BYTES as u64 + 32;
+
+/// Who goes on once a transaction is applied.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum After {
+    Write(TaskId),
+    Verb(TaskId),
+    Release,
+}
+
+#[derive(Debug)]
+struct Transaction {
+    records: Vec<Record>,
+    /// Bytes of its records.
+    len: usize,
+    /// Md pages that applying it may make a checkpoint write over, at most.
+    images: usize,
+    after: After,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    lsn: Lsn,
+    slot: Slot,
+    transactions: Vec<Transaction>,
+    /// Whether a barrier waits for this frame.
+    barrier: bool,
+    is_image: bool,
+}
+
+/// What every frame says of the journal as a whole: what is known to be durable.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Facts {
+    pub covered: Lsn,
+    pub checkpoint: Lsn,
+    pub image_frames: u32,
+    pub in_place: bool,
+    pub tail: Lsn,
+}
+
+/// The journal of an engine.
+#[derive(Debug)]
+pub(super) struct Journal {
+    pub area: Option<JournalArea>,
+    pub epoch: [u8; 16],
+    pub session: Option<Session>,
+    pub ring: Ring,
+    /// The last frame that has completed. Everything in it and before it is applied.
+    pub last: Lsn,
+    /// The last of those that held records.
+    pub last_records: Lsn,
+    pub facts: Facts,
+    pending: VecDeque<Transaction>,
+    /// The encoded records of `pending`, one behind the other.
+    encoded: VecDeque<u8>,
+    /// Images of transactions that are not applied yet.
+    pending_images: usize,
+    in_flight: Option<InFlight>,
+    /// Whether a frame must go out even if there are no records for it.
+    barrier: bool,
+    /// Whether the last frame held images: records and images take turns.
+    was_image: bool,
+    /// Whether the oldest transaction that waits does not fit before a checkpoint.
+    starved: bool,
+}
+
+impl Journal {
+    pub(super) fn new(
+        area: Option<JournalArea>,
+        ring: Ring,
+        epoch: [u8; 16],
+        session: Option<Session>,
+    ) -> Self {
+        Self {
+            area,
+            epoch,
+            session,
+            ring,
+            last: Lsn(0),
+            last_records: Lsn(0),
+            facts: Facts { in_place: true, tail: Lsn(1), ..Facts::default() },
+            pending: VecDeque::new(),
+            encoded: VecDeque::new(),
+            pending_images: 0,
+            in_flight: None,
+            barrier: false,
+            was_image: false,
+            starved: false,
+        }
+    }
+
+    /// Whether records are in the journal that no barrier covers.
+    pub(super) fn has_uncovered(&self) -> bool {
+        self.last_records > self.facts.covered
+    }
+
+    /// Whether anything is about to be appended or being appended.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.pending.is_empty() || self.in_flight.is_some()
+    }
+
+    pub(super) fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// Asks for a frame that carries the facts of now.
+    pub(super) fn want_barrier_frame(&mut self) {
+        self.barrier = true;
+    }
+}
+
+impl Engine {
+    /// Hands one transaction to the journal. Once it is applied `after` goes on.
+    ///
+    /// # Errors
+    /// The transaction is larger than the journal can take, or the store takes no writes any more.
+    pub(super) fn commit(&mut self, records: Vec<Record>, after: After) -> Result<(), Error> {
+        self.check_writable()?;
+        let mut encoded = Vec::new();
+        records.iter().for_each(|record| journal::encode(record, &mut encoded));
+        let room = self.journal.ring.frame_max().saturating_sub(FRAME_HEADER_BYTES as u64);
+        if encoded.len() as u64 > room {
+            return Err(Error::JournalRoom { needed: encoded.len() as u64, room });
+        }
+        let images = records.iter().map(|record| self.state.images_of(record)).sum();
+        self.journal.pending_images += images;
+        self.journal.encoded.extend(&encoded);
+        self.journal.pending.push_back(Transaction { records, len: encoded.len(), images, after });
+        self.append();
+        Ok(())
+    }
+
+    /// Appends the next frame, if there is anything to append and nothing under way.
+    pub(super) fn append(&mut self) {
+        if self.journal.in_flight.is_some() || self.failed.is_some() {
+            return;
+        }
+        let wanted =
+            self.journal.barrier || !self.journal.pending.is_empty() || self.checkpoint.wants_frames();
+        match self.life {
+            Life::Closed if wanted => return self.open_journal(),
+            Life::Closed | Life::Changing => return,
+            Life::Open => {}
+        }
+        // Nothing is under way: what is appended is applied, so this is a moment to capture.
+        self.start_checkpoint_if_due();
+        let turn = !self.journal.was_image || self.journal.pending.is_empty() && !self.journal.barrier;
+        if turn && let Some((set, index)) = self.checkpoint.next_images() {
+            return self.append_images(&set, index);
+        }
+        let count = self.admitted();
+        if count > 0 || self.journal.barrier {
+            return self.append_records(count);
+        }
+        if let Some((set, index)) = self.checkpoint.next_images() {
+            return self.append_images(&set, index);
+        }
+        if self.journal.starved {
+            self.start_round();
+        }
+    }
+
+    /// How many of the waiting transactions fit the next frame.
+    fn admitted(&mut self) -> usize {
+        let frame_max = self.journal.ring.frame_max();
+        let (mut bytes, mut images, mut count) = (FRAME_HEADER_BYTES as u64, 0, 0);
+        for transaction in &self.journal.pending {
+            bytes += transaction.len as u64;
+            images += transaction.images;
+            if bytes > frame_max || !self.fits_ring(bytes, images) {
+                break;
+            }
+            count += 1;
+        }
+        self.journal.starved = count == 0 && !self.journal.pending.is_empty();
+        if self.journal.starved && self.is_checkpoint_vain() {
+            self.refuse_first();
+        }
+        count
+    }
+
+    /// Whether frame of `bytes` may be appended whose records make a checkpoint write `images` more pages: the images
+    /// of everything that will be dirty then must still find room.
+    fn fits_ring(&self, bytes: u64, images: usize) -> bool {
+        if !self.rules.hold(Clause::BoundDirty) {
+            return true;
+        }
+        let images = self.state.image_pages + images;
+        // Pages other than roots can move to free md pages when a checkpoint finds no room for their images.
+        let movable = images.saturating_sub(self.state.dirty.len() + self.journal.pending.len());
+        let images = images - movable.min(self.state.md_spare());
+        let masks = self.state.md.changed() + self.state.clusters.changed() + 4;
+        self.taken() + bytes + (images + masks) as u64 * IMAGE_BYTES <= self.journal.ring.len()
+    }
+
+    /// Bytes of the ring that are in use or spoken for: by frames, images on their way, what a lap skips at its end,
+    /// and the frames of barriers.
+    fn taken(&self) -> u64 {
+        let ring = &self.journal.ring;
+        let slack = ring.image_frame_max() * 2 + 16 * ring.block() as u64;
+        ring.used() + self.checkpoint.bytes_to_append() + slack
+    }
+
+    /// How many md pages the next checkpoint may write over: as many images as find room now.
+    pub(super) fn image_room(&self) -> usize {
+        let masks = self.state.md.changed() + self.state.clusters.changed();
+        let room = self.journal.ring.len().saturating_sub(self.taken()) / IMAGE_BYTES;
+        usize::try_from(room).unwrap_or(usize::MAX).saturating_sub(masks)
+    }
+
+    /// Bytes that a checkpoint of what is dirty now would take.
+    pub(super) fn dirty_bytes(&self) -> u64 {
+        let masks = self.state.md.changed() + self.state.clusters.changed();
+        (self.state.image_pages + masks) as u64 * IMAGE_BYTES
+    }
+
+    /// The oldest transaction does not fit even an empty ring.
+    fn refuse_first(&mut self) {
+        let Some(transaction) = self.journal.pending.pop_front() else { return };
+        self.journal.encoded.drain(..transaction.len);
+        self.journal.pending_images -= transaction.images;
+        self.journal.starved = false;
+        let needed = transaction.len as u64 + transaction.images as u64 * IMAGE_BYTES;
+        self.go_on(transaction.after, Err(Error::JournalRoom { needed, room: self.journal.ring.len() }));
+    }
+
+    fn append_records(&mut self, count: usize) {
+        let transactions: Vec<Transaction> = self.journal.pending.drain(..count).collect();
+        let len: usize = transactions.iter().map(|transaction| transaction.len).sum();
+        let payload: Vec<u8> = self.journal.encoded.drain(..len).collect();
+        self.journal.was_image = false;
+        let header = FrameHeader { kind: FrameKind::Records, ..FrameHeader::default() };
+        self.emit_frame(header, &payload, transactions);
+    }
+
+    fn append_images(&mut self, set: &ImageSet, index: u32) {
+        self.journal.was_image = true;
+        let header = FrameHeader {
+            kind: FrameKind::Images,
+            capture: self.checkpoint.capture_lsn().0,
+            image_index: index,
+            ..FrameHeader::default()
+        };
+        self.emit_frame(header, &set.encode(), Vec::new());
+    }
+
+    fn emit_frame(&mut self, header: FrameHeader, payload: &[u8], transactions: Vec<Transaction>) {
+        let journal = &mut self.journal;
+        let Some(slot) = journal.ring.slot(FRAME_HEADER_BYTES + payload.len()) else {
+            // Admission keeps room for every frame; going on would overwrite what is still needed.
+            debug_assert!(false, "the journal ring is full");
+            self.journal.pending.extend(transactions);
+            return self.fail(During::JournalRing, DeviceError::NoSpace);
+        };
+        let lsn = journal.last.next();
+        let is_image = header.kind == FrameKind::Images;
+        let facts = journal.facts;
+        let header = FrameHeader {
+            epoch: journal.epoch,
+            lsn: lsn.0,
+            position: slot.position,
+            covered: facts.covered.0,
+            checkpoint: facts.checkpoint.0,
+            image_frames: facts.image_frames,
+            in_place: facts.in_place,
+            // A frame that says something new about the journal is needed until another one does.
+            tail: facts.tail.0.min(lsn.0),
+            ..header
+        };
+        let frame = encode_frame(&header, payload, journal.ring.block());
+        let barrier = !is_image && core::mem::take(&mut journal.barrier);
+        let Some(area) = journal.area else { return };
+        journal.in_flight = Some(InFlight { lsn, slot, transactions, barrier, is_image });
+        let offset = DeviceOffset(self.state.layout.md_page_offset(area.start) + slot.position);
+        self.emit(Target::Store, OpOwner::Frame, DeviceOp::Write { offset, buffer: Buffer::copy_of(&frame) });
+        if !self.rules.hold(Clause::ReplyAfterAppend) {
+            self.frame_written();
+        }
+    }
+
+    /// The append under way has completed.
+    pub(super) fn frame_done(&mut self, result: Result<(), DeviceError>) {
+        match result {
+            Ok(()) => self.frame_written(),
+            Err(error) if self.rules.hold(Clause::StopAfterFailedAppend) => {
+                self.fail(During::JournalWrite, error);
+            }
+            Err(_) => {
+                let failed = self.journal.in_flight.take();
+                for transaction in failed.into_iter().flat_map(|frame| frame.transactions) {
+                    self.journal.pending_images -= transaction.images;
+                    self.go_on(transaction.after, Err(Error::UnknownLvol("append".into())));
+                }
+                self.append();
+            }
+        }
+    }
+
+    fn frame_written(&mut self) {
+        let Some(frame) = self.journal.in_flight.take() else { return };
+        self.journal.ring.push(frame.lsn, frame.slot);
+        self.journal.last = frame.lsn;
+        if !frame.transactions.is_empty() {
+            self.journal.last_records = frame.lsn;
+            self.checkpoint.records_after(frame.lsn);
+        }
+        for transaction in frame.transactions {
+            self.journal.pending_images -= transaction.images;
+            self.before_apply(transaction.after);
+            transaction.records.iter().for_each(|record| self.state.apply(record));
+            self.collect_freed(frame.lsn);
+            self.go_on(transaction.after, Ok(()));
+        }
+        if frame.is_image {
+            self.images_appended();
+        }
+        if frame.barrier {
+            self.barrier_appended();
+        }
+        self.append();
+    }
+
+    fn before_apply(&mut self, after: After) {
+        if let After::Write(task) = after {
+            self.choices_committed(task);
+        }
+    }
+
+    fn go_on(&mut self, after: After, result: Result<(), Error>) {
+        match after {
+            After::Write(task) => self.write_committed(task, result),
+            After::Verb(task) => self.verb_committed(task, result),
+            After::Release => self.release_committed(),
+        }
+    }
+
+    /// Nothing will be appended any more: whoever waits for an append is told.
+    pub(super) fn fail_appends(&mut self, error: &Error) {
+        let in_flight = self.journal.in_flight.take();
+        let pending = core::mem::take(&mut self.journal.pending);
+        self.journal.encoded.clear();
+        self.journal.pending_images = 0;
+        self.journal.barrier = false;
+        for transaction in in_flight.into_iter().flat_map(|frame| frame.transactions).chain(pending) {
+            self.go_on(transaction.after, Err(error.clone()));
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Where the journal lies, and the live masks behind it.
+
+use crate::limits::{JOURNAL_BYTES_LEAST, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, JOURNAL_SHARE};
+use crate::pool::Pool;
+use crate::state::State;
+use alloc::{collections::BTreeSet, vec::Vec};
+use offshoot_format::{
+    JournalArea, LIVE_MASK_BITS, Layout, LiveMaskPage, MaskKind, MdPageIdx, PageImage, live_mask_pages,
+};
+
+/// Bytes of the ring that a store of so many bytes gets: what is dirty at one time grows with the store.
+pub(crate) fn default_bytes(size_bytes: u64) -> u64 {
+    (size_bytes / JOURNAL_SHARE).clamp(JOURNAL_BYTES_MIN, JOURNAL_BYTES_MAX)
+}
+
+/// Md pages that the live masks of a store take.
+pub(crate) fn mask_pages(md_len: u32, total_clusters: u32) -> u32 {
+    live_mask_pages(md_len) + live_mask_pages(total_clusters)
+}
+
+/// Finds room for ring and live masks: in free md pages, where enough lie together; else in free clusters; else in
+/// what md pages there are. `None` when there is no room at all.
+pub(crate) fn choose_area(state: &State) -> Option<JournalArea> {
+    let layout = &state.layout;
+    let page = u64::from(layout.md_page_size);
+    let masks = mask_pages(layout.md_len, layout.total_clusters);
+    let pages = |bytes: u64| u32::try_from(bytes.div_ceil(page)).unwrap_or(u32::MAX - masks) + masks;
+    let wanted = pages(default_bytes(layout.size_bytes));
+    let enough = pages((layout.size_bytes / 64).clamp(JOURNAL_BYTES_LEAST, JOURNAL_BYTES_LEAST * 16));
+    let least = pages(JOURNAL_BYTES_LEAST);
+
+    let free = state.md.available();
+    let kept = crate::init::md_pages_for(layout.total_clusters).min(free / 2);
+    let most = wanted.min(u32::try_from(free - kept).unwrap_or(u32::MAX));
+    let run = state.md.run_of(most as usize);
+    let run_len = u32::try_from(run.len()).unwrap_or(u32::MAX).min(most);
+    // At the end of the run: blobs get the low numbers.
+    let in_md = (run_len >= least).then(|| JournalArea {
+        start: MdPageIdx(u32::try_from(run.end).unwrap_or(u32::MAX) - run_len),
+        len: run_len - masks,
+        masks,
+    });
+    if run_len >= enough {
+        return in_md;
+    }
+    [pages(JOURNAL_BYTES_MIN), enough, least]
+        .into_iter()
+        .find_map(|wanted| in_clusters(state, wanted, masks))
+        .or(in_md)
+}
+
+/// An area of so many pages in free clusters: md page numbers beyond the md region.
+fn in_clusters(state: &State, pages: u32, masks: u32) -> Option<JournalArea> {
+    let layout = &state.layout;
+    let per_cluster = layout.cluster_size / layout.md_page_size;
+    let clusters = pages.div_ceil(per_cluster);
+    let run = state.clusters.run_of(clusters as usize);
+    if run.len() < clusters as usize {
+        return None;
+    }
+    let first = u64::try_from(run.start).ok()? * u64::from(per_cluster);
+    let start = u32::try_from(first.checked_sub(u64::from(layout.md_start))?).ok()?;
+    Some(JournalArea { start: MdPageIdx(start), len: clusters.checked_mul(per_cluster)? - masks, masks })
+}
+
+/// The md pages, or else the clusters, that an area takes: nobody else may have them while it is in use.
+pub(crate) fn hold_area(state: &mut State, area: JournalArea) {
+    for_area(state, area, Pool::hold_if_available);
+}
+
+fn for_area(state: &mut State, area: JournalArea, change: impl Fn(&mut Pool, u32)) {
+    let layout = &state.layout;
+    let pages = area.len + area.masks;
+    if layout.contains_md(area.start) {
+        (area.start.0..area.start.0 + pages).for_each(|page| change(&mut state.md, page));
+    } else {
+        let cluster_size = u64::from(layout.cluster_size);
+        let start = layout.md_page_offset(area.start);
+        let end = start + u64::from(pages) * u64::from(layout.md_page_size);
+        let clusters = start / cluster_size..end.div_ceil(cluster_size);
+        for cluster in clusters.filter_map(|cluster| u32::try_from(cluster).ok()) {
+            change(&mut state.clusters, cluster);
+        }
+    }
+}
+
+/// Live mask pages of a State: all of them, or those in which something has changed.
+pub(crate) fn live_masks(
+    state: &State,
+    area: JournalArea,
+    changed: Option<[BTreeSet<usize>; 2]>,
+) -> Vec<(MdPageIdx, PageImage)> {
+    let kinds = [(MaskKind::MdPages, state.md.used()), (MaskKind::Clusters, state.clusters.used())];
+    let mut pages = Vec::new();
+    for (number, (kind, bits)) in kinds.into_iter().enumerate() {
+        let all = 0..bits.len().div_ceil(LIVE_MASK_BITS as usize);
+        let wanted: Vec<usize> = match &changed {
+            Some(changed) => changed[number].iter().copied().collect(),
+            None => all.collect(),
+        };
+        for index in wanted.into_iter().filter_map(|index| u32::try_from(index).ok()) {
+            let at = mask_page_at(&state.layout, area, kind, index);
+            pages.push((at, LiveMaskPage::encode(kind, index, bits)));
+        }
+    }
+    pages
+}
+
+/// Where a page of a live mask lies: those of the md pages first.
+pub(crate) fn mask_page_at(layout: &Layout, area: JournalArea, kind: MaskKind, index: u32) -> MdPageIdx {
+    let before = if kind == MaskKind::Clusters { live_mask_pages(layout.md_len) } else { 0 };
+    MdPageIdx(area.start.0 + area.len + before + index)
+}

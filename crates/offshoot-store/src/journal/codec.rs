@@ -1,0 +1,664 @@
+//! Records as the bytes of a journal frame.
+//!
+//! A record is a byte for its kind and then its fields in order: numbers as LEB128 (7 bits a byte, lowest first, the
+//! highest bit set on all but the last) in as few bytes as they take, byte strings behind their length, lists behind
+//! their count. A blob is named by the number of its root page. So every record has exactly one encoding, and a first
+//! write takes about 14 bytes.
+//!
+//! What is decoded is well-formed in a store of the given layout: numbers are in their ranges, blocks within a
+//! cluster, clusters within the data area. Whether it fits the State is the next question: `State::fits`.
+
+use crate::limits::{LVOL_BYTES_MAX, LVOL_CLUSTERS_MAX};
+use crate::record::{Encoding, MappedRun, Record};
+use crate::state::Units;
+use alloc::vec::Vec;
+use core::ops::Range;
+use offshoot_format::{
+    BlobCluster, BlobId, ClusterIdx, DataRoFlags, EXTENT_PAGES_MAX, ExtentOrdinal, Flags, InvalidFlags,
+    Layout, MdPageIdx, XATTR_BYTES_MAX, Xattr,
+};
+use thiserror::Error;
+
+/// Why bytes are no records. `at` is the offset of what is wrong, in bytes from the first record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub(crate) enum CodecError {
+    /// The bytes end within a record.
+    #[error("byte {at}: {needed} bytes are needed, {left} are left")]
+    Short {
+        /// Offset.
+        at: usize,
+        /// Bytes that must follow.
+        needed: u64,
+        /// Bytes that do.
+        left: usize,
+    },
+    /// No record has this kind.
+    #[error("byte {at}: record of unknown kind {kind}")]
+    Kind {
+        /// Offset.
+        at: usize,
+        /// The kind.
+        kind: u8,
+    },
+    /// A number of more than 64 bits, or in more bytes than it takes.
+    #[error("byte {at}: number in more bytes than it takes, or of more than 64 bits")]
+    Number {
+        /// Offset.
+        at: usize,
+    },
+    /// A number that is too small or too large for what it says.
+    #[error("byte {at}: {what} {value}, allowed {min} to {max}")]
+    OutOfRange {
+        /// Offset.
+        at: usize,
+        /// What the number says.
+        what: &'static str,
+        /// The number.
+        value: u64,
+        /// The least that is allowed.
+        min: u64,
+        /// The most that is allowed.
+        max: u64,
+    },
+    /// An xattr that no md page can hold.
+    #[error("byte {at}: xattr of {length} bytes, at most {XATTR_BYTES_MAX}")]
+    Xattr {
+        /// Offset.
+        at: usize,
+        /// Bytes of name and value.
+        length: usize,
+    },
+}
+
+// Kinds. 0 is none, so that zeros are no records.
+const CREATE: u8 = 1;
+const SNAPSHOT: u8 = 2;
+const CLONE: u8 = 3;
+const MAP: u8 = 4;
+const ZERO_BLOCKS: u8 = 5;
+const ZERO_CLUSTERS: u8 = 6;
+const RESIZE: u8 = 7;
+const SET_XATTR: u8 = 8;
+const USE_EXTENT_TABLE: u8 = 9;
+const MARK_DYING: u8 = 10;
+const RELEASE: u8 = 11;
+const DESTROY: u8 = 12;
+const ADOPT: u8 = 13;
+
+/// Appends the bytes of a record.
+///
+/// [`Record::Assign`] is never journaled: checkpoints log md pages instead. It adds nothing here.
+pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
+    match record {
+        Record::Create { id, flags, xattrs, len, runs, encoding } => {
+            head(out, CREATE, *id);
+            [
+                flags.invalid.bits(),
+                flags.data_ro.bits(),
+                flags.md_ro,
+                *len,
+                u64::from(encoding_byte(*encoding)),
+            ]
+            .into_iter()
+            .for_each(|field| put(out, field));
+            put_runs(out, runs);
+            put_xattrs(out, xattrs);
+        }
+        Record::Snapshot { origin, id, xattrs } => {
+            head(out, SNAPSHOT, *origin);
+            put_id(out, *id);
+            put_xattrs(out, xattrs);
+        }
+        Record::Clone { parent, id, xattrs } => {
+            head(out, CLONE, *parent);
+            put_id(out, *id);
+            put_xattrs(out, xattrs);
+        }
+        Record::Map { blob, at, cluster, blocks } => {
+            head(out, MAP, *blob);
+            put(out, at.0);
+            put(out, cluster.0.into());
+            put_range(out, &(blocks.start.into()..blocks.end.into()));
+        }
+        Record::ZeroBlocks { blob, at, blocks } => {
+            head(out, ZERO_BLOCKS, *blob);
+            put(out, at.0);
+            put_range(out, &(blocks.start.into()..blocks.end.into()));
+        }
+        Record::ZeroClusters { blob, range } => {
+            head(out, ZERO_CLUSTERS, *blob);
+            put_range(out, range);
+        }
+        Record::Resize { blob, len, runs } => {
+            head(out, RESIZE, *blob);
+            put(out, *len);
+            put_runs(out, runs);
+        }
+        Record::SetXattr { blob, xattr } => {
+            head(out, SET_XATTR, *blob);
+            put_xattr(out, xattr);
+        }
+        Record::UseExtentTable { blobs } => {
+            out.push(USE_EXTENT_TABLE);
+            put_count(out, blobs.len());
+            blobs.iter().for_each(|blob| put_id(out, *blob));
+        }
+        Record::MarkDying { blob } => head(out, MARK_DYING, *blob),
+        Record::Release { blob, ordinals } => {
+            head(out, RELEASE, *blob);
+            put_count(out, ordinals.len());
+            ordinals.iter().for_each(|ordinal| put(out, ordinal.0.into()));
+        }
+        Record::Destroy { blob } => head(out, DESTROY, *blob),
+        Record::Adopt { snapshot, clone } => {
+            head(out, ADOPT, *snapshot);
+            put_id(out, *clone);
+        }
+        Record::Assign { .. } => debug_assert!(false, "md pages are assigned anew after a crash"),
+    }
+}
+
+/// The records that the bytes hold, in a store of this layout. Takes memory in proportion to the bytes.
+///
+/// # Errors
+/// The first thing that is wrong, also with a record that ends early: a frame holds whole records.
+pub(crate) fn decode_all(bytes: &[u8], layout: &Layout) -> Result<Vec<Record>, CodecError> {
+    let mut reader = Reader { bytes, at: 0, limits: Limits::of(layout) };
+    let mut records = Vec::new();
+    while reader.left() > 0 {
+        records.push(reader.record()?);
+    }
+    Ok(records)
+}
+
+fn head(out: &mut Vec<u8>, kind: u8, blob: BlobId) {
+    out.push(kind);
+    put_id(out, blob);
+}
+
+fn put(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(low_bits(number) | 0x80);
+        number >>= 7;
+    }
+    out.push(low_bits(number));
+}
+
+fn low_bits(number: u64) -> u8 {
+    (number & 0x7f) as u8
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    put(out, count as u64);
+}
+
+fn put_id(out: &mut Vec<u8>, id: BlobId) {
+    debug_assert!(id.is_valid(), "{id} names no blob");
+    put(out, id.root().0.into());
+}
+
+/// Start and length.
+fn put_range(out: &mut Vec<u8>, range: &Range<u64>) {
+    put(out, range.start);
+    put(out, range.end.saturating_sub(range.start));
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_count(out, bytes.len());
+    out.extend_from_slice(bytes);
+}
+
+fn put_xattr(out: &mut Vec<u8>, xattr: &Xattr) {
+    put_bytes(out, &xattr.name);
+    put_bytes(out, &xattr.value);
+}
+
+fn put_xattrs(out: &mut Vec<u8>, xattrs: &[Xattr]) {
+    put_count(out, xattrs.len());
+    xattrs.iter().for_each(|xattr| put_xattr(out, xattr));
+}
+
+fn put_runs(out: &mut Vec<u8>, runs: &[MappedRun]) {
+    put_count(out, runs.len());
+    for run in runs {
+        put(out, run.at.0);
+        put(out, run.cluster.0.into());
+        put(out, run.length.into());
+    }
+}
+
+fn encoding_byte(encoding: Encoding) -> u8 {
+    match encoding {
+        Encoding::Rle => 0,
+        Encoding::Table => 1,
+    }
+}
+
+/// What numbers can be in a store.
+struct Limits {
+    /// Md pages.
+    md_len: u32,
+    /// Clusters that blobs may own.
+    clusters: Range<u32>,
+    /// Blocks of a cluster.
+    blocks: u32,
+    /// Most clusters of an lvol.
+    len_max: u64,
+}
+
+impl Limits {
+    fn of(layout: &Layout) -> Self {
+        let units = Units::of(layout.cluster_size);
+        Self {
+            md_len: layout.md_len,
+            clusters: layout.first_data_cluster().0..layout.total_clusters,
+            blocks: units.blocks,
+            len_max: (LVOL_BYTES_MAX / units.cluster).min(LVOL_CLUSTERS_MAX),
+        }
+    }
+}
+
+/// Takes fields off the front of bytes.
+struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    limits: Limits,
+}
+
+impl<'a> Reader<'a> {
+    fn record(&mut self) -> Result<Record, CodecError> {
+        let at = self.at;
+        let record = match self.take(1)?[0] {
+            CREATE => self.create()?,
+            SNAPSHOT => Record::Snapshot { origin: self.id()?, id: self.id()?, xattrs: self.xattrs()? },
+            CLONE => Record::Clone { parent: self.id()?, id: self.id()?, xattrs: self.xattrs()? },
+            MAP => Record::Map {
+                blob: self.id()?,
+                at: self.blob_cluster()?,
+                cluster: self.cluster()?,
+                blocks: self.blocks()?,
+            },
+            ZERO_BLOCKS => {
+                Record::ZeroBlocks { blob: self.id()?, at: self.blob_cluster()?, blocks: self.blocks()? }
+            }
+            ZERO_CLUSTERS => {
+                Record::ZeroClusters { blob: self.id()?, range: self.range("clusters", self.limits.len_max)? }
+            }
+            RESIZE => Record::Resize { blob: self.id()?, len: self.len()?, runs: self.runs()? },
+            SET_XATTR => Record::SetXattr { blob: self.id()?, xattr: self.xattr()? },
+            USE_EXTENT_TABLE => Record::UseExtentTable { blobs: self.list(1, Self::id)? },
+            MARK_DYING => Record::MarkDying { blob: self.id()? },
+            RELEASE => Record::Release { blob: self.id()?, ordinals: self.list(1, Self::ordinal)? },
+            DESTROY => Record::Destroy { blob: self.id()? },
+            ADOPT => Record::Adopt { snapshot: self.id()?, clone: self.id()? },
+            kind => return Err(CodecError::Kind { at, kind }),
+        };
+        Ok(record)
+    }
+
+    fn create(&mut self) -> Result<Record, CodecError> {
+        let id = self.id()?;
+        let flags = Flags {
+            invalid: InvalidFlags::from_bits_retain(self.number()?),
+            data_ro: DataRoFlags::from_bits_retain(self.number()?),
+            md_ro: self.number()?,
+        };
+        let len = self.len()?;
+        let encoding = match self.between("encoding", 0, 1)? {
+            0 => Encoding::Rle,
+            _ => Encoding::Table,
+        };
+        Ok(Record::Create { id, flags, len, encoding, runs: self.runs()?, xattrs: self.xattrs()? })
+    }
+
+    fn id(&mut self) -> Result<BlobId, CodecError> {
+        let root = self.between_u32("root page", 0, self.limits.md_len - 1)?;
+        Ok(BlobId::from_root(MdPageIdx(root)))
+    }
+
+    fn len(&mut self) -> Result<u64, CodecError> {
+        self.between("clusters of a blob", 0, self.limits.len_max)
+    }
+
+    fn blob_cluster(&mut self) -> Result<BlobCluster, CodecError> {
+        self.between("cluster of a blob", 0, self.limits.len_max - 1).map(BlobCluster)
+    }
+
+    fn cluster(&mut self) -> Result<ClusterIdx, CodecError> {
+        let Range { start, end } = self.limits.clusters;
+        // A store without room for data has no such cluster: then the range is inverted and takes nothing.
+        self.between_u32("cluster", start, end - 1).map(ClusterIdx)
+    }
+
+    fn ordinal(&mut self) -> Result<ExtentOrdinal, CodecError> {
+        self.between_u32("extent page", 0, EXTENT_PAGES_MAX - 1).map(ExtentOrdinal)
+    }
+
+    fn blocks(&mut self) -> Result<Range<u32>, CodecError> {
+        let max = self.limits.blocks;
+        let start = self.between_u32("first block", 0, max - 1)?;
+        let length = self.between_u32("blocks", 1, max - start)?;
+        Ok(start..start + length)
+    }
+
+    /// A range that is not empty and ends at `max` or below.
+    fn range(&mut self, what: &'static str, max: u64) -> Result<Range<u64>, CodecError> {
+        let start = self.between(what, 0, max - 1)?;
+        let length = self.between(what, 1, max - start)?;
+        Ok(start..start + length)
+    }
+
+    fn runs(&mut self) -> Result<Vec<MappedRun>, CodecError> {
+        self.list(3, |reader| {
+            let at = reader.blob_cluster()?;
+            let cluster = reader.cluster()?;
+            let most = u64::from(reader.limits.clusters.end - cluster.0).min(reader.limits.len_max - at.0);
+            let most = u32::try_from(most).unwrap_or(u32::MAX);
+            let length = reader.between_u32("clusters of a run", 1, most)?;
+            Ok(MappedRun { at, cluster, length })
+        })
+    }
+
+    fn xattrs(&mut self) -> Result<Vec<Xattr>, CodecError> {
+        self.list(2, Self::xattr)
+    }
+
+    fn xattr(&mut self) -> Result<Xattr, CodecError> {
+        let at = self.at;
+        let (name, value) = (self.byte_string()?, self.byte_string()?);
+        let length = name.len() + value.len();
+        if length > XATTR_BYTES_MAX {
+            return Err(CodecError::Xattr { at, length });
+        }
+        Ok(Xattr::new(name, value))
+    }
+
+    fn byte_string(&mut self) -> Result<&'a [u8], CodecError> {
+        let length = self.number()?;
+        self.take(length)
+    }
+
+    /// A list whose items take `least` bytes each or more. A count that the bytes cannot hold is refused at once.
+    fn list<T>(
+        &mut self,
+        least: u64,
+        item: impl Fn(&mut Self) -> Result<T, CodecError>,
+    ) -> Result<Vec<T>, CodecError> {
+        let at = self.at;
+        let count = self.number()?;
+        let needed = count.saturating_mul(least);
+        if needed > self.left() as u64 {
+            return Err(CodecError::Short { at, needed, left: self.left() });
+        }
+        (0..count).map(|_| item(self)).collect()
+    }
+
+    fn between_u32(&mut self, what: &'static str, min: u32, max: u32) -> Result<u32, CodecError> {
+        let at = self.at;
+        let value = self.between(what, min.into(), max.into())?;
+        u32::try_from(value).map_err(|_| CodecError::OutOfRange {
+            at,
+            what,
+            value,
+            min: min.into(),
+            max: max.into(),
+        })
+    }
+
+    fn between(&mut self, what: &'static str, min: u64, max: u64) -> Result<u64, CodecError> {
+        let at = self.at;
+        let value = self.number()?;
+        if value < min || value > max {
+            return Err(CodecError::OutOfRange { at, what, value, min, max });
+        }
+        Ok(value)
+    }
+
+    fn number(&mut self) -> Result<u64, CodecError> {
+        let at = self.at;
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.take(1)?[0];
+            let bits = u64::from(byte & 0x7f);
+            let is_last = byte & 0x80 == 0;
+            let is_cut = bits << shift >> shift != bits;
+            let is_needless = is_last && bits == 0 && shift > 0;
+            if is_cut || is_needless {
+                return Err(CodecError::Number { at });
+            }
+            number |= bits << shift;
+            if is_last {
+                return Ok(number);
+            }
+        }
+        Err(CodecError::Number { at })
+    }
+
+    fn take(&mut self, count: u64) -> Result<&'a [u8], CodecError> {
+        let short = CodecError::Short { at: self.at, needed: count, left: self.left() };
+        let wanted = usize::try_from(count).map_err(|_| short)?;
+        let taken = self.bytes.get(self.at..).and_then(|rest| rest.get(..wanted)).ok_or(short)?;
+        self.at += wanted;
+        Ok(taken)
+    }
+
+    fn left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+    use offshoot_format::LayoutParams;
+    use proptest::prelude::*;
+    use std::string::ToString;
+
+    /// 64 clusters of 4 blocks, 24 md pages.
+    fn layout() -> Layout {
+        let params = LayoutParams {
+            size_bytes: 1 << 20,
+            cluster_size: 16_384,
+            io_unit_size: 512,
+            md_page_size: 4096,
+            md_len: 24,
+        };
+        Layout::plan(&params).unwrap()
+    }
+
+    fn id() -> impl Strategy<Value = BlobId> {
+        (0_u32..24).prop_map(|root| BlobId::from_root(MdPageIdx(root)))
+    }
+
+    fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
+        proptest::collection::vec(any::<u8>(), 0..=most)
+    }
+
+    fn xattr() -> impl Strategy<Value = Xattr> {
+        let long = (bytes(200), bytes(XATTR_BYTES_MAX - 200));
+        prop_oneof![3 => (bytes(8), bytes(40)), 1 => long].prop_map(|(name, value)| Xattr::new(name, value))
+    }
+
+    fn xattrs() -> impl Strategy<Value = Vec<Xattr>> {
+        proptest::collection::vec(xattr(), 0..4)
+    }
+
+    /// Small numbers and those near the limit.
+    fn below(end: u64) -> impl Strategy<Value = u64> {
+        prop_oneof![0..end.min(300), 0..end, end - 1..end]
+    }
+
+    fn at() -> impl Strategy<Value = BlobCluster> {
+        below(LVOL_CLUSTERS_MAX).prop_map(BlobCluster)
+    }
+
+    fn blocks() -> impl Strategy<Value = Range<u32>> {
+        (0_u32..4, 0_u32..4).prop_map(|(a, b)| a.min(b)..a.max(b) + 1)
+    }
+
+    fn cluster() -> impl Strategy<Value = ClusterIdx> {
+        (layout().first_data_cluster().0..64).prop_map(ClusterIdx)
+    }
+
+    fn runs() -> impl Strategy<Value = Vec<MappedRun>> {
+        let run = (below(LVOL_CLUSTERS_MAX - 64).prop_map(BlobCluster), cluster(), any::<u32>());
+        let run = run.prop_map(|(at, cluster, length)| MappedRun {
+            at,
+            cluster,
+            length: 1 + length % (64 - cluster.0),
+        });
+        proptest::collection::vec(run, 0..4)
+    }
+
+    fn flags() -> impl Strategy<Value = Flags> {
+        (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(invalid, data_ro, md_ro)| Flags {
+            invalid: InvalidFlags::from_bits_retain(invalid),
+            data_ro: DataRoFlags::from_bits_retain(data_ro),
+            md_ro,
+        })
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        let len = below(LVOL_CLUSTERS_MAX + 1);
+        let range = (below(LVOL_CLUSTERS_MAX), any::<u64>());
+        let range = range.prop_map(|(start, len)| start..start + 1 + len % (LVOL_CLUSTERS_MAX - start));
+        let ordinal = below(EXTENT_PAGES_MAX.into());
+        let ordinal = ordinal.prop_map(|ordinal| ExtentOrdinal(u32::try_from(ordinal).unwrap()));
+        let encoding = prop_oneof![Just(Encoding::Rle), Just(Encoding::Table)];
+        prop_oneof![
+            (id(), flags(), xattrs(), below(LVOL_CLUSTERS_MAX + 1), runs(), encoding).prop_map(
+                |(id, flags, xattrs, len, runs, encoding)| Record::Create {
+                    id,
+                    flags,
+                    xattrs,
+                    len,
+                    runs,
+                    encoding
+                }
+            ),
+            (id(), id(), xattrs()).prop_map(|(origin, id, xattrs)| Record::Snapshot { origin, id, xattrs }),
+            (id(), id(), xattrs()).prop_map(|(parent, id, xattrs)| Record::Clone { parent, id, xattrs }),
+            (id(), at(), cluster(), blocks()).prop_map(|(blob, at, cluster, blocks)| Record::Map {
+                blob,
+                at,
+                cluster,
+                blocks
+            }),
+            (id(), at(), blocks()).prop_map(|(blob, at, blocks)| Record::ZeroBlocks { blob, at, blocks }),
+            (id(), range).prop_map(|(blob, range)| Record::ZeroClusters { blob, range }),
+            (id(), len, runs()).prop_map(|(blob, len, runs)| Record::Resize { blob, len, runs }),
+            (id(), xattr()).prop_map(|(blob, xattr)| Record::SetXattr { blob, xattr }),
+            proptest::collection::vec(id(), 0..5).prop_map(|blobs| Record::UseExtentTable { blobs }),
+            id().prop_map(|blob| Record::MarkDying { blob }),
+            (id(), proptest::collection::vec(ordinal, 0..9))
+                .prop_map(|(blob, ordinals)| Record::Release { blob, ordinals }),
+            id().prop_map(|blob| Record::Destroy { blob }),
+            (id(), id()).prop_map(|(snapshot, clone)| Record::Adopt { snapshot, clone }),
+        ]
+    }
+
+    fn encoded(records: &[Record]) -> Vec<u8> {
+        let mut out = Vec::new();
+        records.iter().for_each(|record| encode(record, &mut out));
+        out
+    }
+
+    proptest! {
+        #[test]
+        fn round_trips(records in proptest::collection::vec(record(), 0..8)) {
+            prop_assert_eq!(decode_all(&encoded(&records), &layout()), Ok(records));
+        }
+
+        #[test]
+        fn refuses_what_is_cut(first in record(), last in record(), cut in any::<prop::sample::Index>()) {
+            let whole = encoded(&[first.clone(), last]);
+            let start = encoded(&[first]).len();
+            let end = start + 1 + cut.index((whole.len() - start - 1).max(1));
+            prop_assume!(end < whole.len());
+            prop_assert!(decode_all(&whole[..end], &layout()).is_err());
+        }
+
+        #[test]
+        fn takes_any_bytes_and_knows_one_encoding_only(bytes in bytes(200)) {
+            if let Ok(records) = decode_all(&bytes, &layout()) {
+                prop_assert_eq!(encoded(&records), bytes);
+            }
+        }
+
+        #[test]
+        fn takes_flipped_bits(
+            records in proptest::collection::vec(record(), 1..4),
+            flips in proptest::collection::vec((any::<prop::sample::Index>(), 0_u8..8), 1..4),
+        ) {
+            let mut bytes = encoded(&records);
+            for (index, bit) in flips {
+                let index = index.index(bytes.len());
+                bytes[index] ^= 1 << bit;
+            }
+            if let Ok(records) = decode_all(&bytes, &layout()) {
+                prop_assert_eq!(encoded(&records), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn a_first_write_is_small() {
+        let large = Layout { md_len: 1 << 20, total_clusters: 1 << 22, ..layout() };
+        let write = Record::Map {
+            blob: BlobId::from_root(MdPageIdx(1_000_000)),
+            at: BlobCluster(4_000_000),
+            cluster: ClusterIdx(4_000_000),
+            blocks: 1..2,
+        };
+        let bytes = encoded(core::slice::from_ref(&write));
+        assert_eq!(bytes.len(), 14);
+        assert_eq!(decode_all(&bytes, &large), Ok(vec![write]));
+    }
+
+    #[test]
+    fn says_what_is_wrong_and_where() {
+        let first = layout().first_data_cluster().0;
+        let first_byte = u8::try_from(first).unwrap();
+        let out_of_range = |at, what, value, min, max| CodecError::OutOfRange { at, what, value, min, max };
+        let cases: [(&[u8], CodecError); 14] = [
+            (&[0], CodecError::Kind { at: 0, kind: 0 }),
+            (&[MARK_DYING, 3, 14], CodecError::Kind { at: 2, kind: 14 }),
+            (&[MARK_DYING], CodecError::Short { at: 1, needed: 1, left: 0 }),
+            (&[MARK_DYING, 0x80, 0], CodecError::Number { at: 1 }),
+            (
+                &[MARK_DYING, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2],
+                CodecError::Number { at: 1 },
+            ),
+            (&[MARK_DYING, 24], out_of_range(1, "root page", 24, 0, 23)),
+            (&[MAP, 1, 0, 0, 0, 1], out_of_range(3, "cluster", 0, u64::from(first), 63)),
+            (&[MAP, 1, 0, 64, 0, 1], out_of_range(3, "cluster", 64, u64::from(first), 63)),
+            (&[MAP, 1, 0, first_byte, 4, 1], out_of_range(4, "first block", 4, 0, 3)),
+            (&[MAP, 1, 0, first_byte, 1, 4], out_of_range(5, "blocks", 4, 1, 3)),
+            (&[ZERO_BLOCKS, 1, 0, 1, 0], out_of_range(4, "blocks", 0, 1, 3)),
+            (&[ZERO_CLUSTERS, 1, 0, 0], out_of_range(3, "clusters", 0, 1, LVOL_CLUSTERS_MAX)),
+            (&[RESIZE, 1, 9, 1, 0, 63, 2], out_of_range(6, "clusters of a run", 2, 1, 1)),
+            (&[RELEASE, 1, 200, 1, 0], CodecError::Short { at: 2, needed: 200, left: 1 }),
+        ];
+        for (bytes, error) in cases {
+            assert_eq!(decode_all(bytes, &layout()), Err(error), "{bytes:?}");
+        }
+        let mut large = Vec::new();
+        head(&mut large, SET_XATTR, BlobId::from_root(MdPageIdx(1)));
+        put_xattr(&mut large, &Xattr::new([1; 64], [2; 4000]));
+        assert_eq!(decode_all(&large, &layout()), Err(CodecError::Xattr { at: 2, length: 4064 }));
+        let text = CodecError::Xattr { at: 2, length: 4064 }.to_string();
+        assert_eq!(text, "byte 2: xattr of 4064 bytes, at most 4063");
+    }
+
+    #[test]
+    fn a_store_without_room_for_data_maps_nothing() {
+        let first = layout().metadata_clusters();
+        let full = Layout { total_clusters: first, ..layout() };
+        let cluster = u8::try_from(first).unwrap();
+        for cluster in [cluster - 1, cluster] {
+            assert!(decode_all(&[MAP, 1, 0, cluster, 0, 1], &full).is_err());
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The journal of a store that was not closed: what counts instead of the md pages, and what came after them.
+
+use super::pages::MdPages;
+use super::verify::{Finding, Found};
+use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring};
+use crate::options::Session;
+use crate::record::Record;
+use crate::rules::Rules;
+use crate::state::State;
+use alloc::{collections::BTreeMap, string::ToString, vec::Vec};
+use core::ops::Range;
+use offshoot_format::{
+    Bitmap, BlobId, ClusterIdx, JournalArea, Layout, LiveMaskPage, MaskKind, MdPageIdx, MdPageRun, PageImage,
+    PreviousEpoch, SuperBlock, live_mask_pages,
+};
+
+/// What an opening for writing does before anything else, when a store was not closed.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// Where the journal lies.
+    pub area: JournalArea,
+    /// The epoch that is recovered, and exactly what of it counts.
+    pub previous: PreviousEpoch,
+    /// Pages that a sealed checkpoint may not have brought to their places.
+    pub images: BTreeMap<MdPageIdx, PageImage>,
+    /// Pages that it zeroes.
+    pub zeroed: Vec<MdPageRun>,
+    /// Frames of the ring that are needed until recovery is complete: number, offset and length in bytes.
+    pub live: Vec<(crate::record::Lsn, u64, u64)>,
+    /// Frames behind the last barrier that were dropped, because the power may have been lost since.
+    pub dropped: u64,
+}
+
+/// A journal as it was read.
+#[derive(Debug)]
+pub(super) struct FoundJournal {
+    pub(super) masks: [Bitmap; 2],
+    pub(super) findings: Vec<Finding>,
+    recovery: Recovery,
+    /// Payloads of the frames to replay, by their numbers.
+    frames: Vec<(u64, Vec<u8>)>,
+    damage: Option<JournalDamage>,
+    md_len: u32,
+}
+
+/// Bytes of ring and live masks.
+pub(super) fn area_bytes(layout: &Layout, area: JournalArea) -> u64 {
+    (u64::from(area.len) + u64::from(area.masks)) * u64::from(layout.md_page_size)
+}
+
+impl FoundJournal {
+    /// Reads ring and live masks, which are `bytes`.
+    pub(super) fn read(
+        layout: &Layout,
+        super_block: &SuperBlock,
+        bytes: &[u8],
+        session: Option<Session>,
+        rules: Rules,
+    ) -> Option<Self> {
+        let header = super_block.native.as_ref()?;
+        let area = header.journal?;
+        let page = layout.md_page_size as usize;
+        let (ring, mask_bytes) = bytes.split_at_checked(area.len as usize * page)?;
+        let replay = read_ring(ring, header, session, rules);
+        let frames = replay.records.iter().map(|frame| (frame.header.lsn, frame.payload.to_vec())).collect();
+        let mut findings = Vec::new();
+        let masks = [(MaskKind::MdPages, layout.md_len), (MaskKind::Clusters, layout.total_clusters)];
+        let masks = masks.map(|(kind, bits)| {
+            let mut mask = Bitmap::new(bits as usize);
+            for index in 0..live_mask_pages(bits) {
+                let at = mask_page_at(layout, area, kind, index);
+                let start = (at.0 - area.masks_start().0) as usize * page;
+                let stored = mask_bytes.get(start..start + page).unwrap_or_default();
+                let image = replay.images.get(&at).map_or(stored, |image| image.as_slice());
+                if let Err(damage) = LiveMaskPage::decode(image, kind, index, &mut mask) {
+                    // Nobody knows what is in use there: all of it, so that none is handed out.
+                    set(&mut mask, LiveMaskPage::bits(index));
+                    findings.push(Finding { lvol: None, what: Found::LiveMask { why: damage.to_string() } });
+                }
+            }
+            mask
+        });
+        let recovery = Recovery {
+            area,
+            previous: replay.decided,
+            images: replay.images,
+            zeroed: replay.zeroed,
+            live: replay.live,
+            dropped: replay.dropped,
+        };
+        Some(Self { masks, findings, recovery, frames, damage: replay.damage, md_len: layout.md_len })
+    }
+
+    /// Puts the images of a checkpoint over what was read from their places.
+    pub(super) fn overlay(&self, pages: &mut MdPages) {
+        for (at, image) in self.recovery.images.iter().filter(|(at, _)| at.0 < self.md_len) {
+            pages.replace(*at, image);
+        }
+    }
+
+    /// Brings a State that was assembled from the md pages up to date. Says what recovery has to do, and what of the
+    /// journal makes no sense.
+    pub(super) fn replay(self, state: &mut State) -> (Option<Recovery>, Option<Found>) {
+        hold_area(state, self.recovery.area);
+        for (lsn, payload) in &self.frames {
+            let records = match decode_all(payload, &state.layout) {
+                Ok(records) => records,
+                Err(error) => {
+                    return (None, Some(Found::JournalRecord { lsn: *lsn, why: error.to_string() }));
+                }
+            };
+            for record in records {
+                match state.fits(&record) {
+                    Ok(()) => state.apply(&record),
+                    // Its blob cannot be read, so neither can its history go on. What it owns stays its own.
+                    Err(_) if record.blobs().iter().any(|blob| is_damaged(state, *blob)) => {
+                        protect(state, &record);
+                    }
+                    Err(misfit) => {
+                        return (None, Some(Found::JournalRecord { lsn: *lsn, why: misfit.to_string() }));
+                    }
+                }
+            }
+        }
+        state.settle_freed();
+        match self.damage {
+            None => (Some(self.recovery), None),
+            Some(damage) => (None, Some(Found::Journal(damage))),
+        }
+    }
+}
+
+fn set(mask: &mut Bitmap, bits: Range<u64>) {
+    let len = mask.len();
+    for bit in bits.map_while(|bit| usize::try_from(bit).ok()).take_while(|bit| *bit < len) {
+        mask.set(bit, true);
+    }
+}
+
+fn is_damaged(state: &State, blob: BlobId) -> bool {
+    state.blob(blob).is_none_or(|blob| blob.damage.is_some())
+}
+
+/// Clusters that a record gives to a damaged blob are handed to nobody else.
+fn protect(state: &mut State, record: &Record) {
+    let runs = match record {
+        Record::Map { cluster, .. } => alloc::vec![(*cluster, 1)],
+        Record::Create { runs, .. } | Record::Resize { runs, .. } => {
+            runs.iter().map(|run| (run.cluster, run.length)).collect()
+        }
+        _ => Vec::new(),
+    };
+    for (ClusterIdx(first), length) in runs {
+        for cluster in first..first + length {
+            if !state.clusters.is_used(cluster) {
+                state.clusters.take(cluster);
+            }
+        }
+    }
+}
