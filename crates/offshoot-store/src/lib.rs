@@ -14,6 +14,7 @@ extern crate alloc;
 extern crate std;
 
 mod apply;
+mod audit;
 mod blob;
 mod checkpoint;
 mod engine;

@@ -830,7 +830,7 @@ mod tests {
     }
 
     /// Blobs 2 (thick, 2 clusters), 3 (thin, 600 clusters, a clone of the snapshot 4), 5 (another clone of 4), 6
-    /// (dying, owns 1 cluster), 7 (thin, encoded in runs).
+    /// (dying, owns 1 cluster), 7 (thin, encoded in runs), 8 (read-only).
     fn sample(native_allowed: bool) -> State {
         let mut state = new_state(native_allowed, MD_LEN);
         let create = |root: u32, flags, len, cluster: Option<u32>, encoding| {
@@ -849,6 +849,7 @@ mod tests {
             map(6, 43),
             Record::MarkDying { blob: id(6) },
             create(7, thin(), 3, None, Encoding::Rle),
+            create(8, Flags { data_ro: DataRoFlags::READ_ONLY, ..thin() }, 3, None, Encoding::Table),
         ];
         for record in records {
             assert_eq!(state.fits(&record), Ok(()));
@@ -892,6 +893,7 @@ mod tests {
             (map(0, 0, 50, 0..4), "map of blob 0x100000000: it is the super blob"),
             (map(6, 0, 50, 0..4), "map of blob 0x100000006: it is dying"),
             (map(4, 0, 50, 0..4), "map of blob 0x100000004: it has 2 clones"),
+            (map(8, 0, 50, 0..4), "map of blob 0x100000008: it is read-only"),
             (map(3, 600, 50, 0..4), "map of blob 0x100000003: cluster 600 is beyond its end at 600"),
             (map(3, 0, 42, 0..4), "map of blob 0x100000003: cluster 42 is in use"),
             (

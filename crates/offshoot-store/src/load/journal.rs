@@ -93,7 +93,10 @@ impl FoundJournal {
 
     /// Puts the images of a checkpoint over what was read from their places.
     pub(super) fn overlay(&self, pages: &mut MdPages) {
-        for (at, image) in self.recovery.images.iter().filter(|(at, _)| at.0 < self.md_len) {
+        // Its live masks are no md pages.
+        let area = u64::from(self.recovery.area.start.0)..self.recovery.area.end();
+        let is_md = |at: MdPageIdx| at.0 < self.md_len && !area.contains(&u64::from(at.0));
+        for (at, image) in self.recovery.images.iter().filter(|(at, _)| is_md(**at)) {
             pages.replace(*at, image);
         }
     }

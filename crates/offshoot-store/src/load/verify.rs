@@ -82,6 +82,20 @@ pub enum Found {
         /// What is wrong with it.
         why: String,
     },
+    /// What is known of an lvol contradicts itself.
+    Inconsistent {
+        /// Which.
+        blob: BlobId,
+        /// What contradicts what.
+        why: String,
+    },
+    /// A cluster or md page that has two owners.
+    Twice {
+        /// Which kind.
+        kind: MaskKind,
+        /// Its number.
+        unit: u32,
+    },
     /// The masks of an orderly closed native store are not those that it was closed with. The md pages were
     /// searched instead.
     MaskChecksum,
@@ -114,6 +128,8 @@ impl fmt::Display for Found {
             Self::LiveMask { why } => write!(f, "{why}: all that it is about counts as used"),
             Self::Journal(damage) => write!(f, "{damage}"),
             Self::JournalRecord { lsn, why } => write!(f, "frame {lsn} of the journal: {why}"),
+            Self::Inconsistent { why, .. } => f.write_str(why),
+            Self::Twice { kind, unit } => write!(f, "{kind}: {unit} is owned twice"),
             Self::MaskChecksum => f.write_str("the masks do not match their checksums"),
             Self::DuplicateName { first, second } => {
                 write!(f, "blob {second} has the same name as blob {first}")
@@ -127,8 +143,12 @@ impl Found {
     #[must_use]
     pub fn repair(&self) -> &'static str {
         match self {
-            Self::Damaged { .. } => "remove the lvol and restore it from a snapshot or backup",
-            Self::ClusterOwners { .. } | Self::MdPageOwners { .. } => "remove one of the two lvols",
+            Self::Damaged { .. } | Self::Inconsistent { .. } => {
+                "remove the lvol and restore it from a snapshot or backup"
+            }
+            Self::ClusterOwners { .. } | Self::MdPageOwners { .. } | Self::Twice { .. } => {
+                "remove one of the two lvols"
+            }
             Self::RottenPages { .. } => "restore what is missing from a backup",
             Self::SuperBlock { .. } => "write it anew from its copy",
             Self::Journal(_) | Self::JournalRecord { .. } => "go on with what the journal says up to there",

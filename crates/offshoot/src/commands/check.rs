@@ -1,7 +1,7 @@
 //! `offshoot check`: is a store sound?
 
 use crate::json::{self, CheckReport, Damage};
-use crate::open::StoreArgs;
+use crate::open::{Store, StoreArgs};
 use crate::report::{self, Outcome};
 use anyhow::Result;
 use clap::Args;
@@ -9,9 +9,11 @@ use offshoot_store::LoadError;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-/// Look for damage: metadata that cannot be read, clusters and md pages without exactly one owner, wrong masks
+/// Look for damage: metadata or a journal that cannot be read, clusters and md pages without exactly one owner, wrong
+/// masks, relations and block states that contradict each other
 ///
-/// Exit status 3 if there is any. Nothing is written.
+/// A store that was not closed is checked as it would be after recovery. Exit status 3 if there is damage. Nothing is
+/// written.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
@@ -27,7 +29,7 @@ pub(crate) struct CheckArgs {
 /// The store cannot be opened, for another reason than damage.
 pub(crate) fn run(args: &CheckArgs) -> Result<Outcome> {
     let (damage, lvols) = match args.store.look() {
-        Ok(store) => (store.findings().iter().map(Damage::from).collect(), store.state().lvols().count()),
+        Ok(store) => (damage_of(&store), store.state().lvols().count()),
         Err(error) => (vec![fatal(error)?], 0),
     };
     let outcome = if damage.is_empty() { Outcome::Done } else { Outcome::Damage };
@@ -47,6 +49,12 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Outcome> {
     }
     io::stdout().write_all(text.as_bytes())?;
     Ok(outcome)
+}
+
+/// What loading found, and where that leaves nothing to say, what the State that came of it contradicts.
+fn damage_of(store: &Store) -> Vec<Damage> {
+    let audited = if store.findings().is_empty() { store.state().audit() } else { Vec::new() };
+    store.findings().iter().chain(&audited).map(Damage::from).collect()
 }
 
 /// The damage because of which nothing of the store can be read. Any other error is handed back.
