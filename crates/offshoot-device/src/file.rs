@@ -14,7 +14,7 @@ pub use open::OpenError;
 pub use options::{Direct, EngineChoice, EngineKind, OpenOptions};
 
 use crate::check::{check, completion};
-use crate::{HostDevice, StoreLock};
+use crate::{HostDevice, PowerSession, StoreLock};
 use engine::{Engine, Finished};
 use job::{Job, Medium};
 use offshoot_block::{BlockDevice, Completion, DeviceGeometry, DeviceOp, OpId};
@@ -84,6 +84,13 @@ impl FileDevice {
     #[must_use]
     pub fn lock(&self) -> Option<&StoreLock> {
         self.lock.as_ref()
+    }
+
+    /// Under which power this runs. `None` when that cannot be told: without `/proc`, or for a block device whose
+    /// attachments the kernel does not count (before Linux 5.15).
+    #[must_use]
+    pub fn session(&self) -> Option<PowerSession> {
+        PowerSession::of(&self.file)
     }
 
     /// Makes a regular file at least `size_bytes` long, durably, and takes over the size that the file

@@ -13,6 +13,7 @@ mod file;
 mod host;
 mod lock;
 mod mem;
+mod session;
 mod stats;
 mod zeroes;
 
@@ -22,5 +23,6 @@ pub use file::{Direct, EngineChoice, EngineKind, FileDevice, OpenError, OpenOpti
 pub use host::HostDevice;
 pub use lock::{LockError, LockMode, StoreLock};
 pub use mem::MemDevice;
+pub use session::PowerSession;
 pub use stats::{DeviceStats, LoggedOp, OpCount, OpKind};
 pub use zeroes::{NullDevice, ZeroesDevice};

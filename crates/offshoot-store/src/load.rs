@@ -18,7 +18,12 @@ use crate::limits::{BULK_BYTES, LOAD_READS_IN_FLIGHT};
 use crate::options::{OpenOptions, Session};
 use crate::rules::Rules;
 use crate::state::State;
-use alloc::{collections::VecDeque, format, string::ToString, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, VecDeque},
+    format,
+    string::ToString,
+    vec::Vec,
+};
 use journal::{FoundJournal, area_bytes};
 use offshoot_block::{Buffer, DeviceError, DeviceGeometry, DeviceOffset, DeviceOp, OpId};
 use offshoot_format::{
@@ -26,6 +31,9 @@ use offshoot_format::{
     SuperBlock, crc32c, decode_mask,
 };
 use pages::MdPages;
+
+/// Parts that may be unreadable before the device as a whole counts as failed.
+const UNREADABLE_MAX: usize = 64;
 
 /// A store in memory, and what was noticed on the way.
 #[derive(Debug)]
@@ -71,13 +79,16 @@ pub struct Loader {
     masks: [Option<Bitmap>; 3],
     /// Whether the masks of an orderly closed native store did not match their checksums.
     untrusted_masks: bool,
-    buffers: Vec<(OpId, Buffer)>,
+    /// What was read, by its offset on the device.
+    buffers: Vec<(u64, Buffer)>,
     /// What the journal of a store that was not closed says.
     journal: Option<FoundJournal>,
     findings: Vec<Finding>,
     pages: MdPages,
-    /// First md page of each read, by operation.
-    reads: Vec<(OpId, MdPageIdx)>,
+    /// Offsets of the reads that have not completed.
+    reads: BTreeMap<OpId, u64>,
+    /// Reads of one part that failed for good.
+    unreadable: usize,
     loaded: Option<Loaded>,
 }
 
@@ -102,7 +113,8 @@ impl Loader {
             journal: None,
             findings: Vec::new(),
             pages: MdPages::default(),
-            reads: Vec::new(),
+            reads: BTreeMap::new(),
+            unreadable: 0,
             loaded: None,
         };
         if geometry.size_bytes < MD_STRUCT_BYTES as u64 {
@@ -132,21 +144,21 @@ impl Loader {
         self.pending -= 1;
         self.in_flight -= 1;
         match (result, buffer) {
+            (Err(error), Some(buffer)) if self.is_contained() => self.read_in_parts(id, buffer, error),
             (Err(error), _) => {
                 // What has not begun need not begin any more.
                 self.pending -= self.device.len();
                 self.device.clear();
                 self.error = self.error.take().or(Some(LoadError::Device(error)));
             }
-            (Ok(()), Some(buffer)) if matches!(self.phase, Phase::MdPages) => self.keep_pages(id, &buffer),
-            (Ok(()), Some(buffer)) => self.buffers.push((id, buffer)),
+            (Ok(()), Some(buffer)) => self.keep(id, buffer),
             (Ok(()), None) => {}
         }
         if self.pending > 0 || self.error.is_some() {
             return;
         }
         let mut buffers = core::mem::take(&mut self.buffers);
-        buffers.sort_unstable_by_key(|(id, _)| *id);
+        buffers.sort_unstable_by_key(|(offset, _)| *offset);
         let next = match self.phase {
             Phase::SuperBlock => self.take_super_block(&buffers),
             Phase::Journal => self.take_journal(&buffers),
@@ -176,7 +188,7 @@ impl Loader {
         }
     }
 
-    fn take_super_block(&mut self, buffers: &[(OpId, Buffer)]) -> Result<(), LoadError> {
+    fn take_super_block(&mut self, buffers: &[(u64, Buffer)]) -> Result<(), LoadError> {
         let Some((_, bytes)) = buffers.first() else {
             return Ok(());
         };
@@ -220,7 +232,7 @@ impl Loader {
     }
 
     /// Ring and live masks are in memory.
-    fn take_journal(&mut self, buffers: &[(OpId, Buffer)]) -> Result<(), LoadError> {
+    fn take_journal(&mut self, buffers: &[(u64, Buffer)]) -> Result<(), LoadError> {
         let Some((super_block, layout)) = self.super_block.clone() else {
             return Ok(());
         };
@@ -240,20 +252,24 @@ impl Loader {
         Ok(())
     }
 
-    fn take_masks(&mut self, buffers: &[(OpId, Buffer)]) -> Result<(), LoadError> {
+    fn take_masks(&mut self, buffers: &[(u64, Buffer)]) -> Result<(), LoadError> {
         let Some((super_block, layout)) = self.super_block.clone() else {
             return Ok(());
         };
         let native = super_block.native.as_ref().filter(|_| super_block.is_native());
-        let sound = |(sum, (_, mask)): (u32, &(OpId, Buffer))| sum == crc32c(mask.as_slice());
-        if native.is_some_and(|native| !native.mask_crcs.into_iter().zip(buffers).all(sound)) {
+        let bytes = |kind: MaskKind| {
+            let offset = layout.mask_offset(kind);
+            buffers.iter().find(|(at, _)| *at == offset).map_or(&[][..], |(_, buffer)| buffer.as_slice())
+        };
+        let sound = |(sum, kind): (u32, MaskKind)| sum == crc32c(bytes(kind));
+        if native.is_some_and(|native| !native.mask_crcs.into_iter().zip(MaskKind::ALL).all(sound)) {
             self.untrusted_masks = true;
             self.search_md_pages(&layout);
             return Ok(());
         }
-        for (index, (kind, (_, bytes))) in MaskKind::ALL.iter().zip(buffers).enumerate() {
-            let bits = layout.mask_bits(*kind) as usize;
-            self.masks[index] = Some(decode_mask(*kind, bytes.as_slice(), bits)?);
+        for (index, kind) in MaskKind::ALL.into_iter().enumerate() {
+            let bits = layout.mask_bits(kind) as usize;
+            self.masks[index] = Some(decode_mask(kind, bytes(kind), bits)?);
         }
         let used = self.masks[0].clone().unwrap_or_else(|| Bitmap::new(0));
         self.phase = Phase::MdPages;
@@ -264,12 +280,43 @@ impl Loader {
         Ok(())
     }
 
-    /// Keeps what is not empty of a run of md pages.
-    fn keep_pages(&mut self, id: OpId, buffer: &Buffer) {
-        let read = self.reads.binary_search_by_key(&id, |(read, _)| *read);
-        if let (Ok(read), Some((_, layout))) = (read, &self.super_block) {
-            self.pages.add(self.reads[read].1, buffer.as_slice(), layout.md_page_size as usize);
+    /// Whether a read that fails costs only what it was about.
+    fn is_contained(&self) -> bool {
+        matches!(self.phase, Phase::Journal | Phase::MdPages) && self.unreadable < UNREADABLE_MAX
+    }
+
+    /// Reads once more what could not be read, md page by md page: a bad sector costs no more than its page.
+    fn read_in_parts(&mut self, id: OpId, mut buffer: Buffer, error: DeviceError) {
+        let Some(offset) = self.reads.remove(&id) else { return };
+        let part =
+            self.super_block.as_ref().map_or(MD_STRUCT_BYTES, |(_, layout)| layout.md_page_size as usize);
+        if buffer.len() > part {
+            for start in (0..buffer.len()).step_by(part) {
+                self.read(offset + start as u64, part.min(buffer.len() - start));
+            }
+            return;
         }
+        self.unreadable += 1;
+        self.findings.push(Finding { lvol: None, what: Found::Unreadable { offset, error } });
+        // No checksum fits this.
+        buffer.as_mut_slice().fill(0xff);
+        self.reads.insert(id, offset);
+        self.keep(id, buffer);
+    }
+
+    /// Keeps what was read: of md pages, what is in use and not empty.
+    fn keep(&mut self, id: OpId, buffer: Buffer) {
+        let Some(offset) = self.reads.remove(&id) else { return };
+        let Some((_, layout)) = self.super_block.as_ref().filter(|_| matches!(self.phase, Phase::MdPages))
+        else {
+            return self.buffers.push((offset, buffer));
+        };
+        let first = (offset - layout.md_page_offset(MdPageIdx(0))) / u64::from(layout.md_page_size);
+        let Ok(first) = u32::try_from(first) else { return };
+        // What is not in use may hold anything: what a checkpoint began to write before a crash, for one.
+        let used = self.masks[0].as_ref();
+        let is_used = |at: MdPageIdx| used.is_none_or(|used| used.get(at.0 as usize));
+        self.pages.add(MdPageIdx(first), buffer.as_slice(), layout.md_page_size as usize, is_used);
     }
 
     fn take_pages(&mut self) {
@@ -321,8 +368,7 @@ impl Loader {
             for start in run.clone().step_by(at_once) {
                 let end = (start + at_once).min(run.end);
                 let Ok(first) = u32::try_from(start) else { return };
-                let id = self.read(layout.md_page_offset(MdPageIdx(first)), (end - start) * stride);
-                self.reads.push((id, MdPageIdx(first)));
+                self.read(layout.md_page_offset(MdPageIdx(first)), (end - start) * stride);
             }
         }
     }
@@ -334,12 +380,12 @@ impl Loader {
         }
     }
 
-    fn read(&mut self, offset: u64, len: usize) -> OpId {
+    fn read(&mut self, offset: u64, len: usize) {
         let id = OpId(self.next_op);
         self.next_op += 1;
         self.pending += 1;
+        self.reads.insert(id, offset);
         self.device.push_back((id, offset, len));
-        id
     }
 }
 

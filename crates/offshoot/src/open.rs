@@ -3,8 +3,8 @@
 use crate::watched::{Watch, Watched};
 use anyhow::{Context as _, Result, anyhow};
 use clap::Args;
-use offshoot_device::{FileDevice, LockError, OpenError, OpenOptions};
-use offshoot_store::ExternalDevice;
+use offshoot_device::{FileDevice, LockError, OpenError, OpenOptions, PowerSession};
+use offshoot_store::{ExternalDevice, Session};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use uuid::Uuid;
@@ -106,8 +106,10 @@ pub(crate) fn device(path: &Path, options: &OpenOptions) -> Result<FileDevice> {
 }
 
 /// How the store on a device is opened: under a fresh epoch, and under the power that the device runs on.
-pub(crate) fn opening(_device: &FileDevice, read_only: bool) -> offshoot_store::OpenOptions {
-    let session = None;
+pub(crate) fn opening(device: &FileDevice, read_only: bool) -> offshoot_store::OpenOptions {
+    let session = device
+        .session()
+        .map(|PowerSession { boot_id, device_generation }| Session { boot_id, device_generation });
     match read_only {
         true => offshoot_store::OpenOptions::read_only(session),
         false => offshoot_store::OpenOptions::writable(Uuid::new_v4().into_bytes(), session),

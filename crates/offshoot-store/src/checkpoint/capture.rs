@@ -97,7 +97,7 @@ fn changed_pages(state: &State, assigned: &[Record]) -> BTreeMap<MdPageIdx, Page
 }
 
 /// Ascending pages as runs.
-fn runs(pages: &[MdPageIdx]) -> Vec<MdPageRun> {
+pub(crate) fn runs(pages: &[MdPageIdx]) -> Vec<MdPageRun> {
     let runs = pages.chunk_by(|left, right| left.0 + 1 == right.0);
     runs.map(|run| MdPageRun { start: run[0], len: u32::try_from(run.len()).unwrap_or(u32::MAX) }).collect()
 }

@@ -1,8 +1,9 @@
 //! The super block of a store as it opens, settles and is sealed, and the masks of one at rest.
 //!
 //! Every transition changes only the first 512 bytes of the super block, so that none can be torn. *Opened*: a
-//! journal is in use, SPDK refuses the store. *Settled*: the md pages say everything, no journal counts, the masks
-//! are about to be written. *Sealed*: a plain SPDK store, or one closed in order that holds native states.
+//! journal is in use, SPDK refuses the store. *Sealed*: a plain SPDK store, or one closed in order that holds native
+//! states. In between a store is opened once more, under an epoch of which no frame exists: its ring means nothing
+//! then and can be erased.
 
 use crate::options::Session;
 use crate::state::State;
@@ -33,12 +34,6 @@ pub(crate) fn opened(super_block: &SuperBlock, opening: &Opening) -> SuperBlock 
         previous: opening.previous,
         ..next_header(super_block)
     };
-    SuperBlock { version: NATIVE_VERSION, clean: 0, native: Some(header), ..super_block.clone() }
-}
-
-/// A store whose md pages say everything, while its masks are written.
-pub(crate) fn settled(super_block: &SuperBlock) -> SuperBlock {
-    let header = next_header(super_block);
     SuperBlock { version: NATIVE_VERSION, clean: 0, native: Some(header), ..super_block.clone() }
 }
 

@@ -5,7 +5,7 @@
 //! (every transition changes one sector of it), and what it says is true.
 
 use super::{Engine, OpOwner, Reply, Target, Ticket};
-use crate::checkpoint::{self, Opening, write_pages, write_super_block, zero_pages};
+use crate::checkpoint::{self, Opening, runs, write_pages, write_super_block, zero_pages};
 use crate::error::{During, Error, Failure};
 use crate::journal::{Ring, live_masks};
 use crate::load::Recovery;
@@ -13,7 +13,7 @@ use crate::record::Lsn;
 use crate::rules::Clause;
 use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
 use offshoot_block::{Buffer, DeviceError, DeviceOffset, DeviceOp};
-use offshoot_format::{NativeFlags, SuperBlock};
+use offshoot_format::{MaskKind, MdPageIdx, NativeFlags, SuperBlock};
 
 /// Whether the journal of a store is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub(super) struct Transition {
     sequence: Option<Sequence>,
     closing: Option<Ticket>,
     recovering: Option<Ticket>,
+    /// Whether this opening had to recover the store.
+    was_recovered: bool,
     /// Whether what lies behind the last barrier is worthless after a crash: every reply waits for a barrier.
     pub(super) tail_worthless: bool,
 }
@@ -137,6 +139,7 @@ impl Engine {
             Step::Write(redo),
         ]);
         self.transition.recovering = Some(ticket);
+        self.transition.was_recovered = true;
         self.begin(steps, opened, Outcome::Recovered);
         ticket
     }
@@ -173,43 +176,77 @@ impl Engine {
         self.seal();
     }
 
-    /// The md pages say everything: the journal goes out of use, the masks are written, the super block is sealed.
+    /// The md pages say everything: the journal is emptied, the masks are written, the super block is sealed.
     fn seal(&mut self) {
-        let settled = checkpoint::settled(&self.super_block);
+        let emptied = match self.journal.area.filter(|_| self.life == Life::Open) {
+            None => self.super_block.clone(),
+            Some(area) => {
+                // No frame has this epoch: what is left of the ring means nothing while it is erased.
+                let epoch = self.journal.epoch.map(|byte| !byte);
+                let start_lsn = self.journal.last.next().0;
+                let opening = Opening { epoch, session: None, area, start_lsn, previous: None };
+                checkpoint::opened(&self.super_block, &opening)
+            }
+        };
         let masks = checkpoint::masks(&self.state);
-        let sealed = checkpoint::sealed(&self.state, &settled, &masks);
-        // The masks overwrite the copy of the super block.
-        let mut writes = self.erase_journal();
+        let sealed = checkpoint::sealed(&self.state, &emptied, &masks);
+        let mut writes = self.erase_ring();
+        // They overwrite the copy of the super block.
         writes.extend(checkpoint::write_masks(&self.state, &masks));
         let steps = [
-            Step::Write(alloc::vec![write_super_block(&settled, 0)]),
+            Step::Write(self.erase_leftovers()),
+            Step::Sync,
+            Step::Write(alloc::vec![write_super_block(&emptied, 0)]),
             Step::Sync,
             Step::Write(writes),
             Step::Sync,
             Step::Write(alloc::vec![write_super_block(&sealed, 0)]),
+            Step::Sync,
+            // Until here a crash would have needed them.
+            Step::Write(self.erase_live_masks()),
             Step::Sync,
         ];
         self.begin(steps.into(), sealed, Outcome::Closed);
     }
 
     /// Zeroes what the journal has written, and a copy of the super block that no mask overwrites.
-    fn erase_journal(&self) -> Vec<DeviceOp> {
+    fn erase_ring(&self) -> Vec<DeviceOp> {
         let layout = &self.state.layout;
         let mut ops = Vec::new();
-        let zero = |offset, len| DeviceOp::WriteZeroes { offset: DeviceOffset(offset), len, may_unmap: true };
         if let Some(area) = self.journal.area.filter(|_| self.life == Life::Open) {
-            let page = u64::from(layout.md_page_size);
-            let touched = self.journal.ring.touched().next_multiple_of(page);
-            ops.push(zero(layout.md_page_offset(area.start), touched));
-            ops.push(zero(layout.md_page_offset(area.masks_start()), u64::from(area.masks) * page));
+            let touched = self.journal.ring.touched().next_multiple_of(u64::from(layout.md_page_size));
+            ops.extend((touched > 0).then(|| zero(layout.md_page_offset(area.start), touched)));
         }
         let copy = layout.super_block_copy();
-        if let Some(copy) = copy.filter(|copy| *copy < layout.mask_offset(offshoot_format::MaskKind::MdPages))
-        {
+        if let Some(copy) = copy.filter(|copy| *copy < layout.mask_offset(MaskKind::MdPages)) {
             ops.push(DeviceOp::Write { offset: DeviceOffset(copy), buffer: Buffer::zeroed(4096) });
         }
-        ops.retain(|op| !matches!(op, DeviceOp::WriteZeroes { len: 0, .. }));
         ops
+    }
+
+    fn erase_live_masks(&self) -> Vec<DeviceOp> {
+        let layout = &self.state.layout;
+        let area = self.journal.area.filter(|area| self.life == Life::Open && area.masks > 0);
+        let len = |pages: u32| u64::from(pages) * u64::from(layout.md_page_size);
+        area.map(|area| zero(layout.md_page_offset(area.masks_start()), len(area.masks)))
+            .into_iter()
+            .collect()
+    }
+
+    /// After a recovery free md pages may hold what a checkpoint began to write before the crash: roots of blobs that
+    /// do not exist, which SPDK would bring to life.
+    fn erase_leftovers(&self) -> Vec<DeviceOp> {
+        if !self.transition.was_recovered {
+            return Vec::new();
+        }
+        let area = self.journal.area;
+        let in_area = |page: u32| {
+            area.is_some_and(|area| (u64::from(area.start.0)..area.end()).contains(&u64::from(page)))
+        };
+        let free =
+            (0..self.state.layout.md_len).filter(|page| !self.state.md.is_used(*page) && !in_area(*page));
+        let free: Vec<MdPageIdx> = free.map(MdPageIdx).collect();
+        zero_pages(&self.state.layout, &runs(&free))
     }
 
     fn write_copy(&self, super_block: &SuperBlock) -> Step {
@@ -315,4 +352,8 @@ impl Engine {
         self.fail_appends(&stopped);
         self.fail_barriers(&stopped);
     }
+}
+
+fn zero(offset: u64, len: u64) -> DeviceOp {
+    DeviceOp::WriteZeroes { offset: DeviceOffset(offset), len, may_unmap: true }
 }

@@ -4,7 +4,7 @@ use super::pages::MdPages;
 use super::verify::{Finding, Found};
 use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring};
 use crate::options::Session;
-use crate::record::Record;
+use crate::record::{MappedRun, Record};
 use crate::rules::Rules;
 use crate::state::State;
 use alloc::{collections::BTreeMap, string::ToString, vec::Vec};
@@ -113,6 +113,10 @@ impl FoundJournal {
                 }
             };
             for record in records {
+                if clusters_of(&record).any(|cluster| in_area(&state.layout, self.recovery.area, cluster)) {
+                    let why = "it names a cluster of the journal".into();
+                    return (None, Some(Found::JournalRecord { lsn: *lsn, why }));
+                }
                 match state.fits(&record) {
                     Ok(()) => state.apply(&record),
                     // Its blob cannot be read, so neither can its history go on. What it owns stays its own.
@@ -126,6 +130,10 @@ impl FoundJournal {
             }
         }
         state.settle_freed();
+        if !state.has_checkpoint_pages() {
+            let why = "what it adds up to takes more md pages than there are".into();
+            return (None, Some(Found::JournalRecord { lsn: self.recovery.previous.last_lsn, why }));
+        }
         match self.damage {
             None => (Some(self.recovery), None),
             Some(damage) => (None, Some(Found::Journal(damage))),
@@ -146,18 +154,31 @@ fn is_damaged(state: &State, blob: BlobId) -> bool {
 
 /// Clusters that a record gives to a damaged blob are handed to nobody else.
 fn protect(state: &mut State, record: &Record) {
-    let runs = match record {
-        Record::Map { cluster, .. } => alloc::vec![(*cluster, 1)],
-        Record::Create { runs, .. } | Record::Resize { runs, .. } => {
-            runs.iter().map(|run| (run.cluster, run.length)).collect()
-        }
-        _ => Vec::new(),
-    };
-    for (ClusterIdx(first), length) in runs {
-        for cluster in first..first + length {
-            if !state.clusters.is_used(cluster) {
-                state.clusters.take(cluster);
-            }
+    for ClusterIdx(cluster) in clusters_of(record) {
+        if !state.clusters.is_used(cluster) {
+            state.clusters.take(cluster);
         }
     }
+}
+
+/// Clusters that a record gives to a blob.
+fn clusters_of(record: &Record) -> impl Iterator<Item = ClusterIdx> + '_ {
+    let one = match record {
+        Record::Map { cluster, .. } => Some(*cluster),
+        _ => None,
+    };
+    let runs: &[MappedRun] = match record {
+        Record::Create { runs, .. } | Record::Resize { runs, .. } => runs,
+        _ => &[],
+    };
+    let runs = runs.iter().flat_map(|run| run.cluster.0..run.cluster.0 + run.length).map(ClusterIdx);
+    one.into_iter().chain(runs)
+}
+
+/// Whether the journal lies in a cluster.
+fn in_area(layout: &Layout, area: JournalArea, cluster: ClusterIdx) -> bool {
+    let start = layout.md_page_offset(area.start);
+    let end = start + area_bytes(layout, area);
+    let cluster = layout.cluster_offset(cluster);
+    cluster < end && start < cluster + u64::from(layout.cluster_size)
 }

@@ -10,11 +10,18 @@ pub(super) struct MdPages {
 }
 
 impl MdPages {
-    /// Adds a run of pages of `stride` bytes each.
-    pub(super) fn add(&mut self, first: MdPageIdx, bytes: &[u8], stride: usize) {
+    /// Adds those of a run of pages of `stride` bytes each that are wanted.
+    pub(super) fn add(
+        &mut self,
+        first: MdPageIdx,
+        bytes: &[u8],
+        stride: usize,
+        is_wanted: impl Fn(MdPageIdx) -> bool,
+    ) {
         for (at, page) in (first.0..).map(MdPageIdx).zip(bytes.chunks_exact(stride)) {
             if let Some(structure) = page.first_chunk::<MD_STRUCT_BYTES>()
                 && structure.iter().any(|byte| *byte != 0)
+                && is_wanted(at)
             {
                 self.pages.insert(at, Box::new(*structure));
             }

@@ -8,6 +8,7 @@ use alloc::{
     vec::Vec,
 };
 use core::fmt;
+use offshoot_block::DeviceError;
 use offshoot_format::{Bitmap, BlobId, ClusterIdx, Layout, MaskKind, MdPageIdx};
 
 /// Something that is wrong with a store.
@@ -96,6 +97,13 @@ pub enum Found {
         /// Its number.
         unit: u32,
     },
+    /// A part of the metadata that the device could not read.
+    Unreadable {
+        /// Where it is, in bytes.
+        offset: u64,
+        /// What the device said.
+        error: DeviceError,
+    },
     /// The masks of an orderly closed native store are not those that it was closed with. The md pages were
     /// searched instead.
     MaskChecksum,
@@ -130,6 +138,7 @@ impl fmt::Display for Found {
             Self::JournalRecord { lsn, why } => write!(f, "frame {lsn} of the journal: {why}"),
             Self::Inconsistent { why, .. } => f.write_str(why),
             Self::Twice { kind, unit } => write!(f, "{kind}: {unit} is owned twice"),
+            Self::Unreadable { offset, error } => write!(f, "metadata at byte {offset}: {error}"),
             Self::MaskChecksum => f.write_str("the masks do not match their checksums"),
             Self::DuplicateName { first, second } => {
                 write!(f, "blob {second} has the same name as blob {first}")
@@ -149,7 +158,7 @@ impl Found {
             Self::ClusterOwners { .. } | Self::MdPageOwners { .. } | Self::Twice { .. } => {
                 "remove one of the two lvols"
             }
-            Self::RottenPages { .. } => "restore what is missing from a backup",
+            Self::RottenPages { .. } | Self::Unreadable { .. } => "restore what is missing from a backup",
             Self::SuperBlock { .. } => "write it anew from its copy",
             Self::Journal(_) | Self::JournalRecord { .. } => "go on with what the journal says up to there",
             Self::Mask { .. } | Self::MaskChecksum | Self::LiveMask { .. } => {
