@@ -77,6 +77,8 @@ pub struct Loader {
     super_block: Option<(SuperBlock, Layout)>,
     /// By the order of [`MaskKind::ALL`]; `None` where the store has no such mask or it is stale.
     masks: [Option<Bitmap>; 3],
+    /// Md pages that may be in use, where that is known.
+    wanted: Option<Bitmap>,
     /// Whether the masks of an orderly closed native store did not match their checksums.
     untrusted_masks: bool,
     /// What was read, by its offset on the device.
@@ -108,6 +110,7 @@ impl Loader {
             error: None,
             super_block: None,
             masks: [None, None, None],
+            wanted: None,
             untrusted_masks: false,
             buffers: Vec::new(),
             journal: None,
@@ -242,7 +245,9 @@ impl Loader {
             self.findings.append(&mut found.findings);
             let [md, clusters] = found.masks.clone();
             self.phase = Phase::MdPages;
-            self.read_md_pages(&layout, runs(&md));
+            let wanted = found.wanted_md_pages();
+            self.read_md_pages(&layout, runs(&wanted));
+            self.wanted = Some(wanted);
             self.masks = [Some(md), Some(clusters), None];
             self.journal = Some(found);
         }
@@ -274,6 +279,7 @@ impl Loader {
         let used = self.masks[0].clone().unwrap_or_else(|| Bitmap::new(0));
         self.phase = Phase::MdPages;
         self.read_md_pages(&layout, runs(&used));
+        self.wanted = Some(used);
         if self.pending == 0 {
             self.take_pages();
         }
@@ -314,9 +320,9 @@ impl Loader {
         let first = (offset - layout.md_page_offset(MdPageIdx(0))) / u64::from(layout.md_page_size);
         let Ok(first) = u32::try_from(first) else { return };
         // What is not in use may hold anything: what a checkpoint began to write before a crash, for one.
-        let used = self.masks[0].as_ref();
-        let is_used = |at: MdPageIdx| used.is_none_or(|used| used.get(at.0 as usize));
-        self.pages.add(MdPageIdx(first), buffer.as_slice(), layout.md_page_size as usize, is_used);
+        let wanted = self.wanted.as_ref();
+        let is_wanted = |at: MdPageIdx| wanted.is_none_or(|wanted| wanted.get(at.0 as usize));
+        self.pages.add(MdPageIdx(first), buffer.as_slice(), layout.md_page_size as usize, is_wanted);
     }
 
     fn take_pages(&mut self) {

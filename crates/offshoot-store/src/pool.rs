@@ -137,6 +137,16 @@ impl Pool {
         self.changed.insert(unit / MASK_PAGE_UNITS);
     }
 
+    /// Marks every available unit of a range used.
+    pub fn take_available(&mut self, units: core::ops::Range<u64>) {
+        let end = units.end.min(self.used.len() as u64);
+        for unit in (units.start..end).map_while(|unit| u32::try_from(unit).ok()) {
+            if self.available.get(unit as usize) {
+                self.take(unit);
+            }
+        }
+    }
+
     /// Marks a used unit held: nothing refers to it any more, but it may not be reused yet.
     pub fn drop_use(&mut self, unit: u32) {
         let unit = unit as usize;

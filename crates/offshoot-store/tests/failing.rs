@@ -23,7 +23,7 @@ use lvols::{
 };
 use offshoot_block::DeviceError;
 use offshoot_device::{ErrorDevice, Fault, LoggedOp, MemDevice, OpKind};
-use offshoot_store::{Error, Failure, IoRequest, Session, Store};
+use offshoot_store::{Error, Failure, InitOptions, IoRequest, Session, Store};
 use plain_checker::PlainStore;
 use std::collections::BTreeMap;
 
@@ -119,7 +119,9 @@ fn settle(store: &mut Store<Device>) -> Result<(), Error> {
 /// A store at rest with a family of snapshots and clones, a thin and a thick lvol, and one that no scenario is about.
 fn base(native: bool) -> MemDevice {
     let device = MemDevice::new(12 << 20, 512);
-    let mut store = Store::init(device, &options(16_384, 512, native), &writable()).unwrap();
+    // A small journal: each opening reads all of it.
+    let init = InitOptions { journal_bytes: Some(64 << 10), ..options(16_384, 512, native) };
+    let mut store = Store::init(device, &init, &writable()).unwrap();
     for (name, thick) in
         [("bystander", true), ("disk", true), ("thick", true), ("thin", false), ("far", false)]
     {
@@ -371,16 +373,17 @@ fn same(found: &Content, healthy: &Healthy) -> Result<(), String> {
     Ok(())
 }
 
-/// Every operation of a close, with first writes of two lvols still unwritten.
+/// First writes of two lvols that no checkpoint has written, and nothing more.
+const CLOSE: Scenario = Scenario {
+    prepare: Some(|store| {
+        write(store, "clone", CLUSTER, BLOCK)?;
+        write(store, "thin", 5 * CLUSTER, CLUSTER)
+    }),
+    ..scenario("close", |_| Ok(()))
+};
+
 #[test]
-fn eio_at_every_operation_of_a_close() {
-    const CLOSE: Scenario = Scenario {
-        prepare: Some(|store| {
-            write(store, "clone", CLUSTER, BLOCK)?;
-            write(store, "thin", 5 * CLUSTER, CLUSTER)
-        }),
-        ..scenario("close", |_| Ok(()))
-    };
+fn eio_and_enospc_at_every_operation_of_a_close() {
     for (native, error) in [(true, EIO), (false, EIO), (true, DeviceError::NoSpace)] {
         let mut healthy = Healthy::run(&CLOSE, native, false);
         let (mut store, device) = open(&healthy.start);
@@ -395,10 +398,8 @@ fn eio_at_every_operation_of_a_close() {
             prepare(&CLOSE, &mut store, false);
             device.borrow().inject(Fault::with_error(error).after(number as u64).times(1));
             let (_, closed) = store.close();
-            assert!(
-                matches!(closed, Err(Error::Stopped(failure)) if failure.error == error),
-                "{what}: {closed:?}"
-            );
+            let stopped = matches!(closed, Err(Error::Stopped(failure)) if failure.error == error);
+            assert!(stopped, "{what}: {closed:?}");
             let left = device.borrow().inner().clone();
             assert_before_or_after(&left, &healthy, &what);
         }

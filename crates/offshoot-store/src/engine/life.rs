@@ -193,9 +193,12 @@ impl Engine {
         let mut writes = self.erase_ring();
         // They overwrite the copy of the super block.
         writes.extend(checkpoint::write_masks(&self.state, &masks));
-        let steps = [
-            Step::Write(self.erase_leftovers()),
-            Step::Sync,
+        let mut steps = VecDeque::new();
+        let leftovers = self.erase_leftovers();
+        if !leftovers.is_empty() {
+            steps.extend([Step::Write(leftovers), Step::Sync]);
+        }
+        steps.extend([
             Step::Write(alloc::vec![write_super_block(&emptied, 0)]),
             Step::Sync,
             Step::Write(writes),
@@ -205,8 +208,8 @@ impl Engine {
             // Until here a crash would have needed them.
             Step::Write(self.erase_live_masks()),
             Step::Sync,
-        ];
-        self.begin(steps.into(), sealed, Outcome::Closed);
+        ]);
+        self.begin(steps, sealed, Outcome::Closed);
     }
 
     /// Zeroes what the journal has written, and a copy of the super block that no mask overwrites.

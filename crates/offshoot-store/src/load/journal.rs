@@ -34,7 +34,10 @@ pub struct Recovery {
 /// A journal as it was read.
 #[derive(Debug)]
 pub(super) struct FoundJournal {
+    /// Md pages and clusters in use, as far as is known.
     pub(super) masks: [Bitmap; 2],
+    /// Of which nobody knows whether they are in use.
+    unknown: [Vec<Range<u64>>; 2],
     pub(super) findings: Vec<Finding>,
     recovery: Recovery,
     /// Payloads of the frames to replay, by their numbers.
@@ -64,6 +67,7 @@ impl FoundJournal {
         let replay = read_ring(ring, header, session, rules);
         let frames = replay.records.iter().map(|frame| (frame.header.lsn, frame.payload.to_vec())).collect();
         let mut findings = Vec::new();
+        let mut unknown = [Vec::new(), Vec::new()];
         let masks = [(MaskKind::MdPages, layout.md_len), (MaskKind::Clusters, layout.total_clusters)];
         let masks = masks.map(|(kind, bits)| {
             let mut mask = Bitmap::new(bits as usize);
@@ -73,8 +77,7 @@ impl FoundJournal {
                 let stored = mask_bytes.get(start..start + page).unwrap_or_default();
                 let image = replay.images.get(&at).map_or(stored, |image| image.as_slice());
                 if let Err(damage) = LiveMaskPage::decode(image, kind, index, &mut mask) {
-                    // Nobody knows what is in use there: all of it, so that none is handed out.
-                    set(&mut mask, LiveMaskPage::bits(index));
+                    unknown[kind as usize].push(LiveMaskPage::bits(index));
                     findings.push(Finding { lvol: None, what: Found::LiveMask { why: damage.to_string() } });
                 }
             }
@@ -88,7 +91,26 @@ impl FoundJournal {
             live: replay.live,
             dropped: replay.dropped,
         };
-        Some(Self { masks, findings, recovery, frames, damage: replay.damage, md_len: layout.md_len })
+        Some(Self {
+            masks,
+            unknown,
+            findings,
+            recovery,
+            frames,
+            damage: replay.damage,
+            md_len: layout.md_len,
+        })
+    }
+
+    /// Md pages to look at: those in use, and those of which nobody knows, but not the journal's own.
+    pub(super) fn wanted_md_pages(&self) -> Bitmap {
+        let mut wanted = self.masks[0].clone();
+        for unknown in &self.unknown[0] {
+            set(&mut wanted, unknown.clone(), true);
+        }
+        let area = self.recovery.area;
+        set(&mut wanted, u64::from(area.start.0)..area.end(), false);
+        wanted
     }
 
     /// Puts the images of a checkpoint over what was read from their places.
@@ -130,6 +152,10 @@ impl FoundJournal {
             }
         }
         state.settle_freed();
+        // What nobody knows about counts as used from here on: none of it is handed out.
+        for (pool, unknown) in [&mut state.md, &mut state.clusters].into_iter().zip(&self.unknown) {
+            unknown.iter().for_each(|units| pool.take_available(units.clone()));
+        }
         if !state.has_checkpoint_pages() {
             let why = "what it adds up to takes more md pages than there are".into();
             return (None, Some(Found::JournalRecord { lsn: self.recovery.previous.last_lsn, why }));
@@ -141,10 +167,10 @@ impl FoundJournal {
     }
 }
 
-fn set(mask: &mut Bitmap, bits: Range<u64>) {
+fn set(mask: &mut Bitmap, bits: Range<u64>, value: bool) {
     let len = mask.len();
     for bit in bits.map_while(|bit| usize::try_from(bit).ok()).take_while(|bit| *bit < len) {
-        mask.set(bit, true);
+        mask.set(bit, value);
     }
 }
 

@@ -92,6 +92,7 @@ pub fn reopen(store: Store<ShuffledDevice>) -> Store<ShuffledDevice> {
     closed.unwrap();
     let store = Store::open(device, Vec::new(), &writable()).unwrap();
     assert_eq!(store.findings(), &[], "a closed store agrees with itself");
+    assert_eq!(store.state().audit(), &[], "and so does what was loaded");
     store
 }
 

@@ -1,0 +1,262 @@
+//! Damage to the journal of a store that was not closed (D6): behind the last barrier it is reported and nothing is
+//! written any more; in the tail it cannot be told from what a kill leaves, and ends the tail. And the super block,
+//! whose copy stands in for it.
+
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "common/lvols.rs"]
+mod lvols;
+#[path = "crash/tape.rs"]
+mod tape;
+
+use lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, options, pattern, writable_in};
+use offshoot_block::BlockDevice;
+use offshoot_device::MemDevice;
+use offshoot_format::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, JournalArea, Layout};
+use offshoot_store::{
+    Error, ErrorKind, Found, InitOptions, JournalDamage, OpenOptions, ReadOnlyCause, Store,
+};
+use tape::Taped;
+
+const CLUSTER: u64 = 16_384;
+const BLOCK: u64 = 4096;
+
+/// A store that died: a checkpointed lvol `old`; `new`, which the journal alone knows; three first writes to `old` that a
+/// flush covers, and three that nothing covers.
+#[derive(Clone)]
+struct Dead {
+    device: MemDevice,
+    layout: Layout,
+    area: JournalArea,
+}
+
+impl Dead {
+    fn new() -> Self {
+        let init = InitOptions { journal_bytes: Some(64 << 10), ..options(16_384, 512, true) };
+        let mut store =
+            Store::init(MemDevice::new(4 << 20, 512), &init, &writable_in(Some(SESSION))).unwrap();
+        let old = store.create("old", 4 * CLUSTER, false).unwrap();
+        store.write(old, 0, pattern(CLUSTER, 1)).unwrap();
+        let (device, closed) = store.close();
+        closed.unwrap();
+        let mut store = Store::open(device, Vec::new(), &writable_in(Some(SESSION))).unwrap();
+        store.create("new", CLUSTER, true).unwrap();
+        for block in 0..3 {
+            store.write(old, CLUSTER + block * BLOCK, pattern(BLOCK, 2)).unwrap();
+        }
+        store.flush().unwrap();
+        for block in 0..3 {
+            store.write(old, 2 * CLUSTER + block * BLOCK, pattern(BLOCK, 3)).unwrap();
+        }
+        let layout = store.state().layout.clone();
+        let area = store.super_block().native.as_ref().and_then(|native| native.journal).unwrap();
+        Self { device: store.device().clone(), layout, area }
+    }
+
+    /// One that died when the last checkpoint of its close was sealed, and before any of it was in place.
+    fn sealed() -> Self {
+        let dead = Self::new();
+        let taped = Taped::new(dead.device.clone());
+        let store = open(taped.clone(), &writable_in(Some(SESSION)));
+        let (_, closed) = store.close();
+        closed.unwrap();
+        let tape = taped.tape();
+        let cuts = (0..=tape.len()).map(|cut| Self { device: tape.device_after(cut), ..dead.clone() });
+        // The newest epoch alone: its frames have the highest numbers.
+        let is_sealed = |dead: &Self| dead.frames().last().is_some_and(|(frame, _)| !frame.in_place);
+        cuts.into_iter().find(is_sealed).unwrap()
+    }
+
+    /// The frames in the ring, in order, and where each starts on the device.
+    fn frames(&self) -> Vec<(FrameHeader, u64)> {
+        let start = self.layout.md_page_offset(self.area.start);
+        let len = u64::from(self.area.len) * u64::from(self.layout.md_page_size);
+        let mut frames = Vec::new();
+        for at in (0..len).step_by(512) {
+            let mut head = [0; FRAME_HEADER_BYTES];
+            self.device.read_at(start + at, &mut head);
+            frames.extend(FrameHeader::decode(&head, at).map(|frame| (frame, start + at)));
+        }
+        frames.sort_unstable_by_key(|(frame, _)| frame.lsn);
+        frames
+    }
+
+    /// With a byte changed.
+    fn damaged_at(&self, at: u64) -> MemDevice {
+        let mut device = self.device.clone();
+        let mut byte = [0];
+        device.read_at(at, &mut byte);
+        device.write_at(at, &[byte[0] ^ 0x10]);
+        device
+    }
+}
+
+fn open<D: BlockDevice>(device: D, options: &OpenOptions) -> Store<D> {
+    Store::open(device, Vec::new(), options).unwrap()
+}
+
+fn is_filled(bytes: &[u8], at: u64, len: u64, seed: u8) -> bool {
+    let at = usize::try_from(at).unwrap();
+    bytes[at..].starts_with(pattern(len, seed).as_slice())
+}
+
+/// Every frame that the last barrier covers, a byte of its header and one of its records.
+#[test]
+fn damage_behind_the_last_barrier_opens_the_store_read_only() {
+    let dead = Dead::new();
+    let frames = dead.frames();
+    let (last, _) = frames.last().unwrap();
+    let covered: Vec<_> =
+        frames.iter().filter(|(frame, _)| (last.tail..=last.covered).contains(&frame.lsn)).collect();
+    assert!(covered.len() >= 5, "{frames:?}");
+    for (frame, at) in covered {
+        let within_payload = (frame.payload_len > 0).then_some(FRAME_HEADER_BYTES as u64 + 1);
+        for within in [Some(33), within_payload].into_iter().flatten() {
+            let what = format!("frame {}, byte {within}", frame.lsn);
+            for power in [SESSION, AFTER_POWER_LOSS] {
+                let device = dead.damaged_at(at + within);
+                let before = device.content();
+                let mut store = Store::open(device, Vec::new(), &writable_in(Some(power))).unwrap();
+                let damage = JournalDamage { lsn: frame.lsn };
+                assert!(
+                    store.findings().iter().any(|finding| finding.what == Found::Journal(damage)),
+                    "{what}"
+                );
+                assert_eq!(store.engine().read_only_cause(), Some(ReadOnlyCause::JournalDamage), "{what}");
+                let refused = Error::ReadOnlyStore(ReadOnlyCause::JournalDamage);
+                let old = store.id("old");
+                assert_eq!(store.write(old, 0, pattern(BLOCK, 4)).unwrap_err(), refused, "{what}");
+                assert_eq!(store.create("more", CLUSTER, false).unwrap_err(), refused, "{what}");
+                assert!(is_filled(&store.content("old"), 0, CLUSTER, 1), "{what}: what the checkpoint holds");
+                let (device, closed) = store.close();
+                closed.unwrap();
+                assert!(device.content() == before, "{what}: something was written");
+            }
+        }
+    }
+}
+
+/// A checkpoint whose images were sealed is needed as a whole until it is in place.
+#[test]
+fn a_damaged_image_frame_opens_the_store_read_only() {
+    let dead = Dead::sealed();
+    assert_eq!(open(dead.device.clone(), &writable_in(Some(SESSION))).findings(), &[]);
+    let frames = dead.frames();
+    let (last, _) = frames.last().unwrap();
+    let mut images = 0;
+    for (frame, at) in
+        frames.iter().filter(|(frame, _)| frame.kind == FrameKind::Images && frame.capture == last.checkpoint)
+    {
+        let mut store = open(dead.damaged_at(at + 3000), &writable_in(Some(SESSION)));
+        let damage = Found::Journal(JournalDamage { lsn: frame.lsn });
+        assert!(store.findings().iter().any(|finding| finding.what == damage), "{:?}", store.findings());
+        assert_eq!(store.engine().read_only_cause(), Some(ReadOnlyCause::JournalDamage));
+        assert!(store.create("more", CLUSTER, false).is_err());
+        images += 1;
+    }
+    assert!(images > 0, "{frames:?}");
+}
+
+/// A rotten page of the live masks: all that it is about counts as used, and nothing else is the worse for it.
+/// The journal was given up for it once, because its records took what counted as used.
+#[test]
+fn a_damaged_live_mask_costs_nothing_of_the_journal() {
+    let dead = Dead::new();
+    let masks = dead.layout.md_page_offset(dead.area.masks_start());
+    let mut wrong = Vec::new();
+    for page in 0..u64::from(dead.area.masks) {
+        let device = dead.damaged_at(masks + page * 4096 + 100);
+        for power in [SESSION, AFTER_POWER_LOSS] {
+            let mut store = open(device.clone(), &writable_in(Some(power)));
+            assert!(matches!(store.findings()[0].what, Found::LiveMask { .. }));
+            let is_mask = |found: &Found| matches!(found, Found::LiveMask { .. } | Found::Mask { .. });
+            let others = store.findings().iter().filter(|finding| !is_mask(&finding.what));
+            wrong.extend(others.map(|finding| format!("live mask {page}: {}", finding.what)));
+            let (old, content) = (store.id("old"), store.content("old"));
+            assert!(is_filled(&content, 0, CLUSTER, 1));
+            if !is_filled(&content, CLUSTER, BLOCK, 2) {
+                wrong.push(format!("live mask {page}: what was flushed is gone"));
+                continue;
+            }
+            // In the cluster that it has already it may write; there is no other, or no md page for one.
+            store.write(old, 0, pattern(BLOCK, 5)).unwrap();
+            assert_eq!(store.create("more", CLUSTER, true).unwrap_err().kind(), ErrorKind::NoSpace);
+            let (device, closed) = store.close();
+            closed.unwrap();
+            let mut store = open(device, &writable_in(Some(power)));
+            assert!(is_filled(&store.content("old"), 0, BLOCK, 5));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+/// A tail that was cut short is what a kill leaves.
+#[test]
+fn damage_in_the_tail_ends_it() {
+    let dead = Dead::new();
+    let frames = dead.frames();
+    let covered = frames.last().unwrap().0.covered;
+    // Behind the frame of the barrier itself, which its barrier does not cover.
+    let tail: Vec<_> = frames.iter().filter(|(frame, _)| frame.lsn > covered + 1).collect();
+    assert_eq!(tail.len(), 3, "{frames:?}");
+    for (kept, (frame, at)) in (0..).zip(tail) {
+        for within in [33, FRAME_HEADER_BYTES as u64 + 1] {
+            let device = dead.damaged_at(at + within);
+            let mut store = Store::open(device, Vec::new(), &writable_in(Some(SESSION))).unwrap();
+            assert_eq!(store.findings(), &[], "frame {}", frame.lsn);
+            let old = store.content("old");
+            assert!((0..3).all(|block| is_filled(&old, CLUSTER + block * BLOCK, BLOCK, 2)));
+            for block in 0..3 {
+                let there = is_filled(&old, 2 * CLUSTER + block * BLOCK, BLOCK, 3);
+                assert_eq!(there, block < kept, "frame {}, block {block}", frame.lsn);
+            }
+            store.create("more", CLUSTER, false).unwrap();
+            store.close().1.unwrap();
+        }
+    }
+}
+
+/// The first super block is destroyed while the store is open: its copy stands in for it, is looked at without being
+/// touched, and puts it right when the store is opened for writing.
+#[test]
+fn a_destroyed_super_block_is_replaced_by_its_copy() {
+    let dead = Dead::new();
+    for garbage in [[0; 4096], [0xa5; 4096]] {
+        let mut device = dead.device.clone();
+        device.write_at(0, &garbage);
+        let before = device.content();
+        let check = |store: &mut Store<MemDevice>| {
+            assert!(
+                matches!(store.findings()[..], [ref only] if matches!(only.what, Found::SuperBlock { .. }))
+            );
+            let old = store.content("old");
+            assert!(is_filled(&old, 0, CLUSTER, 1));
+            assert!((0..3).all(|block| is_filled(&old, 2 * CLUSTER + block * BLOCK, BLOCK, 3)));
+            assert!(store.state().lvol_by_name(b"new").is_some());
+        };
+        let mut store = open(device.clone(), &OpenOptions::read_only(Some(SESSION)));
+        check(&mut store);
+        assert!(store.close().0.content() == before);
+
+        let mut store = open(device, &writable_in(Some(SESSION)));
+        check(&mut store);
+        // Killed again, it opens by itself.
+        let mut store = open(store.device().clone(), &writable_in(Some(SESSION)));
+        assert_eq!(store.findings(), &[]);
+        assert!(is_filled(&store.content("old"), 2 * CLUSTER, BLOCK, 3));
+        let (device, closed) = store.close();
+        closed.unwrap();
+        assert_eq!(open(device, &writable_in(Some(SESSION))).findings(), &[]);
+    }
+}
+
+/// Where the store was sealed after its copy was written the copy is dead: it may say nothing.
+#[test]
+fn the_copy_of_a_sealed_store_is_dead() {
+    let dead = Dead::new();
+    let store = Store::open(dead.device, Vec::new(), &writable_in(Some(SESSION))).unwrap();
+    let (mut device, closed) = store.close();
+    closed.unwrap();
+    device.write_at(0, &[0; 4096]);
+    assert!(Store::open(device, Vec::new(), &writable_in(Some(SESSION))).is_err());
+}
