@@ -239,7 +239,9 @@ impl Loader {
         let Some((super_block, layout)) = self.super_block.clone() else {
             return Ok(());
         };
-        let bytes: Vec<u8> = buffers.iter().flat_map(|(_, buffer)| buffer.as_slice()).copied().collect();
+        let len = buffers.iter().map(|(_, buffer)| buffer.len()).sum();
+        let mut bytes = Vec::with_capacity(len);
+        buffers.iter().for_each(|(_, buffer)| bytes.extend_from_slice(buffer.as_slice()));
         let found = FoundJournal::read(&layout, &super_block, &bytes, self.session, self.rules);
         if let Some(mut found) = found {
             self.findings.append(&mut found.findings);

@@ -69,6 +69,8 @@ pub struct State {
     pub clusters: Pool,
     /// Md page numbers.
     pub md: Pool,
+    /// Whether a blob with relatives may be encoded in runs, or relatives may differ: only in loaded stores.
+    pub(crate) mixed_encodings: bool,
     pub(crate) blobs: BTreeMap<BlobId, Blob>,
     pub(crate) names: BTreeMap<Vec<u8>, BlobId>,
     pub(crate) tags: Tags,
@@ -107,6 +109,7 @@ impl State {
             native_allowed: true,
             clusters,
             md,
+            mixed_encodings: false,
             blobs: BTreeMap::new(),
             names: BTreeMap::new(),
             tags: Tags::default(),

@@ -198,7 +198,8 @@ impl State {
     /// The record that moves a whole family to extent tables, when some member is not there yet, and the md
     /// pages that this takes.
     fn family_to_tables(&self, member: BlobId) -> (Option<Record>, usize) {
-        let family = self.family(member);
+        // Families are walked only where one came mixed from elsewhere: ours never are.
+        let family = if self.mixed_encodings { self.family(member) } else { alloc::vec![member] };
         let blobs = family.iter().filter_map(|id| self.blob(*id));
         let old: Vec<&Blob> = blobs.filter(|blob| blob.encoding == Encoding::Rle).collect();
         if old.is_empty() {

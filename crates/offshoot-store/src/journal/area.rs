@@ -30,7 +30,12 @@ pub(crate) fn choose_area(state: &State) -> Option<JournalArea> {
     let least = pages(JOURNAL_BYTES_LEAST);
 
     let free = state.md.available();
-    let kept = crate::init::md_pages_for(layout.total_clusters).min(free / 2);
+    let lvols = crate::init::md_pages_for(layout.total_clusters);
+    let kept = match layout.md_len as usize > lvols {
+        // Of our making: what is beyond was left for the journal.
+        true => lvols.min(free.saturating_sub(least as usize)),
+        false => free / 2,
+    };
     let most = wanted.min(u32::try_from(free - kept).unwrap_or(u32::MAX));
     let run = state.md.run_of(most as usize);
     let run_len = u32::try_from(run.len()).unwrap_or(u32::MAX).min(most);

@@ -92,6 +92,9 @@ pub(super) fn assemble(
     for blob in state.blobs.values_mut().filter(|blob| blob.dying && !blob.clones.is_empty()) {
         blob.damage.get_or_insert_with(|| "it is being removed, but a clone depends on it".into());
     }
+    let has_relatives = |blob: &Blob| blob.parent.is_some() || !blob.clones.is_empty();
+    state.mixed_encodings =
+        state.blobs.values().any(|blob| has_relatives(blob) && blob.encoding == Encoding::Rle);
     spread_damage(&mut state);
     (state.disputed_clusters, state.disputed_md) = (disputes.clusters, disputes.md);
     // One that cannot be read cannot be released: what it owned stays marked until a repair.
