@@ -3,8 +3,12 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
 
+mod campaign;
 mod gate;
 mod golden;
+mod kills;
+mod powercut;
+mod sim;
 mod tidy;
 
 use std::env;
@@ -18,6 +22,13 @@ usage: cargo xtask VERB
 
   test                  run the whole gate: house rules, formatting, lints, tests, documentation
   tidy                  check the house rules only
+  kills [--count N] [--seed N]
+                        kill servers and commands N times each on a file and a loop device, and compare
+  powercut [--seconds N] [--seed N] [--states N] [--again]
+                        cut the power of a store in a guest, everywhere, and see what is left
+  sim [--seed N | --minutes M | --break RULE | ...]
+                        what crashes do to a store, on a simulated disk
+  campaign              everything that takes longer than the gate may: millions of crash states, each rule broken
   pack-golden [SHARED]  regenerate testdata/golden from SHARED/golden (../shared unless told)
 ";
 
@@ -38,6 +49,12 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
     match args {
         ["test"] => gate::run(&root),
         ["tidy"] => tidy_alone(&root),
+        ["kills", options @ ..] if let Some(options) = kills::Options::parse(options) => {
+            kills::run(&root, &options)
+        }
+        [verb @ ("powercut" | "powercut-inside"), args @ ..] => powercut::run(&root, verb, args),
+        ["sim", args @ ..] => sim::run(&root, args),
+        ["campaign"] => campaign::run(&root),
         ["pack-golden"] => golden::pack(&root, &root.join("../shared/golden")).map(|()| ExitCode::SUCCESS),
         ["pack-golden", shared] => {
             golden::pack(&root, &Path::new(shared).join("golden")).map(|()| ExitCode::SUCCESS)

@@ -1,0 +1,48 @@
+//! `cargo xtask campaign`: everything that takes longer than the gate may, one step after the other. A step that fails
+//! does not keep the next from running; the last line says how many failed.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::sim;
+
+/// A step: what it is called, what it does, and the exit status that counts as success.
+struct Step {
+    name: &'static str,
+    run: fn(&Path) -> Result<u8>,
+    expected: u8,
+}
+
+/// What a simulator exits with that was told to break a rule and found out.
+const FOUND_OUT: u8 = 1;
+
+const STEPS: &[Step] = &[
+    Step { name: "enumerations", run: |root| sim::status(root, &["--thorough"]), expected: 0 },
+    Step { name: "crash states", run: |root| sim::status(root, &["--states", "5000000"]), expected: 0 },
+    Step { name: "without R1", run: |root| sim::status(root, &["--break", "R1"]), expected: FOUND_OUT },
+    Step { name: "without R2", run: |root| sim::status(root, &["--break", "R2"]), expected: FOUND_OUT },
+    Step { name: "without R3", run: |root| sim::status(root, &["--break", "R3"]), expected: FOUND_OUT },
+    Step { name: "without R4", run: |root| sim::status(root, &["--break", "R4"]), expected: FOUND_OUT },
+    Step { name: "without R5", run: |root| sim::status(root, &["--break", "R5"]), expected: FOUND_OUT },
+    Step { name: "without R6", run: |root| sim::status(root, &["--break", "R6"]), expected: FOUND_OUT },
+    Step { name: "without R7", run: |root| sim::status(root, &["--break", "R7"]), expected: FOUND_OUT },
+    Step { name: "without R8", run: |root| sim::status(root, &["--break", "R8"]), expected: FOUND_OUT },
+];
+
+/// Runs every step over the workspace at `root`.
+pub(crate) fn run(root: &Path) -> Result<ExitCode> {
+    let mut failed = 0;
+    for Step { name, run, expected } in STEPS {
+        println!("== {name}");
+        let start = Instant::now();
+        let code = run(root)?;
+        let verdict = if code == *expected { "ok" } else { "FAILED" };
+        failed += usize::from(code != *expected);
+        println!("== {name}: {verdict}, exit status {code}, {} s", start.elapsed().as_secs());
+    }
+    println!("{} steps, {failed} failed", STEPS.len());
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
