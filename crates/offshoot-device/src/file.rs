@@ -86,6 +86,13 @@ impl FileDevice {
         self.lock.as_ref()
     }
 
+    /// Why writes of this process may outlast its lock if it is killed: a file system without the
+    /// locks that would keep the next one waiting, or another program's lock in their place.
+    #[must_use]
+    pub fn fence_note(&self) -> Option<&str> {
+        self.lock.as_ref()?.fence_note()
+    }
+
     /// Under which power this runs. `None` when that cannot be told: without `/proc`, or for a block device whose
     /// attachments the kernel does not count (before Linux 5.15).
     #[must_use]

@@ -7,19 +7,25 @@
 //!   `fcntl` lock. Open-file-description locks of `fcntl` would do as well, but `/proc/locks` hides
 //!   their holder (pid -1), and an operator wants the pid.
 //! - The kernel drops it with the process, however that ends. The descriptor is never given to
-//!   io_uring, whose requests may keep a file open a little beyond the death of their process.
+//!   io_uring, whose requests keep a file open beyond the death of their process.
 //! - Its holder stands in `/proc/locks` ([`holder`]).
+//!
+//! Those requests are the reason for a second lock, which nobody meets while a process lives: the
+//! descriptor that writes carries a [`fence`], and a lock is granted only when the fence of a killed
+//! process has gone.
 //!
 //! On a block device `flock` sees the device node, and there may be several nodes, and it knows
 //! nothing of file systems. A [`FileDevice`](crate::FileDevice) that is locked exclusively therefore
 //! also claims the block device itself (`O_EXCL`), which fails on a second claim through any node and
-//! on a device that is mounted or part of another one. The claim has to be on the descriptor that
-//! does the I/O: while another one has it, the kernel may refuse to zero or discard (EBUSY). A reader
-//! claims nothing, and is therefore only kept out of the node that the writer opened.
+//! on a device that is mounted or part of another one. As a fence does, the claim lasts as long as the
+//! requests of a killed process. It has to be on the descriptor that does the I/O: while another one has
+//! it, the kernel may refuse to zero or discard (EBUSY). A reader claims nothing, and is therefore only
+//! kept out of the node that the writer opened.
 //!
 //! The lock is advisory. It binds programs that ask for it: this one, and udev, which takes a shared
 //! lock while it probes a block device. That one is waited out for up to [`PATIENCE`].
 
+mod fence;
 mod holder;
 
 use rustix::fs::OFlags;
@@ -44,6 +50,7 @@ pub enum LockMode {
 pub struct StoreLock {
     file: File,
     mode: LockMode,
+    fence_note: Option<String>,
 }
 
 /// Why a lock was not granted.
@@ -61,6 +68,12 @@ pub enum LockError {
     /// The block device is claimed without a lock.
     #[error("in use: mounted, part of another device, or open by another name")]
     InUse,
+    /// A process that is gone has written what the disk has not carried out yet.
+    #[error("writes of a process that died are still under way after {} s", waited.as_secs())]
+    WritesUnderWay {
+        /// How long they were waited for.
+        waited: Duration,
+    },
     /// The file could not be opened or locked.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -69,6 +82,9 @@ pub enum LockError {
 /// How long to wait for a shared lock on a block device to go away: udev probes for milliseconds.
 /// And for a claim: what a killed process had in flight keeps it for a moment.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How long to sleep before looking again.
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 
 impl StoreLock {
     /// Excludes everybody else from the file or block device at `path`.
@@ -88,12 +104,23 @@ impl StoreLock {
     }
 
     /// Takes the lock of the file or block device at `path`. Does not wait for a process to release
-    /// it, but may sleep for half a second while
-    /// udev looks at a block device.
+    /// it, but may sleep for half a second while udev looks at a block device, and for half a minute
+    /// while writes of a process that was killed are under way.
     ///
     /// # Errors
     /// [`LockError`]
     pub fn acquire(path: &Path, mode: LockMode) -> Result<Self, LockError> {
+        Self::acquire_within(path, mode, fence::PATIENCE)
+    }
+
+    /// As [`StoreLock::acquire`], with another patience for the writes of a killed process.
+    fn acquire_within(path: &Path, mode: LockMode, patience: Duration) -> Result<Self, LockError> {
+        let lock = Self::acquire_flock(path, mode)?;
+        fence::outlast(&lock.file, patience)?;
+        Ok(lock)
+    }
+
+    fn acquire_flock(path: &Path, mode: LockMode) -> Result<Self, LockError> {
         let deadline = Instant::now() + PATIENCE;
         let is_block_device = std::fs::metadata(path)?.file_type().is_block_device();
         loop {
@@ -101,7 +128,7 @@ impl StoreLock {
                 Err(LockError::Held { exclusive: false, .. })
                     if is_block_device && mode == LockMode::Exclusive && Instant::now() < deadline =>
                 {
-                    std::thread::sleep(Duration::from_millis(10));
+                    std::thread::sleep(PAUSE);
                 }
                 outcome => return outcome,
             }
@@ -117,7 +144,7 @@ impl StoreLock {
             LockMode::Shared => file.try_lock_shared(),
         };
         match locked {
-            Ok(()) => Ok(Self { file, mode }),
+            Ok(()) => Ok(Self { file, mode, fence_note: None }),
             Err(TryLockError::Error(error)) => Err(error.into()),
             Err(TryLockError::WouldBlock) => {
                 let holder = holder::of(&file.metadata()?);
@@ -132,6 +159,24 @@ impl StoreLock {
     #[must_use]
     pub fn mode(&self) -> LockMode {
         self.mode
+    }
+
+    /// Fences off what is written through `writer`, a descriptor of the file that this
+    /// [covers](Self::covers). Nobody but the holder of an exclusive lock has something to fence off.
+    ///
+    /// # Errors
+    /// Those of `fcntl(2)`, but not those that mean that there is no such lock: see
+    /// [`StoreLock::fence_note`].
+    pub(crate) fn fence(&mut self, writer: &File) -> io::Result<()> {
+        if self.mode == LockMode::Exclusive {
+            self.fence_note = fence::raise(writer)?;
+        }
+        Ok(())
+    }
+
+    /// Why the next one does not wait for what this process has under way when it is killed.
+    pub(crate) fn fence_note(&self) -> Option<&str> {
+        self.fence_note.as_deref()
     }
 
     /// Whether this is the lock of `other`: paths may be replaced between a lock and an open.

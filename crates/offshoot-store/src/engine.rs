@@ -197,7 +197,7 @@ impl Engine {
         let in_use = super_block.native.as_ref().and_then(|native| native.journal);
         let area = match options.read_only {
             true => None,
-            false => in_use.filter(|_| !super_block.is_clean()).or_else(|| ring::choose_area(&state)),
+            false => in_use.filter(|_| !super_block.is_clean()).or_else(|| ring::choose_area(&state, sector)),
         };
         if let Some(area) = area {
             ring::hold_area(&mut state, area);
@@ -394,8 +394,7 @@ impl Engine {
     /// Whether any request, verb, barrier, release or discard is under way.
     #[must_use]
     pub fn is_busy(&self) -> bool {
-        let releasing = !self.state.dying.is_empty() && self.check_writable().is_ok();
-        releasing
+        self.is_releasing()
             || !self.tasks.is_empty()
             || !self.ops.is_empty()
             || self.barrier.is_busy()

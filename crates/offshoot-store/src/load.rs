@@ -344,6 +344,7 @@ impl Loader {
                 .iter()
                 .filter(|(at, bytes)| BlobMd::is_root(*at, bytes))
                 .map(|(at, _)| at)
+                .filter(|at| self.journal.as_ref().is_none_or(|journal| journal.is_root(*at, &layout)))
                 .collect(),
         };
         match assemble::assemble(layout, &super_block, &self.pages, &roots, &self.masks) {
@@ -353,7 +354,8 @@ impl Loader {
                     self.findings.push(Finding { lvol: None, what: Found::MaskChecksum });
                 }
                 let journal = self.journal.take();
-                let (recovery, damage) = journal.map_or((None, None), |journal| journal.replay(&mut state));
+                let (recovery, damage) =
+                    journal.map_or((None, None), |journal| journal.replay(&mut state, &self.pages));
                 let journal_damage = damage.is_some();
                 self.findings.extend(damage.map(|what| Finding { lvol: None, what }));
                 let findings = core::mem::take(&mut self.findings);

@@ -46,6 +46,12 @@ impl Pool {
         (unit as usize) < self.used.len() && self.used.get(unit as usize)
     }
 
+    /// Whether a unit may be handed out.
+    #[must_use]
+    pub fn is_available(&self, unit: u32) -> bool {
+        (unit as usize) < self.available.len() && self.available.get(unit as usize)
+    }
+
     /// How many units may be handed out now.
     #[must_use]
     pub fn available(&self) -> usize {
@@ -135,16 +141,6 @@ impl Pool {
         }
         self.used.set(unit, true);
         self.changed.insert(unit / MASK_PAGE_UNITS);
-    }
-
-    /// Marks every available unit of a range used.
-    pub fn take_available(&mut self, units: core::ops::Range<u64>) {
-        let end = units.end.min(self.used.len() as u64);
-        for unit in (units.start..end).map_while(|unit| u32::try_from(unit).ok()) {
-            if self.available.get(unit as usize) {
-                self.take(unit);
-            }
-        }
     }
 
     /// Marks a used unit held: nothing refers to it any more, but it may not be reused yet.

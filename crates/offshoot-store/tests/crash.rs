@@ -103,7 +103,7 @@ fn open<D: BlockDevice>(device: D, options: &OpenOptions, what: &str) -> Store<D
 fn base(native: bool) -> MemDevice {
     let device = MemDevice::new(4 << 20, 512);
     // A small journal: each opening reads all of it.
-    let init = InitOptions { journal_bytes: Some(64 << 10), ..options(16_384, 512, native) };
+    let init = InitOptions { journal_bytes: Some(1 << 20), ..options(16_384, 512, native) };
     let mut store = Store::init(device, &init, &writable_in(Some(SESSION))).unwrap();
     for (name, thick) in [("disk", true), ("thick", true), ("thin", false)] {
         let id = store.create(name, 3 * CLUSTER, thick).unwrap();

@@ -120,7 +120,7 @@ fn settle(store: &mut Store<Device>) -> Result<(), Error> {
 fn base(native: bool) -> MemDevice {
     let device = MemDevice::new(12 << 20, 512);
     // A small journal: each opening reads all of it.
-    let init = InitOptions { journal_bytes: Some(64 << 10), ..options(16_384, 512, native) };
+    let init = InitOptions { journal_bytes: Some(1 << 20), ..options(16_384, 512, native) };
     let mut store = Store::init(device, &init, &writable()).unwrap();
     for (name, thick) in
         [("bystander", true), ("disk", true), ("thick", true), ("thin", false), ("far", false)]

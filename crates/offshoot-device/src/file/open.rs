@@ -9,7 +9,7 @@ use super::refused::Refused;
 use super::threads::{THREADS, ThreadEngine};
 use super::uring::UringEngine;
 use crate::check::is_logical_block;
-use crate::lock::PATIENCE;
+use crate::lock::{PATIENCE, PAUSE};
 use crate::{LockError, LockMode, StoreLock};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -18,7 +18,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use thiserror::Error;
 
 /// Why a file did not become a device.
@@ -108,7 +108,8 @@ impl OpenError {
 }
 
 impl FileDevice {
-    /// Opens a regular file or a block device. Takes the lock first, then the file.
+    /// Opens a regular file or a block device. Takes the lock first, then the file. With a lock, this
+    /// waits up to half a minute for what a killed process has still under way.
     ///
     /// # Errors
     /// [`OpenError`]
@@ -121,13 +122,16 @@ impl FileDevice {
         // Looked at before it is opened: opening a FIFO would block.
         check_type(path, &std::fs::metadata(path).map_err(failed)?)?;
         let lock = options.lock.map(|mode| StoreLock::acquire(path, mode)).transpose();
-        let lock = lock.map_err(|error| OpenError::locked(path, error))?;
+        let mut lock = lock.map_err(|error| OpenError::locked(path, error))?;
         let file = open_file(path, options)?;
         check_type(path, &file.metadata().map_err(failed)?)?;
-        if let Some(lock) = &lock
-            && !lock.covers(&file).map_err(failed)?
-        {
-            return Err(OpenError::Replaced(path.into()));
+        if let Some(lock) = &mut lock {
+            if !lock.covers(&file).map_err(failed)? {
+                return Err(OpenError::Replaced(path.into()));
+            }
+            if !options.read_only {
+                lock.fence(&file).map_err(failed)?;
+            }
         }
 
         let findings = probe(&file, options).map_err(failed)?;
@@ -223,7 +227,7 @@ fn open_file(path: &Path, options: &OpenOptions) -> Result<File, OpenError> {
                 if Instant::now() >= deadline {
                     return Err(OpenError::locked(path, LockError::InUse));
                 }
-                std::thread::sleep(Duration::from_millis(10));
+                std::thread::sleep(PAUSE);
             }
             opened => return opened.map_err(failed),
         }

@@ -23,8 +23,8 @@ impl Fresh {
     /// When there are fewer. Admission keeps count of what a checkpoint needs (`State::md_debt`), so this is a
     /// bug; going on would lose metadata.
     fn new(state: &State, count: usize, moved: usize) -> Self {
-        let spare = state.md.available().saturating_sub(state.md_reserved + 1 + count);
-        let moved = moved.min(spare);
+        // What is owed to others, chains included, is not spare. Page 0 is not handed out here.
+        let moved = moved.min(state.md_spare().saturating_sub(1));
         let pages = state.md.peek(1, count + moved).expect("md pages are reserved when records are planned");
         Self { pages: pages.into_iter(), moved }
     }
@@ -60,9 +60,7 @@ pub(super) fn assign(state: &State, moved: &mut usize) -> Vec<Record> {
         .map(|(md, extent, layers)| {
             usize::from(extent && md.extent.is_none()) + layers.saturating_sub(md.layers.len())
         });
-    // The chains need theirs, too.
-    let chains: usize = dirty.iter().map(|blob| blob.chain_pages_at_most()).sum();
-    let mut fresh = Fresh::new(state, count.sum(), (*moved).min(state.md_spare().saturating_sub(chains)));
+    let mut fresh = Fresh::new(state, count.sum(), *moved);
     let may_move = fresh.moved;
     let mut records = Vec::new();
     for blob in dirty {

@@ -13,7 +13,13 @@ use offshoot_format::{ImageSet, JournalArea, Layout, MD_STRUCT_BYTES, MdPageIdx,
 const PAGES_PER_WRITE: usize = 256;
 
 /// Bytes of an image set besides its images, at most.
-const SET_BYTES: usize = 64;
+pub(crate) const SET_BYTES: usize = 64;
+
+/// Images that a set of `bytes` holds, at least one.
+pub(crate) fn images_per_set(bytes: u64) -> usize {
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    (bytes.saturating_sub(SET_BYTES) / (MD_STRUCT_BYTES + 4)).max(1)
+}
 
 /// The md pages that make State durable, as they are at one moment.
 #[derive(Debug, Default)]
@@ -58,9 +64,8 @@ impl Capture {
 
     /// The image sets of this capture, each at most `max` bytes long.
     pub(crate) fn image_sets(&self, max: u64) -> Vec<ImageSet> {
-        let max = usize::try_from(max).unwrap_or(usize::MAX).saturating_sub(SET_BYTES);
-        let images_at_once = (max / (MD_STRUCT_BYTES + 4)).max(1);
-        let runs_at_once = (max / 8).max(1);
+        let images_at_once = images_per_set(max);
+        let runs_at_once = (usize::try_from(max).unwrap_or(usize::MAX).saturating_sub(SET_BYTES) / 8).max(1);
         let images: Vec<(MdPageIdx, PageImage)> =
             self.images.iter().map(|(at, image)| (*at, *image)).collect();
         let images = images.chunks(images_at_once);

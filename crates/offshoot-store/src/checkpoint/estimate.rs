@@ -31,7 +31,12 @@ impl State {
             Record::SetXattr { blob, .. } | Record::MarkDying { blob } | Record::Release { blob, .. } => {
                 self.chain_images(*blob)
             }
-            Record::UseExtentTable { blobs } => blobs.iter().map(|blob| self.chain_images(*blob)).sum(),
+            Record::UseExtentTable { blobs } => {
+                let pages =
+                    |blob: &Blob| blob.pages.ordinals.values().map(|md| md.layers.len()).sum::<usize>();
+                let images = |id: &BlobId| self.chain_images(*id) + self.blob(*id).map_or(0, pages);
+                blobs.iter().map(images).sum()
+            }
             Record::Adopt { snapshot, clone } => {
                 self.chain_images(*snapshot)
                     + self.chain_images(*clone)

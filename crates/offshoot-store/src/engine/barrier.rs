@@ -33,6 +33,8 @@ struct Round {
     phase: Phase,
     /// The last frame that had completed when the first sync was submitted.
     covers: Lsn,
+    /// How many writes had.
+    written: u64,
     /// What it does for a checkpoint.
     part: Option<Part>,
     waiters: Vec<Waiter>,
@@ -45,8 +47,11 @@ pub(super) struct Barrier {
     waiting: Vec<Waiter>,
     /// Whether a round is wanted that nobody waits for.
     wanted: bool,
-    /// The last frame with records at the last tick.
-    at_tick: Lsn,
+    /// Writes that have been done, and how many of them had been when the last completed sync was submitted.
+    written: u64,
+    synced: u64,
+    /// Records and writes at the last tick.
+    at_tick: (Lsn, u64),
 }
 
 impl Barrier {
@@ -56,20 +61,33 @@ impl Barrier {
 }
 
 impl Engine {
-    /// To be called about twice a second: what was in the journal at the last call and is not covered yet gets its
-    /// barrier now, so that nothing stays uncovered for more than a second.
+    /// To be called about twice a second: what had been acknowledged at the last call and is not durable yet gets its
+    /// barrier now, so that nothing stays at risk for more than a second.
     pub fn tick(&mut self) {
-        let seen = core::mem::replace(&mut self.barrier.at_tick, self.journal.last_records);
-        if seen > self.journal.facts.covered && self.rules.hold(Clause::BarrierInTime) && !self.read_only {
-            self.barrier.wanted = true;
-            self.start_round();
+        let now = (self.journal.last_records, self.barrier.written);
+        let (records, written) = core::mem::replace(&mut self.barrier.at_tick, now);
+        let at_risk = records > self.journal.facts.covered || written > self.barrier.synced;
+        if at_risk && self.rules.hold(Clause::BarrierInTime) && !self.read_only {
+            self.want_barrier();
         }
     }
 
     /// Whether [`Engine::tick`] has anything to do, now or at the next call.
     #[must_use]
     pub fn needs_tick(&self) -> bool {
-        !self.read_only && self.failed.is_none() && self.journal.has_uncovered()
+        let at_risk = self.journal.has_uncovered() || self.barrier.written > self.barrier.synced;
+        !self.read_only && self.failed.is_none() && at_risk
+    }
+
+    /// Bytes of a client have been written.
+    pub(super) fn count_write(&mut self) {
+        self.barrier.written += 1;
+    }
+
+    /// A barrier is wanted, though nobody waits for it.
+    pub(super) fn want_barrier(&mut self) {
+        self.barrier.wanted = true;
+        self.start_round();
     }
 
     pub(super) fn reply_after_barrier(&mut self, ticket: Ticket, reply: Reply) {
@@ -96,6 +114,11 @@ impl Engine {
         if let Some(failure) = self.failed {
             return self.fail_barriers(&Error::Stopped(failure));
         }
+        if self.space.is_wanted() && !self.freed_md.is_empty() && self.is_checkpoint_possible() {
+            // Md pages come free with a checkpoint only.
+            self.checkpoint.wanted = true;
+            return self.append();
+        }
         let part = self.checkpoint.part();
         let space = self.commit.has_uncovered_freed(self.journal.facts.covered) && self.space.is_wanted();
         if self.barrier.waiting.is_empty() && !self.barrier.wanted && part.is_none() && !space {
@@ -103,7 +126,8 @@ impl Engine {
         }
         self.barrier.wanted = false;
         let waiters = core::mem::take(&mut self.barrier.waiting);
-        let round = Round { phase: Phase::FirstSync, covers: self.journal.last, part, waiters };
+        let (covers, written) = (self.journal.last, self.barrier.written);
+        let round = Round { phase: Phase::FirstSync, covers, written, part, waiters };
         self.barrier.running = Some(round);
         if self.read_only {
             return self.finish_round();
@@ -137,6 +161,7 @@ impl Engine {
             round.covers = self.journal.last;
         }
         let (covers, part) = (round.covers, round.part);
+        self.barrier.synced = round.written;
         if self.journal.last_records.min(covers) <= self.journal.facts.covered && part.is_none() {
             return self.finish_round();
         }

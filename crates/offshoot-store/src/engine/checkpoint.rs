@@ -5,14 +5,14 @@
 //! the capture. *In place*: the pages are written over. *Complete*: one more barrier says so, and only then the ring
 //! space of what came before is used again, and md pages that were let go are handed out again.
 
-use super::{Engine, OpOwner, Target};
+use super::{Engine, Life, OpOwner, Target};
 use crate::checkpoint::{Capture, write_pages, zero_pages};
 use crate::error::During;
 use crate::record::Lsn;
 use crate::rules::Clause;
 use alloc::{collections::VecDeque, vec::Vec};
 use offshoot_block::{DeviceError, DeviceOp};
-use offshoot_format::{ImageSet, MdPageIdx};
+use offshoot_format::{FRAME_HEADER_BYTES, ImageSet, MdPageIdx};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
@@ -30,6 +30,9 @@ struct Running {
     /// Image sets that have not been appended.
     sets: VecDeque<ImageSet>,
     frames: u32,
+    /// Bytes that all of them take in the ring, and each beyond what it holds.
+    bytes: u64,
+    frame_overhead: u64,
     appended: u32,
     /// Writes of pages under way.
     pending: usize,
@@ -75,10 +78,16 @@ impl Checkpoint {
         Some((set, running.frames - left - 1))
     }
 
-    /// Bytes that the images still take in the ring.
-    pub(super) fn bytes_to_append(&self) -> u64 {
-        let sets = self.running.iter().flat_map(|running| &running.sets);
-        sets.map(|set| (set.encoded_len() + 1024) as u64).sum()
+    /// Bytes of the ring that the checkpoint that is running will take: what it has not appended, and, until it is
+    /// sealed, what recovery would append of it once more.
+    pub(super) fn bytes_spoken_for(&self) -> u64 {
+        let Some(running) = &self.running else { return 0 };
+        let left: u64 =
+            running.sets.iter().map(|set| set.encoded_len() as u64 + running.frame_overhead).sum();
+        match running.stage {
+            Stage::Images | Stage::Seal => left + running.bytes,
+            Stage::InPlace | Stage::Complete => left,
+        }
     }
 
     /// A frame with records has been appended.
@@ -102,6 +111,11 @@ impl Engine {
     /// Whether a checkpoint would make no room: nothing is dirty, and nothing in the ring could go.
     pub(super) fn is_checkpoint_vain(&self) -> bool {
         !self.checkpoint.is_running() && self.is_settled()
+    }
+
+    /// Whether a checkpoint can begin.
+    pub(super) fn is_checkpoint_possible(&self) -> bool {
+        !self.checkpoint.is_running() && !self.checkpoint.wanted && self.life == Life::Open
     }
 
     /// Whether the md pages say everything.
@@ -132,12 +146,16 @@ impl Engine {
         if !self.rules.hold(Clause::SealBeforeInPlace) {
             writes.extend(write_pages(&self.state.layout, &capture.images));
         }
+        let frame_overhead = (FRAME_HEADER_BYTES + self.journal.ring.block()) as u64;
+        let bytes = sets.iter().map(|set| set.encoded_len() as u64 + frame_overhead).sum();
         self.checkpoint.running = Some(Running {
             stage: Stage::Images,
             capture_lsn: self.journal.last,
             capture,
             frames: u32::try_from(sets.len()).unwrap_or(u32::MAX),
             sets,
+            bytes,
+            frame_overhead,
             appended: 0,
             pending: 0,
             freed,

@@ -6,6 +6,7 @@
 //! waiting brings about.
 
 use super::{Engine, Life, OpOwner, Target, TaskId};
+use crate::checkpoint::{SET_BYTES, images_per_set};
 use crate::error::{During, Error};
 use crate::journal::{self, Ring, Slot};
 use crate::options::Session;
@@ -17,8 +18,8 @@ use offshoot_format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, ImageSet, JournalArea, MD_STRUCT_BYTES, encode_frame,
 };
 
-/// Bytes that an image takes in the ring, with its share of the frame around it.
-const IMAGE_BYTES: u64 = MD_STRUCT_BYTES as u64 + 32;
+/// Pages of the live masks that the records of one frame may change beyond those that have changed.
+const MASK_PAGES_MORE: usize = 4;
 
 /// Who goes on once a transaction is applied.
 #[derive(Clone, Copy, Debug)]
@@ -33,8 +34,6 @@ struct Transaction {
     records: Vec<Record>,
     /// Bytes of its records.
     len: usize,
-    /// Md pages that applying it may make a checkpoint write over, at most.
-    images: usize,
     after: After,
 }
 
@@ -73,8 +72,6 @@ pub(super) struct Journal {
     pending: VecDeque<Transaction>,
     /// The encoded records of `pending`, one behind the other.
     encoded: VecDeque<u8>,
-    /// Images of transactions that are not applied yet.
-    pending_images: usize,
     in_flight: Option<InFlight>,
     /// Whether a frame must go out even if there are no records for it.
     barrier: bool,
@@ -101,7 +98,6 @@ impl Journal {
             facts: Facts { in_place: true, tail: Lsn(1), ..Facts::default() },
             pending: VecDeque::new(),
             encoded: VecDeque::new(),
-            pending_images: 0,
             in_flight: None,
             barrier: false,
             was_image: false,
@@ -142,10 +138,8 @@ impl Engine {
         if encoded.len() as u64 > room {
             return Err(Error::JournalRoom { needed: encoded.len() as u64, room });
         }
-        let images = records.iter().map(|record| self.state.images_of(record)).sum();
-        self.journal.pending_images += images;
         self.journal.encoded.extend(&encoded);
-        self.journal.pending.push_back(Transaction { records, len: encoded.len(), images, after });
+        self.journal.pending.push_back(Transaction { records, len: encoded.len(), after });
         self.append();
         Ok(())
     }
@@ -186,7 +180,8 @@ impl Engine {
         let (mut bytes, mut images, mut count) = (FRAME_HEADER_BYTES as u64, 0, 0);
         for transaction in &self.journal.pending {
             bytes += transaction.len as u64;
-            images += transaction.images;
+            // Against the State of now: what was dirty when it was committed may have been captured since.
+            images += transaction.records.iter().map(|record| self.state.images_of(record)).sum::<usize>();
             if bytes > frame_max || !self.fits_ring(bytes, images) {
                 break;
             }
@@ -209,38 +204,51 @@ impl Engine {
         // Pages other than roots can move to free md pages when a checkpoint finds no room for their images.
         let movable = images.saturating_sub(self.state.dirty.len() + self.journal.pending.len());
         let images = images - movable.min(self.state.md_spare());
-        let masks = self.state.md.changed() + self.state.clusters.changed() + 4;
-        self.taken() + bytes + (images + masks) as u64 * IMAGE_BYTES <= self.journal.ring.len()
+        let masks = self.state.md.changed() + self.state.clusters.changed() + MASK_PAGES_MORE;
+        let Some(span) = self.journal.ring.span(bytes) else { return false };
+        self.taken() + span + 2 * (images + masks) as u64 * self.image_bytes() <= self.journal.ring.len()
+    }
+
+    /// Bytes that an image takes in the ring, with its share of the frame around it.
+    fn image_bytes(&self) -> u64 {
+        let ring = &self.journal.ring;
+        let at_once = images_per_set(ring.image_frame_max()) as u64;
+        let frame = (FRAME_HEADER_BYTES + SET_BYTES) as u64 + at_once * (MD_STRUCT_BYTES as u64 + 4);
+        frame.next_multiple_of(ring.block() as u64).div_ceil(at_once)
     }
 
     /// Bytes of the ring that are in use or spoken for: by frames, images on their way, what a lap skips at its end,
     /// and the frames of barriers.
+    ///
+    /// The images of a checkpoint count twice until it is sealed: after a crash before that, recovery takes what is
+    /// dirty once more, beside what is there of them.
     fn taken(&self) -> u64 {
         let ring = &self.journal.ring;
         let slack = ring.image_frame_max() * 2 + 16 * ring.block() as u64;
-        ring.used() + self.checkpoint.bytes_to_append() + slack
+        ring.used() + self.checkpoint.bytes_spoken_for() + slack
     }
 
     /// How many md pages the next checkpoint may write over: as many images as find room now.
     pub(super) fn image_room(&self) -> usize {
         let masks = self.state.md.changed() + self.state.clusters.changed();
-        let room = self.journal.ring.len().saturating_sub(self.taken()) / IMAGE_BYTES;
+        let share = if self.transition.is_recovering() { 1 } else { 2 };
+        let room = self.journal.ring.len().saturating_sub(self.taken()) / (share * self.image_bytes());
         usize::try_from(room).unwrap_or(usize::MAX).saturating_sub(masks)
     }
 
     /// Bytes that a checkpoint of what is dirty now would take.
     pub(super) fn dirty_bytes(&self) -> u64 {
         let masks = self.state.md.changed() + self.state.clusters.changed();
-        (self.state.image_pages + masks) as u64 * IMAGE_BYTES
+        (self.state.image_pages + masks) as u64 * self.image_bytes()
     }
 
     /// The oldest transaction does not fit even an empty ring.
     fn refuse_first(&mut self) {
         let Some(transaction) = self.journal.pending.pop_front() else { return };
         self.journal.encoded.drain(..transaction.len);
-        self.journal.pending_images -= transaction.images;
         self.journal.starved = false;
-        let needed = transaction.len as u64 + transaction.images as u64 * IMAGE_BYTES;
+        let images: usize = transaction.records.iter().map(|record| self.state.images_of(record)).sum();
+        let needed = transaction.len as u64 + images as u64 * self.image_bytes();
         self.go_on(transaction.after, Err(Error::JournalRoom { needed, room: self.journal.ring.len() }));
     }
 
@@ -308,7 +316,6 @@ impl Engine {
             Err(_) => {
                 let failed = self.journal.in_flight.take();
                 for transaction in failed.into_iter().flat_map(|frame| frame.transactions) {
-                    self.journal.pending_images -= transaction.images;
                     self.go_on(transaction.after, Err(Error::UnknownLvol("append".into())));
                 }
                 self.append();
@@ -325,8 +332,12 @@ impl Engine {
             self.checkpoint.records_after(frame.lsn);
         }
         for transaction in frame.transactions {
-            self.journal.pending_images -= transaction.images;
-            self.before_apply(transaction.after);
+            let maps = transaction.records.iter().any(|record| matches!(record, Record::Map { .. }));
+            if let After::Write(task) = transaction.after
+                && maps
+            {
+                self.choices_committed(task);
+            }
             transaction.records.iter().for_each(|record| self.state.apply(record));
             self.collect_freed(frame.lsn);
             self.go_on(transaction.after, Ok(()));
@@ -340,17 +351,11 @@ impl Engine {
         self.append();
     }
 
-    fn before_apply(&mut self, after: After) {
-        if let After::Write(task) = after {
-            self.choices_committed(task);
-        }
-    }
-
     fn go_on(&mut self, after: After, result: Result<(), Error>) {
         match after {
             After::Write(task) => self.write_committed(task, result),
             After::Verb(task) => self.verb_committed(task, result),
-            After::Release => self.release_committed(),
+            After::Release => self.release_committed(&result),
         }
     }
 
@@ -359,7 +364,6 @@ impl Engine {
         let in_flight = self.journal.in_flight.take();
         let pending = core::mem::take(&mut self.journal.pending);
         self.journal.encoded.clear();
-        self.journal.pending_images = 0;
         self.journal.barrier = false;
         for transaction in in_flight.into_iter().flat_map(|frame| frame.transactions).chain(pending) {
             self.go_on(transaction.after, Err(error.clone()));

@@ -66,6 +66,10 @@ impl Transition {
         self.sequence.is_some() || self.recovering.is_some()
     }
 
+    pub(super) fn is_recovering(&self) -> bool {
+        self.recovering.is_some()
+    }
+
     pub(super) fn is_ending(&self) -> bool {
         self.closing.is_some()
     }
@@ -335,6 +339,8 @@ impl Engine {
         }
         let mark = write_super_block(&self.super_block, 0);
         self.emit(Target::Store, OpOwner::Mark, mark);
+        // What was acknowledged before is at risk until then.
+        self.want_barrier();
     }
 
     /// Metadata could not be written: the store takes no writes any more, and whoever waits is told why.

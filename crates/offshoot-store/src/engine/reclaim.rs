@@ -2,6 +2,7 @@
 
 use super::journal::After;
 use super::{Engine, OpOwner, Target, TaskId};
+use crate::error::Error;
 use crate::io::Epoch;
 use crate::limits::{DISCARD_BYTES, RELEASE_ORDINALS};
 use crate::record::{Lsn, Record};
@@ -30,6 +31,8 @@ pub(super) struct Space {
     discarding: usize,
     /// Whether a record that releases a part of a dying blob is on its way.
     releasing: bool,
+    /// Whether the journal cannot take one, so that dying blobs stay as they are.
+    release_refused: bool,
 }
 
 impl Space {
@@ -46,11 +49,6 @@ impl Engine {
     /// Resumes a task when clusters or md pages have come free, or when none will.
     pub(super) fn retry_after_space(&mut self, task: TaskId) {
         self.space.waiting.push(task);
-        if !self.freed_md.is_empty() && !self.checkpoint.is_running() {
-            // Md pages come free with a checkpoint only.
-            self.checkpoint.wanted = true;
-            self.append();
-        }
         self.start_round();
     }
 
@@ -58,18 +56,18 @@ impl Engine {
     pub(super) fn may_reclaim(&self) -> bool {
         // A verb whose records are on their way may be about to free something.
         let on_their_way = self.verb_is_committing();
-        let freeing = self.commit.has_freed() || self.space.is_busy() || !self.state.dying.is_empty();
+        let freeing = self.commit.has_freed() || self.space.is_busy() || self.is_releasing();
         on_their_way || freeing || self.may_reclaim_md()
     }
 
     /// Whether md pages will come free without anyone's doing.
     pub(super) fn may_reclaim_md(&self) -> bool {
-        !self.freed_md.is_empty() || self.checkpoint.is_running() || !self.state.dying.is_empty()
+        !self.freed_md.is_empty() || self.checkpoint.is_running() || self.is_releasing()
     }
 
     /// Releases a bounded part of a dying blob. Says whether there may be more at once.
     pub(super) fn release_step(&mut self) -> bool {
-        if self.check_writable().is_err() || self.space.releasing || self.transition.is_ending() {
+        if !self.is_releasing() || self.space.releasing || self.transition.is_ending() {
             return false;
         }
         let Some(dying) = self.state.dying.first().and_then(|id| self.state.blob(*id)) else {
@@ -89,14 +87,23 @@ impl Engine {
             false => Record::Release { blob: id, ordinals },
         };
         self.space.releasing = true;
-        // What is refused stays as it is: the blob goes on dying.
-        let released = self.commit(alloc::vec![record], After::Release).is_ok();
-        self.space.releasing &= released;
-        released
+        match self.commit(alloc::vec![record], After::Release) {
+            Ok(()) => true,
+            refused @ Err(_) => {
+                self.release_committed(&refused);
+                false
+            }
+        }
     }
 
-    pub(super) fn release_committed(&mut self) {
+    pub(super) fn release_committed(&mut self, result: &Result<(), Error>) {
         self.space.releasing = false;
+        self.space.release_refused |= result.is_err();
+    }
+
+    /// Whether a dying blob is going to let go of more.
+    pub(super) fn is_releasing(&self) -> bool {
+        !self.state.dying.is_empty() && self.check_writable().is_ok() && !self.space.release_refused
     }
 
     /// Puts aside what the records of a frame have let go.
@@ -112,6 +119,10 @@ impl Engine {
 
     /// Discards freed clusters that a barrier covers and no I/O refers to, and then gives them back (R1).
     pub(super) fn reclaim(&mut self) {
+        if self.transition.is_recovering() {
+            // What was replayed counts from the new header on: another crash may decide otherwise until then.
+            return;
+        }
         while let Some(freed) = self.commit.freed.front()
             && (freed.lsn <= self.commit.covered || !self.rules.hold(Clause::ReuseBehindBarrier))
             && (self.commit.epochs.is_clear(freed.epoch) || !self.rules.hold(Clause::ReuseAfterIo))

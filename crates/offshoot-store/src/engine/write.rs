@@ -358,7 +358,6 @@ impl Engine {
 
     /// The records of a write have been applied, or never will be.
     pub(super) fn write_committed(&mut self, task: TaskId, result: Result<(), Error>) {
-        let worthless = self.transition.tail_worthless;
         let Some(write) = self.write_task_mut(task) else { return };
         write.committing -= 1;
         if let Err(error) = result {
@@ -367,8 +366,6 @@ impl Engine {
         if write.committing > 0 {
             return;
         }
-        // Where what lies behind the last barrier is worthless after a crash, D1 takes a barrier.
-        write.fua |= worthless;
         let (lvol, zeroed) = (write.lvol, write.zeroing.len());
         let result = write.error.take().map_or(Ok(()), Err);
         (0..zeroed).for_each(|_| self.commit.end_zeroing(lvol));
@@ -390,8 +387,15 @@ impl Engine {
             Kind::Data(data) => Reply::Buffer(data.unwrap_or_default()),
             Kind::Zeroes { .. } | Kind::Unmap => Reply::Done,
         };
+        // Where what lies behind the last barrier is worthless after a crash, D1 takes a barrier: also for bytes that
+        // went where an uncovered record says.
+        let uncovered = self.journal.last_records > self.commit.covered;
+        let worthless = self.transition.tail_worthless && uncovered;
+        if result.is_ok() {
+            self.count_write();
+        }
         match result {
-            Ok(()) if write.fua => self.reply_after_barrier(write.ticket, reply),
+            Ok(()) if write.fua || worthless => self.reply_after_barrier(write.ticket, reply),
             Ok(()) => self.reply(write.ticket, Ok(reply)),
             Err(error) => self.reply(write.ticket, Err(error)),
         }

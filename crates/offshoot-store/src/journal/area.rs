@@ -20,19 +20,23 @@ pub(crate) fn mask_pages(md_len: u32, total_clusters: u32) -> u32 {
 
 /// Finds room for ring and live masks: in free md pages, where enough lie together; else in free clusters; else in
 /// what md pages there are. `None` when there is no room at all.
-pub(crate) fn choose_area(state: &State) -> Option<JournalArea> {
+pub(crate) fn choose_area(state: &State, block: u32) -> Option<JournalArea> {
     let layout = &state.layout;
     let page = u64::from(layout.md_page_size);
     let masks = mask_pages(layout.md_len, layout.total_clusters);
     let pages = |bytes: u64| u32::try_from(bytes.div_ceil(page)).unwrap_or(u32::MAX - masks) + masks;
     let wanted = pages(default_bytes(layout.size_bytes));
-    let enough = pages((layout.size_bytes / 64).clamp(JOURNAL_BYTES_LEAST, JOURNAL_BYTES_LEAST * 16));
-    let least = pages(JOURNAL_BYTES_LEAST);
+    // Frames are whole blocks: larger ones take a larger ring.
+    let least_bytes = JOURNAL_BYTES_LEAST * u64::from(block.div_ceil(512));
+    let enough =
+        pages((layout.size_bytes / 64).clamp(least_bytes, least_bytes.max(JOURNAL_BYTES_LEAST * 16)));
+    let least = pages(least_bytes);
 
     let free = state.md.available();
     let lvols = crate::init::md_pages_for(layout.total_clusters);
-    let kept = match layout.md_len as usize > lvols {
-        // Of our making: what is beyond was left for the journal.
+    // Of our making: what is beyond was left for the journal.
+    let is_planned = layout.md_len as usize > lvols;
+    let kept = match is_planned {
         true => lvols.min(free.saturating_sub(least as usize)),
         false => free / 2,
     };
@@ -45,7 +49,7 @@ pub(crate) fn choose_area(state: &State) -> Option<JournalArea> {
         len: run_len - masks,
         masks,
     });
-    if run_len >= enough {
+    if run_len >= enough || (is_planned && in_md.is_some()) {
         return in_md;
     }
     [pages(JOURNAL_BYTES_MIN), enough, least]

@@ -65,11 +65,13 @@ pub(crate) fn read_ring<'a>(
 ) -> Replay<'a> {
     let current = scan(ring, header.epoch, header.start_lsn..u64::MAX);
     // An epoch that began by recovering another one stands on its own from its first checkpoint on.
-    let stands =
-        current.values().next_back().is_some_and(|frame| frame.header.checkpoint + 1 >= header.start_lsn);
+    let stands = current
+        .values()
+        .next_back()
+        .is_some_and(|frame| frame.header.checkpoint.saturating_add(1) >= header.start_lsn);
     match header.previous {
         Some(previous) if !stands => {
-            Replay::of(&scan(ring, previous.epoch, 0..previous.last_lsn + 1), previous, rules)
+            Replay::of(&scan(ring, previous.epoch, 0..previous.last_lsn.saturating_add(1)), previous, rules)
         }
         _ => {
             let error = header.flags.contains(NativeFlags::DEVICE_ERROR);
@@ -120,18 +122,22 @@ impl<'a> Replay<'a> {
     /// Exactly up to the last frame that was decided on.
     fn of(frames: &Frames<'a>, decided: PreviousEpoch, rules: Rules) -> Self {
         let end = decided.last_lsn;
-        let missing = (decided.tail..=end).find(|lsn| !frames.contains_key(lsn));
-        let intact = missing.unwrap_or(end + 1);
+        // Frames are counted first: what a header claims may be any number.
+        let missing = (decided.tail..=end)
+            .zip(0..=frames.len())
+            .map(|(lsn, _)| lsn)
+            .find(|lsn| !frames.contains_key(lsn));
+        let intact = missing.unwrap_or(end.saturating_add(1));
         let replayed = if rules.hold(Clause::ReplayCovered) { intact } else { 0 };
         let mut replay = Self {
-            records: range(frames, decided.checkpoint + 1..replayed)
+            records: range(frames, decided.checkpoint.saturating_add(1)..replayed)
                 .filter(|frame| frame.is_records())
                 .cloned()
                 .collect(),
             images: BTreeMap::new(),
             zeroed: Vec::new(),
             decided,
-            live: range(frames, decided.tail..end + 1).map(Found::place).collect(),
+            live: range(frames, decided.tail..end.saturating_add(1)).map(Found::place).collect(),
             dropped: 0,
             damage: missing.map(|lsn| JournalDamage { lsn }),
         };
@@ -160,13 +166,18 @@ impl<'a> Replay<'a> {
         if self.damage.is_some() {
             return self;
         }
-        let next = self.decided.last_lsn + 1;
+        let next = self.decided.last_lsn.saturating_add(1);
         let tail = range(frames, next..u64::MAX).zip(next..);
         let tail: Vec<&Found<'a>> =
             tail.take_while(|(frame, wanted)| frame.header.lsn == *wanted).map(|(frame, _)| frame).collect();
         if !trusted {
             self.dropped = tail.len() as u64;
             return self;
+        }
+        // One append is under way at a time: what lies behind a gap says that a frame in it was there.
+        let cut = next.saturating_add(tail.len() as u64);
+        if range(frames, cut.saturating_add(1)..u64::MAX).next().is_some() {
+            self.damage = Some(JournalDamage { lsn: cut });
         }
         for frame in tail {
             self.decided.last_lsn = frame.header.lsn;

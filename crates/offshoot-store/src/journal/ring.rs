@@ -42,8 +42,10 @@ impl Ring {
             let lap = ring.head - ring.head % ring.len;
             let start = if lap + offset >= ring.head { lap + offset } else { lap + ring.len + offset };
             ring.live.push_back((lsn, start));
-            ring.head = start + frame_len.next_multiple_of(block);
+            ring.head = start + frame_len;
         }
+        // The store may lie on a device with larger blocks now.
+        ring.head = ring.head.next_multiple_of(block);
         ring
     }
 
@@ -86,6 +88,11 @@ impl Ring {
         let end = start + len;
         let oldest = self.live.front().map_or(start, |(_, oldest)| *oldest);
         (end - oldest <= self.len).then_some(Slot { position: start % self.len, start, end })
+    }
+
+    /// Bytes that a frame of `bytes` takes from the ring, with what is skipped before it. `None` when it is not free.
+    pub(crate) fn span(&self, bytes: u64) -> Option<u64> {
+        self.slot(usize::try_from(bytes).ok()?).map(|slot| slot.end - self.head)
     }
 
     /// A frame goes into a slot that was just asked for.

@@ -70,7 +70,7 @@ pub(super) fn assemble(
     if rotten > 0 {
         found.push(Finding { lvol: None, what: Found::RottenPages { count: rotten } });
     }
-    let (mut clusters, mut md) = owners.pools(masks);
+    let (mut clusters, mut md) = owners.pools(masks, masks[2].is_some());
     if masks[1].is_none() && unreadable + rotten > 0 {
         // Nobody knows what the unreadable ones own, so nothing may be handed out.
         clusters = full(clusters.len());

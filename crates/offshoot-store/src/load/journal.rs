@@ -2,12 +2,19 @@
 
 use super::pages::MdPages;
 use super::verify::{Finding, Found};
+use crate::blob::Blob;
 use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring};
 use crate::options::Session;
+use crate::pool::Pool;
 use crate::record::{MappedRun, Record};
 use crate::rules::Rules;
 use crate::state::State;
-use alloc::{collections::BTreeMap, string::ToString, vec::Vec};
+use alloc::{
+    collections::BTreeMap,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
 use core::ops::Range;
 use offshoot_format::{
     Bitmap, BlobId, ClusterIdx, JournalArea, Layout, LiveMaskPage, MaskKind, MdPageIdx, MdPageRun, PageImage,
@@ -102,6 +109,46 @@ impl FoundJournal {
         })
     }
 
+    /// Md pages and clusters that may be in use although no readable blob owns them: held, so that nobody gets them,
+    /// but records may say whose they are. Where every blob can be read there are none.
+    fn unclaimed(&self, state: &mut State, pages: &MdPages) -> [Vec<u32>; 2] {
+        let known = |kind: usize| self.masks[kind].iter_ones().filter_map(|unit| u32::try_from(unit).ok());
+        let unknown = |kind: usize| {
+            self.unknown[kind].iter().cloned().flatten().filter_map(|unit| u32::try_from(unit).ok())
+        };
+        let damaged = state.blobs().any(|blob| blob.damage.is_some());
+        let is_empty = |page: &u32| pages.page(MdPageIdx(*page)).is_none();
+        let (md_len, clusters_len) = (self.md_len, state.layout.total_clusters);
+        // An empty md page is nobody's.
+        let md = unknown(0).filter(|page| *page < md_len && !is_empty(page));
+        let clusters = unknown(1).filter(|cluster| damaged && *cluster < clusters_len);
+        let units = [known(0).chain(md).collect::<Vec<u32>>(), known(1).chain(clusters).collect()];
+        let [md, clusters] = units;
+        let hold = |pool: &mut Pool, units: Vec<u32>| {
+            let units: Vec<u32> = units.into_iter().filter(|unit| pool.is_available(*unit)).collect();
+            units.iter().for_each(|unit| pool.hold(*unit));
+            units
+        };
+        [hold(&mut state.md, md), hold(&mut state.clusters, clusters)]
+    }
+
+    /// Whether a root that was found may be one: not if nobody knows whether its page is in use and a record is still
+    /// to make that blob. A checkpoint had begun to write it.
+    pub(super) fn is_root(&self, root: MdPageIdx, layout: &Layout) -> bool {
+        if self.masks[0].get(root.0 as usize) {
+            return true;
+        }
+        let id = BlobId::from_root(root);
+        let records =
+            self.frames.iter().filter_map(|(_, payload)| decode_all(payload, layout).ok()).flatten();
+        !records.into_iter().any(|record| match record {
+            Record::Create { id: made, .. }
+            | Record::Snapshot { id: made, .. }
+            | Record::Clone { id: made, .. } => made == id,
+            _ => false,
+        })
+    }
+
     /// Md pages to look at: those in use, and those of which nobody knows, but not the journal's own.
     pub(super) fn wanted_md_pages(&self) -> Bitmap {
         let mut wanted = self.masks[0].clone();
@@ -121,12 +168,18 @@ impl FoundJournal {
         for (at, image) in self.recovery.images.iter().filter(|(at, _)| is_md(**at)) {
             pages.replace(*at, image);
         }
+        for run in &self.recovery.zeroed {
+            (u64::from(run.start.0)..run.end())
+                .filter_map(|at| u32::try_from(at).ok())
+                .for_each(|at| pages.remove(MdPageIdx(at)));
+        }
     }
 
     /// Brings a State that was assembled from the md pages up to date. Says what recovery has to do, and what of the
     /// journal makes no sense.
-    pub(super) fn replay(self, state: &mut State) -> (Option<Recovery>, Option<Found>) {
+    pub(super) fn replay(self, state: &mut State, pages: &MdPages) -> (Option<Recovery>, Option<Found>) {
         hold_area(state, self.recovery.area);
+        let unclaimed = self.unclaimed(state, pages);
         for (lsn, payload) in &self.frames {
             let records = match decode_all(payload, &state.layout) {
                 Ok(records) => records,
@@ -142,6 +195,16 @@ impl FoundJournal {
                 match state.fits(&record) {
                     Ok(()) => state.apply(&record),
                     // Its blob cannot be read, so neither can its history go on. What it owns stays its own.
+                    // It is listed at least, with what it inherits from.
+                    Err(_)
+                        if matches!(record, Record::Clone { .. })
+                            && record
+                                .blobs()
+                                .iter()
+                                .all(|blob| state.blob(*blob).is_some_and(|blob| blob.damage.is_some())) =>
+                    {
+                        apply_damaged_clone(state, &record);
+                    }
                     Err(_) if record.blobs().iter().any(|blob| is_damaged(state, *blob)) => {
                         protect(state, &record);
                     }
@@ -152,9 +215,14 @@ impl FoundJournal {
             }
         }
         state.settle_freed();
-        // What nobody knows about counts as used from here on: none of it is handed out.
-        for (pool, unknown) in [&mut state.md, &mut state.clusters].into_iter().zip(&self.unknown) {
-            unknown.iter().for_each(|units| pool.take_available(units.clone()));
+        // What still has no owner may be a damaged blob's: it counts as used from here on.
+        for (pool, units) in [&mut state.md, &mut state.clusters].into_iter().zip(unclaimed) {
+            units
+                .into_iter()
+                .filter(|unit| !pool.is_used(*unit))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|unit| pool.take(unit));
         }
         if !state.has_checkpoint_pages() {
             let why = "what it adds up to takes more md pages than there are".into();
@@ -176,6 +244,19 @@ fn set(mask: &mut Bitmap, bits: Range<u64>, value: bool) {
 
 fn is_damaged(state: &State, blob: BlobId) -> bool {
     state.blob(blob).is_none_or(|blob| blob.damage.is_some())
+}
+
+/// A clone of a damaged snapshot is as damaged, but it is there.
+fn apply_damaged_clone(state: &mut State, record: &Record) {
+    let Record::Clone { parent, id, .. } = record else { return };
+    if state.blob(*id).is_some() || state.md.is_used(id.root().0) {
+        return;
+    }
+    state.apply(record);
+    let parent = state.blob(*parent).map_or_else(String::new, Blob::display_name);
+    if let Some(clone) = state.blobs.get_mut(id) {
+        clone.damage = Some(format!("it inherits from \"{parent}\", which is damaged"));
+    }
 }
 
 /// Clusters that a record gives to a damaged blob are handed to nobody else.

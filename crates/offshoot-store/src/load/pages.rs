@@ -28,6 +28,11 @@ impl MdPages {
         }
     }
 
+    /// Forgets a page: it is empty.
+    pub(super) fn remove(&mut self, at: MdPageIdx) {
+        self.pages.remove(&at);
+    }
+
     /// Replaces a page.
     pub(super) fn replace(&mut self, at: MdPageIdx, image: &PageImage) {
         self.pages.insert(at, Box::new(*image));

@@ -278,12 +278,13 @@ impl Owners {
         }
     }
 
-    /// Clusters and md pages that may not be handed out: what is referenced, and what the masks add to that.
-    /// A marked cluster that nothing readable refers to may belong to a damaged blob.
-    pub(super) fn pools(&self, masks: &[Option<Bitmap>; 3]) -> (Bitmap, Bitmap) {
+    /// Clusters and md pages that may not be handed out: what is referenced, and, if they are `complete`, what the
+    /// masks add to that. A marked cluster that nothing readable refers to may belong to a damaged blob; where a
+    /// journal is still to be replayed, that is found out afterwards.
+    pub(super) fn pools(&self, masks: &[Option<Bitmap>; 3], complete: bool) -> (Bitmap, Bitmap) {
         let [mut md, mut clusters, _] = self.referenced();
         for (bits, mask) in [(&mut md, &masks[0]), (&mut clusters, &masks[1])] {
-            for unit in mask.iter().flat_map(Bitmap::iter_ones) {
+            for unit in mask.iter().filter(|_| complete).flat_map(Bitmap::iter_ones) {
                 bits.set(unit, true);
             }
         }

@@ -1,0 +1,99 @@
+//! What verbs do to the model.
+
+use super::{Lvol, Number, Time};
+use std::collections::BTreeMap;
+
+/// A verb, in the terms of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Create {
+        number: Number,
+        name: String,
+        sectors: usize,
+        thick: bool,
+    },
+    /// Each origin, and number and name of its snapshot.
+    Snapshot {
+        items: Vec<(Number, Number, String)>,
+    },
+    Clone {
+        parent: Number,
+        number: Number,
+        name: String,
+    },
+    Remove {
+        lvol: Number,
+    },
+    Resize {
+        lvol: Number,
+        sectors: usize,
+    },
+    Rename {
+        lvol: Number,
+        name: String,
+    },
+}
+
+impl Change {
+    /// The lvols that it is about or whose relations it changes, new ones excepted.
+    pub(crate) fn touches(&self, lvols: impl Fn(Number) -> Vec<Number>) -> Vec<Number> {
+        match self {
+            Self::Create { .. } => Vec::new(),
+            Self::Snapshot { items } => items.iter().map(|(origin, ..)| *origin).collect(),
+            Self::Clone { parent, .. } => vec![*parent],
+            Self::Resize { lvol, .. } | Self::Rename { lvol, .. } => vec![*lvol],
+            Self::Remove { lvol } => [vec![*lvol], lvols(*lvol)].concat(),
+        }
+    }
+
+    /// Whether the lvols that were found, as name and sectors, show that it has been done.
+    pub(crate) fn happened(&self, found: &BTreeMap<Number, (String, usize)>) -> bool {
+        match self {
+            Self::Create { number, .. } | Self::Clone { number, .. } => found.contains_key(number),
+            // One alone would be half a verb, which the comparison that follows finds.
+            Self::Snapshot { items } => items.iter().any(|(_, number, _)| found.contains_key(number)),
+            Self::Remove { lvol } => !found.contains_key(lvol),
+            Self::Resize { lvol, sectors } => found.get(lvol).is_some_and(|(_, now)| now == sectors),
+            Self::Rename { lvol, name } => found.get(lvol).is_some_and(|(now, _)| now == name),
+        }
+    }
+
+    pub(super) fn perform(&self, lvols: &mut BTreeMap<Number, Lvol>, since: Time, now: Time) {
+        match self {
+            Self::Create { number, name, sectors, .. } => {
+                lvols.insert(*number, Lvol::zeros(name.clone(), *sectors));
+            }
+            Self::Snapshot { items } => {
+                for (origin, number, name) in items {
+                    if let Some(lvol) = lvols.get_mut(origin) {
+                        let snapshot = lvol.frozen(name.clone(), since);
+                        lvol.parent = Some(*number);
+                        lvols.insert(*number, snapshot);
+                    }
+                }
+            }
+            Self::Clone { parent, number, name } => {
+                if let Some(lvol) = lvols.get(parent) {
+                    let clone = lvol.cloned(name.clone(), *parent);
+                    lvols.insert(*number, clone);
+                }
+            }
+            Self::Remove { lvol } => {
+                let parent = lvols.remove(lvol).and_then(|removed| removed.parent);
+                for clone in lvols.values_mut().filter(|clone| clone.parent == Some(*lvol)) {
+                    clone.parent = parent;
+                }
+            }
+            Self::Resize { lvol, sectors } => {
+                if let Some(lvol) = lvols.get_mut(lvol) {
+                    lvol.resize(*sectors, now);
+                }
+            }
+            Self::Rename { lvol, name } => {
+                if let Some(lvol) = lvols.get_mut(lvol) {
+                    lvol.name.clone_from(name);
+                }
+            }
+        }
+    }
+}

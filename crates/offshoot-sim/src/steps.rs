@@ -1,0 +1,152 @@
+//! The steps that enumerated runs are made of: what they do is found in the model, so that any order makes sense.
+
+use crate::model::{Change, Lvol, Model, Number};
+use crate::world::{Op, World};
+
+/// One thing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// A thin lvol of two clusters.
+    CreateThin,
+    /// A thick one.
+    CreateThick,
+    /// A snapshot of the oldest writable lvol.
+    Snapshot,
+    /// Snapshots of up to three writable lvols at once.
+    SnapshotGroup,
+    /// A clone of the newest snapshot.
+    Clone,
+    /// The oldest writable lvol goes.
+    RemoveOldest,
+    /// The newest writable lvol goes.
+    RemoveNewest,
+    /// The oldest snapshot goes that has at most one clone.
+    RemoveSnapshot,
+    /// The oldest writable lvol gains two clusters.
+    Grow,
+    /// It loses one.
+    Shrink,
+    /// It gets another name.
+    Rename,
+    /// A write of a sector where the newest writable lvol has nothing of its own.
+    FirstWrite,
+    /// A write of some blocks of two clusters of the oldest one.
+    Write,
+    /// A write that is durable with its reply.
+    WriteThrough,
+    /// A cluster and a half read zeros.
+    Zero,
+    /// A cluster is not needed any more.
+    Unmap,
+    /// Everything becomes durable.
+    Flush,
+    /// A read across clusters.
+    Read,
+}
+
+impl Step {
+    /// The verbs.
+    pub const VERBS: [Self; 11] = [
+        Self::CreateThin,
+        Self::CreateThick,
+        Self::Snapshot,
+        Self::SnapshotGroup,
+        Self::Clone,
+        Self::RemoveOldest,
+        Self::RemoveNewest,
+        Self::RemoveSnapshot,
+        Self::Grow,
+        Self::Shrink,
+        Self::Rename,
+    ];
+
+    /// The requests for data.
+    pub const DATA: [Self; 7] =
+        [Self::FirstWrite, Self::Write, Self::WriteThrough, Self::Zero, Self::Unmap, Self::Flush, Self::Read];
+
+    /// What it comes to in a store, if anything.
+    pub(crate) fn op(self, world: &mut World) -> Option<Op> {
+        let cluster = world.setup.cluster_size as usize / 512;
+        if Self::DATA.contains(&self) {
+            return self.data(&world.model, cluster);
+        }
+        let change = match self {
+            Self::CreateThin | Self::CreateThick => {
+                let (number, name) = world.fresh();
+                let thick = self == Self::CreateThick;
+                Change::Create { number, name, sectors: 2 * cluster, thick }
+            }
+            Self::Snapshot | Self::SnapshotGroup => {
+                let most = if self == Self::Snapshot { 1 } else { 3 };
+                let origins: Vec<Number> = writable(&world.model).take(most).collect();
+                let items = origins.into_iter().map(|origin| {
+                    let (number, name) = world.fresh();
+                    (origin, number, name)
+                });
+                Change::Snapshot { items: some(items.collect())? }
+            }
+            Self::Clone => {
+                let parent = snapshots(&world.model).last()?;
+                let (number, name) = world.fresh();
+                Change::Clone { parent, number, name }
+            }
+            Self::RemoveOldest => Change::Remove { lvol: writable(&world.model).next()? },
+            Self::RemoveNewest => Change::Remove { lvol: writable(&world.model).last()? },
+            Self::RemoveSnapshot => {
+                let removable = |lvol: &Number| world.model.clones(*lvol).count() < 2;
+                Change::Remove { lvol: snapshots(&world.model).find(removable)? }
+            }
+            Self::Grow | Self::Shrink => {
+                let lvol = writable(&world.model).next()?;
+                let len = world.model.lvol(lvol).map_or(0, Lvol::len);
+                let sectors = if self == Self::Grow { len + 2 * cluster } else { len.checked_sub(cluster)? };
+                Change::Resize { lvol, sectors }
+            }
+            _ => {
+                let lvol = writable(&world.model).next()?;
+                let (number, _) = world.fresh();
+                Change::Rename { lvol, name: format!("r{number}") }
+            }
+        };
+        Some(Op::Verb(change))
+    }
+
+    fn data(self, model: &Model, cluster: usize) -> Option<Op> {
+        let fua = self == Self::WriteThrough;
+        let lvol = match self {
+            Self::Flush => return Some(Op::Flush),
+            Self::FirstWrite => writable(model).last()?,
+            _ => writable(model).next()?,
+        };
+        let len = model.lvol(lvol).map_or(0, Lvol::len);
+        let sectors = match self {
+            Self::FirstWrite => 3..4,
+            Self::Write | Self::WriteThrough => cluster - 12..cluster + 5,
+            Self::Zero => cluster / 2..2 * cluster,
+            Self::Unmap => 0..cluster,
+            _ => 0..len,
+        };
+        let sectors = sectors.start..sectors.end.min(len);
+        if sectors.start >= sectors.end {
+            return None;
+        }
+        Some(match self {
+            Self::Zero => Op::Zero { lvol, sectors, allocate: false, fua: false },
+            Self::Unmap => Op::Unmap { lvol, sectors, fua: false },
+            Self::Read => Op::Read { lvol, sectors },
+            _ => Op::Write { lvol, sectors, fua },
+        })
+    }
+}
+
+fn writable(model: &Model) -> impl Iterator<Item = Number> {
+    model.lvols().filter(|(_, lvol)| !lvol.read_only).map(|(number, _)| number)
+}
+
+fn snapshots(model: &Model) -> impl Iterator<Item = Number> {
+    model.lvols().filter(|(_, lvol)| lvol.read_only).map(|(number, _)| number)
+}
+
+fn some<T>(items: Vec<T>) -> Option<Vec<T>> {
+    if items.is_empty() { None } else { Some(items) }
+}

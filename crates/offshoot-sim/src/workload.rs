@@ -1,0 +1,175 @@
+//! What clients do: every verb and every kind of I/O, drawn from a seed.
+
+use crate::model::{Change, Lvol, Number};
+use crate::random::Random;
+use crate::world::{Op, World};
+use std::ops::Range;
+
+/// Lvols that a workload keeps at most, so that looking at all of them stays cheap.
+const LVOLS_MAX: usize = 8;
+
+/// Sectors of an lvol at most.
+const SECTORS_MAX: usize = 384;
+
+/// Verbs under way at the same time.
+const VERBS_MAX: usize = 3;
+
+/// The next thing to do, if the draw comes to something.
+pub(crate) fn draw(world: &mut World, random: &mut Random) -> Option<Op> {
+    let few = world.model.lvols().len() < 2;
+    match random.below(100) {
+        _ if few => create(world, random),
+        0..45 => write(world, random),
+        45..52 => zero(world, random),
+        52..58 => unmap(world, random),
+        58..66 => read(world, random),
+        66..76 => Some(Op::Flush),
+        _ => verb(world, random),
+    }
+}
+
+fn verb(world: &mut World, random: &mut Random) -> Option<Op> {
+    match random.below(16) {
+        0..2 => create(world, random),
+        2..5 => snapshot(world, random),
+        5..8 => clone(world, random),
+        8..12 => remove(world, random),
+        12..15 => resize(world, random),
+        _ => rename(world, random),
+    }
+}
+
+fn create(world: &mut World, random: &mut Random) -> Option<Op> {
+    let has_room = world.model.lvols().len() < LVOLS_MAX && world.verbs().count() < VERBS_MAX;
+    has_room.then(|| {
+        let sectors = size(world, random);
+        let (number, name) = world.fresh();
+        let thick = random.chance(1, 4);
+        Op::Verb(Change::Create { number, name, sectors, thick })
+    })
+}
+
+fn snapshot(world: &mut World, random: &mut Random) -> Option<Op> {
+    let first = pick(world, random, |_, lvol| !lvol.read_only)?;
+    let second = pick(world, random, |_, lvol| !lvol.read_only)?;
+    let mut origins = vec![first];
+    if second != first && random.chance(1, 3) {
+        origins.push(second);
+    }
+    let has_room = world.model.lvols().len() + origins.len() <= LVOLS_MAX;
+    has_room.then(|| {
+        let items = origins.into_iter().map(|origin| {
+            let (number, name) = world.fresh();
+            (origin, number, name)
+        });
+        let items = items.collect();
+        Op::Verb(Change::Snapshot { items })
+    })
+}
+
+fn clone(world: &mut World, random: &mut Random) -> Option<Op> {
+    let parent = pick(world, random, |_, lvol| lvol.read_only)?;
+    let has_room = world.model.lvols().len() < LVOLS_MAX;
+    has_room.then(|| {
+        let (number, name) = world.fresh();
+        Op::Verb(Change::Clone { parent, number, name })
+    })
+}
+
+fn remove(world: &mut World, random: &mut Random) -> Option<Op> {
+    let lvol = pick(world, random, |number, _| world.model.clones(number).count() < 2)?;
+    Some(Op::Verb(Change::Remove { lvol }))
+}
+
+fn resize(world: &mut World, random: &mut Random) -> Option<Op> {
+    let sectors = size(world, random);
+    let lvol = pick(world, random, |_, lvol| !lvol.read_only && lvol.len() != sectors)?;
+    Some(Op::Verb(Change::Resize { lvol, sectors }))
+}
+
+fn rename(world: &mut World, random: &mut Random) -> Option<Op> {
+    let lvol = pick(world, random, |_, _| true)?;
+    let (number, _) = world.fresh();
+    Some(Op::Verb(Change::Rename { lvol, name: format!("r{number}") }))
+}
+
+fn write(world: &World, random: &mut Random) -> Option<Op> {
+    let (lvol, sectors) = writable_range(world, random)?;
+    Some(Op::Write { lvol, sectors, fua: random.chance(1, 8) })
+}
+
+fn zero(world: &World, random: &mut Random) -> Option<Op> {
+    let (lvol, sectors) = writable_range(world, random)?;
+    Some(Op::Zero { lvol, sectors, allocate: random.chance(1, 3), fua: random.chance(1, 8) })
+}
+
+fn unmap(world: &World, random: &mut Random) -> Option<Op> {
+    let (lvol, sectors) = writable_range(world, random)?;
+    Some(Op::Unmap { lvol, sectors, fua: random.chance(1, 8) })
+}
+
+fn read(world: &World, random: &mut Random) -> Option<Op> {
+    let lvol = any(world, random, |_, lvol| lvol.len() > 0)?;
+    let sectors = range(world, lvol, random)?;
+    Some(Op::Read { lvol, sectors })
+}
+
+fn writable_range(world: &World, random: &mut Random) -> Option<(Number, Range<usize>)> {
+    let lvol = any(world, random, |_, lvol| !lvol.read_only && lvol.len() > 0)?;
+    Some((lvol, range(world, lvol, random)?))
+}
+
+/// Whole clusters.
+fn size(world: &World, random: &mut Random) -> usize {
+    let cluster = world.setup.cluster_size as usize / 512;
+    cluster * random.index(SECTORS_MAX / cluster + 1)
+}
+
+/// Sectors that exist before and after any resize under way: single ones, whole blocks, whole clusters, or any. Now
+/// and then the neighbourhood of another request.
+fn range(world: &World, number: Number, random: &mut Random) -> Option<Range<usize>> {
+    let mut len = world.model.lvol(number).map_or(0, Lvol::len);
+    for change in world.verbs() {
+        match change {
+            Change::Resize { lvol, sectors } if *lvol == number => len = len.min(*sectors),
+            _ => {}
+        }
+    }
+    let cluster = world.setup.cluster_size as usize / 512;
+    let unit = world.setup.block_size as usize / 512;
+    let (grain, most) = match random.below(8) {
+        0..3 => (unit, 4),
+        3..5 => (8, 4),
+        5 => (cluster, 2),
+        _ => (unit, 2 * cluster / unit),
+    };
+    let start = match random.chance(1, 2) {
+        true => random.index(len.max(1)) / grain * grain,
+        // A hot corner, where requests meet.
+        false => random.index(16) / grain * grain,
+    };
+    let end = (start + (1 + random.index(most)) * grain).min(len);
+    (start < end).then_some(start..end)
+}
+
+/// An lvol that no verb under way is about.
+fn pick(world: &World, random: &mut Random, fits: impl Fn(Number, &Lvol) -> bool) -> Option<Number> {
+    if world.verbs().count() >= VERBS_MAX {
+        return None;
+    }
+    let related = |lvol: Number| {
+        let parent = world.model.lvol(lvol).and_then(|lvol| lvol.parent);
+        world.model.clones(lvol).chain(parent).collect()
+    };
+    let busy: Vec<Number> = world.verbs().flat_map(|change| change.touches(related)).collect();
+    let free = |number: Number| {
+        !busy.contains(&number) && !related(number).iter().any(|relative| busy.contains(relative))
+    };
+    any(world, random, |number, lvol| free(number) && fits(number, lvol))
+}
+
+fn any(world: &World, random: &mut Random, fits: impl Fn(Number, &Lvol) -> bool) -> Option<Number> {
+    let fitting: Vec<Number> =
+        world.model.lvols().filter(|(number, lvol)| fits(*number, lvol)).map(|(number, _)| number).collect();
+    fitting.get(random.index(fitting.len().max(1))).copied()
+}

@@ -1,0 +1,411 @@
+//! A store, its disk and its model, moved forward one completion at a time.
+
+mod replies;
+
+use crate::check::{Expected, Recovered, contents, relations, sound};
+use crate::disk::{Cut, DiskState, SimDisk};
+use crate::image::{SECTOR_BYTES, index};
+use crate::model::{Change, Model, Number, Observer, Time};
+use crate::pattern::fill;
+use crate::power::Power;
+use crate::random::Random;
+use crate::setup::Setup;
+use crate::violation::{Promise, Violation};
+use offshoot_block::{BlockDevice, Buffer};
+use offshoot_format::{BlobId, NativeFlags};
+use offshoot_store::{Identity, IoRequest, Rules, Store, Ticket, Verb};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use uuid::Uuid;
+
+/// Polls without any progress after which a request counts as forgotten. Removing an lvol takes some.
+const IDLE_POLLS_MAX: u32 = 10_000;
+
+/// Something that a client does.
+#[derive(Clone, Debug)]
+pub(crate) enum Op {
+    Verb(Change),
+    Write { lvol: Number, sectors: Range<usize>, fua: bool },
+    Zero { lvol: Number, sectors: Range<usize>, allocate: bool, fua: bool },
+    Unmap { lvol: Number, sectors: Range<usize>, fua: bool },
+    Read { lvol: Number, sectors: Range<usize> },
+    Flush,
+}
+
+/// A request that has not been answered.
+#[derive(Clone, Debug)]
+struct Request {
+    op: Op,
+    /// Its number: that of the write, where it is one.
+    id: u64,
+    since: Time,
+}
+
+/// A store in use.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) setup: Setup,
+    pub(crate) power: Power,
+    pub(crate) disk: SimDisk,
+    pub(crate) model: Model,
+    store: Store<SimDisk>,
+    requests: BTreeMap<Ticket, Request>,
+    /// Verbs that failed together with the device: done or not, the next opening shows it.
+    unsure: Vec<(Change, Time)>,
+    /// Whether a fault may have cost what was cached.
+    lossy: bool,
+    /// When the store first took note of a failed device operation.
+    error: Option<Time>,
+    next_id: u64,
+    next_number: Number,
+    history: Vec<String>,
+}
+
+impl World {
+    /// Opens an empty store.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub(crate) fn new(setup: Setup, rules: Rules, seed: u64) -> Result<Self, Violation> {
+        let power = Power::new(rules, setup.session_known);
+        Self::open(
+            &Resting { setup, power, state: setup.blank(), model: Model::default(), next: (1, 1) },
+            seed,
+        )
+    }
+
+    /// Opens a store that was closed.
+    ///
+    /// # Errors
+    /// When it does not open, or not as it was closed.
+    pub(crate) fn open(resting: &Resting, seed: u64) -> Result<Self, Violation> {
+        let Resting { setup, state, next: (next_id, next_number), .. } = resting;
+        let mut power = resting.power.clone();
+        let disk = SimDisk::resume(state.clone(), seed);
+        let store = Store::open(disk.clone(), Vec::new(), &power.writable()).map_err(|error| {
+            Violation::new(Promise::Service, format!("a closed store does not open: {error}"))
+        })?;
+        sound(&store)?;
+        disk.grant(0);
+        let world = Self {
+            setup: *setup,
+            power,
+            disk,
+            model: resting.model.clone(),
+            store,
+            requests: BTreeMap::new(),
+            unsure: Vec::new(),
+            lossy: false,
+            error: None,
+            next_id: *next_id,
+            next_number: *next_number,
+            history: Vec::new(),
+        };
+        relations(&world.store, &world.model)?;
+        Ok(world)
+    }
+
+    /// The number of an lvol that is yet to be made, and its name.
+    pub(crate) fn fresh(&mut self) -> (Number, String) {
+        let number = self.next_number;
+        self.next_number += 1;
+        (number, format!("v{number}"))
+    }
+
+    /// How many requests wait for their answer.
+    pub(crate) fn waiting(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// Verbs under way.
+    pub(crate) fn verbs(&self) -> impl Iterator<Item = &Change> {
+        self.requests.values().filter_map(|request| match &request.op {
+            Op::Verb(change) => Some(change),
+            _ => None,
+        })
+    }
+
+    /// Whether the store takes no writes any more.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.store.engine().failure().is_some()
+    }
+
+    /// What was done so far.
+    pub(crate) fn history(&self) -> &[String] {
+        &self.history
+    }
+
+    pub(crate) fn note(&mut self, line: impl Into<String>) {
+        self.history.push(line.into());
+    }
+
+    /// Faults from now on may lose what was cached.
+    pub(crate) fn expect_loss(&mut self) {
+        self.lossy = true;
+    }
+
+    /// Hands a request to the store. Nothing happens when its lvol is not there.
+    pub(crate) fn submit(&mut self, op: Op) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let observer = self.model.tick();
+        let (ticket, since) = match &op {
+            Op::Verb(change) => match self.verb(change) {
+                Some(verb) => (self.store.start(verb), observer),
+                None => return,
+            },
+            Op::Flush => (self.store.submit(IoRequest::Flush), observer),
+            Op::Read { lvol, sectors } => {
+                let Some((lvol, offset, len)) = self.place(*lvol, sectors) else { return };
+                let buffer = Buffer::zeroed(index(len));
+                (self.store.submit(IoRequest::Read { lvol, offset, buffer }), observer)
+            }
+            Op::Write { lvol, sectors, fua } => {
+                let Some((blob, offset, len)) = self.place(*lvol, sectors) else { return };
+                let mut data = Buffer::zeroed(index(len));
+                fill(data.as_mut_slice(), id, sectors.start as u64);
+                let since = self.model.submit(*lvol, sectors.clone(), id, id);
+                let request = IoRequest::Write { lvol: blob, offset, data, fua: *fua };
+                (self.store.submit(request), since)
+            }
+            Op::Zero { lvol, sectors, fua, .. } | Op::Unmap { lvol, sectors, fua } => {
+                let Some((blob, offset, len)) = self.place(*lvol, sectors) else { return };
+                let (range, fua) = (offset..offset + len, *fua);
+                let since = self.model.submit(*lvol, sectors.clone(), id, 0);
+                let request = match &op {
+                    Op::Zero { allocate, .. } => {
+                        IoRequest::WriteZeroes { lvol: blob, range, allocate: *allocate, fua }
+                    }
+                    _ => IoRequest::Unmap { lvol: blob, range, fua },
+                };
+                (self.store.submit(request), since)
+            }
+        };
+        self.note(format!("{id}: {op:?}"));
+        self.requests.insert(ticket, Request { op, id, since });
+    }
+
+    /// Lets the disk complete one operation, and takes the answers that follow. Says whether anything happened.
+    ///
+    /// # Errors
+    /// An answer that breaks a promise.
+    pub(crate) fn advance(&mut self) -> Result<bool, Violation> {
+        let before = self.disk.asked();
+        self.disk.grant(1);
+        let mut replies = Vec::new();
+        self.store.poll(&mut replies);
+        self.disk.grant(0);
+        let moved = self.disk.asked() != before || !replies.is_empty();
+        for event in self.disk.events() {
+            self.note(format!("    {event}"));
+        }
+        for (ticket, result) in replies {
+            self.answered(ticket, result)?;
+        }
+        let native = self.store.super_block().native.as_ref();
+        if native.is_some_and(|native| native.flags.contains(NativeFlags::DEVICE_ERROR)) {
+            self.error.get_or_insert(self.model.now());
+        }
+        Ok(moved)
+    }
+
+    /// A second passes, in which the disk gets everything done that it was asked for.
+    ///
+    /// # Errors
+    /// An answer that breaks a promise.
+    pub(crate) fn second(&mut self) -> Result<(), Violation> {
+        self.note("a second passes");
+        let before = self.model.tick();
+        for _ in 0..2 {
+            self.store.tick();
+            while self.advance()? || self.disk.outstanding() > self.disk.withheld() {}
+        }
+        if !self.lossy && !self.has_failed() {
+            self.model.age(before);
+        }
+        Ok(())
+    }
+
+    /// Until every request is answered and the disk is idle. `after_each` sees the world after every step.
+    ///
+    /// # Errors
+    /// An answer that breaks a promise, or none.
+    pub(crate) fn drain(
+        &mut self,
+        mut after_each: impl FnMut(&Self) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
+        let mut idle = 0;
+        while self.waiting() > 0 || self.disk.outstanding() > 0 {
+            if self.advance()? {
+                idle = 0;
+                after_each(self)?;
+            } else {
+                idle += 1;
+            }
+            if idle > IDLE_POLLS_MAX {
+                let forgotten: Vec<&Op> = self.requests.values().map(|request| &request.op).collect();
+                return Err(Violation::new(Promise::Service, format!("no answer to {forgotten:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is known at this moment.
+    pub(crate) fn expected(&self) -> Expected<'_> {
+        let waiting = self.requests.values().filter_map(|request| match &request.op {
+            Op::Verb(change) => Some((change, request.since)),
+            _ => None,
+        });
+        let unsure = self.unsure.iter().map(|(change, since)| (change, *since));
+        let verbs = unsure.chain(waiting).collect();
+        let failed = self.lossy || self.has_failed();
+        Expected { model: &self.model, verbs, failed, error: self.error, now: self.model.now() + 1 }
+    }
+
+    /// Checks one crash at this moment, and what is left when its recovery is cut short as well.
+    ///
+    /// # Errors
+    /// The first promise that is broken.
+    pub(crate) fn check(
+        &self,
+        left: &DiskState,
+        cut: Cut,
+        random: &mut Random,
+    ) -> Result<Recovered, Violation> {
+        let mut power = self.power.clone();
+        power.after(cut);
+        let checked = self.expected().check(left, cut, power, random);
+        checked.map_err(|violation| violation.during(cut))
+    }
+
+    /// Goes on with a store that has recovered from a crash.
+    pub(crate) fn go_on(&mut self, recovered: Recovered) {
+        self.power = recovered.power;
+        self.model = recovered.model;
+        self.model.restart(&recovered.contents);
+        self.store = recovered.store;
+        self.disk = recovered.disk;
+        self.disk.grant(0);
+        self.requests.clear();
+        self.unsure.clear();
+        self.lossy = false;
+        self.error = None;
+    }
+
+    /// Reads everything. Nothing may be under way.
+    ///
+    /// # Errors
+    /// The first sector that reads what it should not.
+    pub(crate) fn read_all(&mut self) -> Result<(), Violation> {
+        let now = self.model.tick();
+        let observer = if self.lossy { Observer::AfterPowerCut } else { Observer::Since(now) };
+        let model = self.expected().model_of(&self.store);
+        relations(&self.store, &model)?;
+        let found = contents(&mut self.store, &model, observer)?;
+        for (number, versions) in found.into_iter().filter(|_| !self.lossy) {
+            self.model.settle(number, 0, &versions, now);
+        }
+        Ok(())
+    }
+
+    /// Closes the store. Every request has been answered.
+    ///
+    /// # Errors
+    /// When it does not close.
+    pub(crate) fn close(mut self) -> Result<Closed, Violation> {
+        let now = self.model.tick();
+        let before = self.model.clone();
+        self.disk.record();
+        let (disk, closed) = self.store.close();
+        closed.map_err(|error| {
+            Violation::new(Promise::Service, format!("the store does not close: {error}"))
+        })?;
+        let steps = disk.recorded();
+        self.model.flush(now, None);
+        let next = (self.next_id, self.next_number);
+        let resting =
+            Resting { setup: self.setup, power: self.power, state: disk.state(), model: self.model, next };
+        Ok(Closed { resting, before, error: self.error, steps })
+    }
+
+    fn place(&self, lvol: Number, sectors: &Range<usize>) -> Option<(BlobId, u64, u64)> {
+        let blob = self.blob(lvol)?;
+        let offset = sectors.start as u64 * SECTOR_BYTES;
+        Some((blob, offset, sectors.len() as u64 * SECTOR_BYTES))
+    }
+
+    fn blob(&self, lvol: Number) -> Option<BlobId> {
+        self.store.state().lvol_by_uuid(Uuid::from_u128(lvol)).map(|blob| blob.id)
+    }
+
+    fn verb(&self, change: &Change) -> Option<Verb> {
+        let identity = |number: &Number, name: &String| Identity {
+            name: name.clone(),
+            uuid: Uuid::from_u128(*number),
+            created: 1_700_000_000,
+        };
+        let bytes = |sectors: &usize| *sectors as u64 * SECTOR_BYTES;
+        Some(match change {
+            Change::Create { number, name, sectors, thick } => {
+                let (identity, size_bytes) = (identity(number, name), bytes(sectors));
+                Verb::Create { identity, size_bytes, thick: *thick }
+            }
+            Change::Snapshot { items } => {
+                let items = items
+                    .iter()
+                    .map(|(origin, number, name)| Some((self.blob(*origin)?, identity(number, name))));
+                Verb::Snapshot { items: items.collect::<Option<_>>()? }
+            }
+            Change::Clone { parent, number, name } => {
+                Verb::Clone { parent: self.blob(*parent)?, identity: identity(number, name) }
+            }
+            Change::Remove { lvol } => Verb::Remove { lvol: self.blob(*lvol)? },
+            Change::Resize { lvol, sectors } => {
+                Verb::Resize { lvol: self.blob(*lvol)?, size_bytes: bytes(sectors) }
+            }
+            Change::Rename { lvol, name } => Verb::Rename { lvol: self.blob(*lvol)?, name: name.clone() },
+        })
+    }
+}
+
+/// A store that was closed, and what it should hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Resting {
+    pub(crate) setup: Setup,
+    pub(crate) power: Power,
+    pub(crate) state: DiskState,
+    pub(crate) model: Model,
+    /// Numbers of the next request and the next lvol.
+    pub(crate) next: (u64, Number),
+}
+
+/// An orderly close.
+#[derive(Debug)]
+pub(crate) struct Closed {
+    pub(crate) resting: Resting,
+    /// What the store had promised before.
+    before: Model,
+    error: Option<Time>,
+    /// The disk before each step of it.
+    pub(crate) steps: Vec<DiskState>,
+}
+
+impl Closed {
+    /// What is known about the store while it closes.
+    pub(crate) fn expected(&self) -> Expected<'_> {
+        let now = self.before.now() + 1;
+        Expected { model: &self.before, verbs: Vec::new(), failed: false, error: self.error, now }
+    }
+
+    /// Checks what a crash during the close leaves.
+    ///
+    /// # Errors
+    /// The first promise that is broken.
+    pub(crate) fn check(&self, left: &DiskState, cut: Cut, random: &mut Random) -> Result<(), Violation> {
+        let expected = self.expected();
+        let mut power = self.resting.power.clone();
+        power.after(cut);
+        let checked = expected.check(left, cut, power, random);
+        checked.map(drop).map_err(|violation| violation.during(format!("{cut} while closing")))
+    }
+}

@@ -1,0 +1,39 @@
+//! Every verb and every kind of I/O, and every two verbs, cut at every device operation.
+
+#![allow(clippy::print_stdout, reason = "a test")]
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use offshoot_sim::{Bounds, Counts, Family, Setup, Step, sequences};
+use offshoot_store::Rules;
+
+/// Subsets of unflushed writes that a test run can afford with two verbs.
+const SOME: Bounds = Bounds { every_up_to: 1, samples: 2 };
+
+fn cut(sequences: impl Iterator<Item = Vec<Step>>, bounds: Bounds) -> Counts {
+    let family = Family::new(Setup::SMALLEST, Rules::ALL).unwrap();
+    let mut counts = Counts::default();
+    for steps in sequences {
+        if let Err(violation) = family.every_cut(&steps, bounds, &mut counts) {
+            panic!("{violation}");
+        }
+    }
+    println!("{counts}");
+    counts
+}
+
+#[test]
+fn every_step_with_every_cut() {
+    let steps = Step::VERBS.into_iter().chain(Step::DATA).map(|step| vec![step]);
+    let counts = cut(steps, Bounds::FEW);
+    assert!(counts.states > 3000 && counts.torn > 100, "{counts}");
+}
+
+#[test]
+fn every_two_verbs_with_every_cut_one_half() {
+    cut(sequences(&Step::VERBS, 2).step_by(2), SOME);
+}
+
+#[test]
+fn every_two_verbs_with_every_cut_the_other_half() {
+    cut(sequences(&Step::VERBS, 2).skip(1).step_by(2), SOME);
+}
