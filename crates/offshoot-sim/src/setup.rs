@@ -4,6 +4,7 @@
 use crate::disk::{Caching, DiskState, SimDisk};
 use crate::random::Random;
 use offshoot_block::{BlockDevice, OpId};
+use offshoot_store::limits::JOURNAL_BYTES_LEAST;
 use offshoot_store::{InitOptions, init};
 use uuid::Uuid;
 
@@ -47,11 +48,13 @@ impl Setup {
         let cluster_size = [16, 32, 64][random.index(3)] << 10;
         let (block_size, logical_block) =
             [(512, 512), (512, 512), (512, 4096), (4096, 4096)][random.index(4)];
+        // Frames are whole blocks: larger ones take a larger ring.
+        let factor = if logical_block == 512 { [1, 2, 4][random.index(3)] } else { 1 + random.below(2) };
         Self {
             cluster_size,
             block_size,
             logical_block,
-            journal_bytes: [64, 128, 256][random.index(3)] << 10,
+            journal_bytes: JOURNAL_BYTES_LEAST * u64::from(logical_block / 512) * factor,
             data_clusters: [24, 48, 96][random.index(3)],
             native: random.chance(4, 5),
             volatile_cache: random.chance(4, 5),

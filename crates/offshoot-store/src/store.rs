@@ -92,10 +92,15 @@ impl<D: BlockDevice> Store<D> {
             engine.refuse_writes(ReadOnlyCause::JournalDamage);
         }
         let mut store = Self { engine, device, externals: devices, findings: loaded.findings, completions };
-        if let Some(recovery) = loaded.recovery.filter(|_| !store.engine.is_read_only()) {
-            let ticket = store.engine.recover(recovery);
-            store.wait_for(ticket).map_err(LoadError::Recovery)?;
+        if store.engine.is_read_only() {
+            return Ok(store);
         }
+        // What an earlier process wrote and did not live to sync is not seen now and gone after a power cut.
+        let durable = match loaded.recovery {
+            Some(recovery) => store.engine.recover(recovery),
+            None => store.engine.submit(IoRequest::Flush),
+        };
+        store.wait_for(durable).map_err(LoadError::Recovery)?;
         Ok(store)
     }
 

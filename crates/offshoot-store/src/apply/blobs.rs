@@ -127,6 +127,8 @@ impl State {
         debug_assert!(blob.clones.is_empty());
         let name = blob.name().to_vec();
         blob.dying = true;
+        // It lets go of its clusters part by part: on disk only a thin blob may have holes.
+        blob.flags.invalid.insert(InvalidFlags::THIN_PROV);
         self.dying.insert(id);
         blob.xattrs.clear();
         blob.internal_xattrs.clear();

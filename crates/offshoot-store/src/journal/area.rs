@@ -27,7 +27,7 @@ pub(crate) fn choose_area(state: &State, block: u32) -> Option<JournalArea> {
     let pages = |bytes: u64| u32::try_from(bytes.div_ceil(page)).unwrap_or(u32::MAX - masks) + masks;
     let wanted = pages(default_bytes(layout.size_bytes));
     // Frames are whole blocks: larger ones take a larger ring.
-    let least_bytes = JOURNAL_BYTES_LEAST * u64::from(block.div_ceil(512));
+    let least_bytes = if block > 512 { 4 * JOURNAL_BYTES_LEAST } else { JOURNAL_BYTES_LEAST };
     let enough =
         pages((layout.size_bytes / 64).clamp(least_bytes, least_bytes.max(JOURNAL_BYTES_LEAST * 16)));
     let least = pages(least_bytes);
