@@ -1,8 +1,7 @@
 //! A process is killed while its write is with a disk that does not answer. The disk is nbdkit, stopped;
 //! nbdfuse makes it a file, losetup a block device, and on that lies the store, or an ext4 with it.
 //!
-//! Not run by default, because it stops what a file system lies on:
-//! `cargo test -p offshoot-device --test frozen -- --ignored --nocapture`, as root.
+//! Wants root, nbdkit, nbdfuse and loop devices.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "all of this is tests")]
 
 mod common;
@@ -62,7 +61,6 @@ fn say(what: &str) {
 }
 
 #[test]
-#[ignore = "stops a disk; wants root, nbdkit, nbdfuse and a loop device"]
 fn nobody_opens_a_file_before_the_last_write_has_landed() {
     let _alone = alone();
     let Some(disk) = Disk::new() else { return };
@@ -74,7 +72,6 @@ fn nobody_opens_a_file_before_the_last_write_has_landed() {
 }
 
 #[test]
-#[ignore = "stops a disk; wants root, nbdkit, nbdfuse and a loop device"]
 fn nobody_opens_a_block_device_before_the_last_write_has_landed() {
     let _alone = alone();
     let Some(disk) = Disk::new() else { return };

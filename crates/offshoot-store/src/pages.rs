@@ -32,8 +32,10 @@ pub struct BlobPages {
     pub dirty: BTreeSet<ExtentOrdinal>,
     /// Md pages of the dirty ordinals that would be written over: their images take room in the journal.
     pub dirty_images: usize,
-    /// What the blob adds to [`crate::State::image_pages`] now.
+    /// What the blob adds to `State::image_pages` now.
     pub images: usize,
+    /// Whether the chain holds a native descriptor as it was written last.
+    pub native: bool,
     /// Whether the root has never been written: nothing on disk refers to it, so that it needs no image.
     pub unwritten: bool,
     /// Whether the chain must be written.

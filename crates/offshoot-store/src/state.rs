@@ -226,6 +226,15 @@ impl State {
             || blob.pages.ordinals.values().any(|ordinal| ordinal.own_layers > 0)
     }
 
+    /// Marks blobs for writing whose metadata on disk is native although it need not be any more: what a parent shows
+    /// of itself changes without them.
+    pub(crate) fn touch_stale_native(&mut self) {
+        let stale =
+            self.blobs().filter(|blob| blob.pages.native && blob.damage.is_none() && !self.is_native(blob));
+        let stale: Vec<BlobId> = stale.map(|blob| blob.id).collect();
+        stale.into_iter().for_each(|id| self.touch_chain(id));
+    }
+
     /// Whether some cluster past `inherit_len` reads zeros here although the parent holds something there:
     /// SPDK's format has no way to say that.
     #[must_use]

@@ -7,6 +7,7 @@ use offshoot_format::{BlobId, MdPageIdx};
 
 impl State {
     pub(super) fn apply_assign(&mut self, id: BlobId, pages: &Assignment) {
+        let is_native = self.blobs.get(&id).is_some_and(|blob| self.is_native(blob));
         let Some(blob) = self.blobs.get_mut(&id) else {
             return;
         };
@@ -36,6 +37,9 @@ impl State {
         blob.pages.dirty.clear();
         blob.pages.dirty_images = 0;
         blob.pages.unwritten = false;
+        if pages.write_chain {
+            blob.pages.native = is_native;
+        }
         for page in after.difference(&before) {
             self.take_md(*page);
         }

@@ -173,6 +173,9 @@ impl Engine {
             self.transition.closing = None;
             return self.reply_after_barrier(ticket, Reply::Done);
         }
+        if self.life == Life::Open && !self.state.has_native_states() {
+            self.state.touch_stale_native();
+        }
         if self.life == Life::Open && !self.is_settled() {
             self.checkpoint.wanted = true;
             return self.append();

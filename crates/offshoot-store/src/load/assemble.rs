@@ -164,6 +164,7 @@ fn decode(
         pages: BlobPages {
             chain: chain.iter().map(|(at, _)| *at).collect(),
             ordinals: BTreeMap::new(),
+            native: md.native.is_some(),
             ..BlobPages::default()
         },
         md,
