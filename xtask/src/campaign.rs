@@ -2,10 +2,10 @@
 //! does not keep the next from running; the last line says how many failed.
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::sim;
 
@@ -22,6 +22,8 @@ const FOUND_OUT: u8 = 1;
 const STEPS: &[Step] = &[
     Step { name: "enumerations", run: |root| sim::status(root, &["--thorough"]), expected: 0 },
     Step { name: "crash states", run: |root| sim::status(root, &["--states", "5000000"]), expected: 0 },
+    Step { name: "kills", run: |root| again(root, &["kills", "--count", "200"]), expected: 0 },
+    Step { name: "power cuts", run: |root| again(root, &["powercut"]), expected: 0 },
     Step { name: "without R1", run: |root| sim::status(root, &["--break", "R1"]), expected: FOUND_OUT },
     Step { name: "without R2", run: |root| sim::status(root, &["--break", "R2"]), expected: FOUND_OUT },
     Step { name: "without R3", run: |root| sim::status(root, &["--break", "R3"]), expected: FOUND_OUT },
@@ -31,6 +33,13 @@ const STEPS: &[Step] = &[
     Step { name: "without R7", run: |root| sim::status(root, &["--break", "R7"]), expected: FOUND_OUT },
     Step { name: "without R8", run: |root| sim::status(root, &["--break", "R8"]), expected: FOUND_OUT },
 ];
+
+/// Another of these commands, in a process of its own: its exit status is what counts.
+fn again(root: &Path, args: &[&str]) -> Result<u8> {
+    let own = std::env::current_exe().context("cannot tell what program this is")?;
+    let status = Command::new(own).current_dir(root).args(args).status().context("cannot run it again")?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
 
 /// Runs every step over the workspace at `root`.
 pub(crate) fn run(root: &Path) -> Result<ExitCode> {

@@ -230,7 +230,7 @@ impl Served {
 
 fn load(path: &Path, externals: &[(String, PathBuf)]) -> anyhow::Result<Store<Device>> {
     let device = open::device(path, &OpenOptions::writable())?;
-    for note in [device.engine_note(), device.direct_note()].into_iter().flatten() {
+    for note in [device.engine_note(), device.direct_note(), device.fence_note()].into_iter().flatten() {
         warn!(store = %path.display(), "{note}");
     }
     // Each store reads external snapshots through devices of its own.
