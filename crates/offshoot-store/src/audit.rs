@@ -6,6 +6,7 @@
 
 use crate::blob::Blob;
 use crate::load::{Finding, Found};
+use crate::pages::OrdinalMd;
 use crate::state::State;
 use alloc::{format, string::String, vec::Vec};
 use offshoot_format::{Bitmap, BlobId, ClusterIdx, MaskKind};
@@ -28,8 +29,8 @@ impl State {
             for why in self.relations(blob).into_iter().chain(self.own_counts(blob, &mut clusters)) {
                 report(blob, why);
             }
-            let mapped = blob.pages.ordinals.values().flat_map(|md| md.extent.iter().chain(&md.layers));
-            blob.pages.chain.iter().chain(mapped).for_each(|page| pages.add(page.0));
+            let mapped = blob.pages.ordinals.values().flat_map(OrdinalMd::pages);
+            blob.pages.chain.iter().copied().chain(mapped).for_each(|page| pages.add(page.0));
         }
         let damaged = self.blobs().any(|blob| blob.damage.is_some());
         for (kind, owned, used) in
@@ -77,14 +78,15 @@ impl State {
         let mut wrong = Vec::new();
         let mut own = 0;
         for (ordinal, md) in &blob.pages.ordinals {
-            let (mut full, mut layers) = (0_u32, 0_u32);
+            let mut full = 0_u32;
+            let mut layers = alloc::vec![0_u32; self.units.spread.ranges()];
             for (slot, entry) in blob.tree.leaf(*ordinal).into_iter().flat_map(crate::map::Leaf::entries) {
                 let at = ordinal.first_cluster().0 + slot as u64;
                 for (_, cluster, states) in
                     entry.layers().filter(|(tag, ..)| self.owner(*tag) == Some(blob.id))
                 {
                     full += u32::from(states.is_none());
-                    layers += u32::from(states.is_some());
+                    layers[self.units.spread.range_of(slot)] += u32::from(states.is_some());
                     own += u64::from(cluster.is_some());
                     let backed = states.is_none_or(|states| states.any(offshoot_format::BlockState::Data));
                     if cluster.is_some() != backed {
@@ -96,12 +98,13 @@ impl State {
                     wrong.push(format!("cluster {at} is beyond its end at {}", blob.len));
                 }
             }
-            if (full, layers) != (u32::from(md.own_full), md.own_layers) {
+            if full != u32::from(md.own_full) || !md.counts(self.units.spread, &layers) {
                 wrong.push(format!(
-                    "clusters from {} on: {full} full and {layers} layers are its own, counted as {} and {}",
+                    "clusters from {} on: {full} full and {} layers are its own, counted as {} and {}",
                     ordinal.first_cluster().0,
+                    layers.iter().sum::<u32>(),
                     md.own_full,
-                    md.own_layers
+                    md.own_layers()
                 ));
             }
         }

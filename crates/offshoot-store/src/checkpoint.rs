@@ -8,9 +8,11 @@ mod assign;
 mod capture;
 mod encode;
 mod estimate;
+mod packed;
 mod super_block;
 
 use assign::{assign, assign_chains};
 pub(crate) use capture::{Capture, SET_BYTES, images_per_set, runs, write_pages, zero_pages};
 pub use encode::{blob_md, extent_page, layer_pages};
+use packed::spread_or_pack;
 pub(crate) use super_block::{Opening, masks, opened, sealed, write_masks, write_super_block};

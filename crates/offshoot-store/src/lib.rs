@@ -44,7 +44,7 @@ pub use io::Extent;
 pub use journal::JournalDamage;
 pub use load::{Finding, Found, Loaded, Loader, Recovery};
 pub use options::{OpenOptions, Session};
-pub use pages::{BlobPages, OrdinalMd, Totals};
+pub use pages::{BlobPages, OrdinalMd, Section, SectionMd, Spread, Totals};
 pub use pool::Pool;
 pub use record::{Assignment, Encoding, Lsn, MappedRun, Record};
 pub use rules::{Clause, Rules};

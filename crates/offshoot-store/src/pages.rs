@@ -3,23 +3,17 @@
 //! A checkpoint never fails for want of a page: what it may need at most, the *debt*, is counted with every change
 //! and held against what is free before a change is planned.
 
-use crate::record::Encoding;
+mod ordinal;
+mod parts;
+mod spread;
+
+pub use ordinal::{OrdinalMd, SectionMd};
+pub(crate) use parts::{by_ordinal, by_range};
+pub use spread::{Section, Spread};
+
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use offshoot_format::{ExtentOrdinal, MdPageIdx};
-
-/// What a blob owns in one extent page's worth of clusters, and the md pages that say so on disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OrdinalMd {
-    /// Own full clusters at the bottom of their entries: slots of the extent page.
-    pub own_full: u16,
-    /// Own layers: records of the layer pages.
-    pub own_layers: u32,
-    /// The extent page, once a checkpoint has assigned one.
-    pub extent: Option<MdPageIdx>,
-    /// The layer pages.
-    pub layers: Vec<MdPageIdx>,
-}
 
 /// The metadata of a blob as it lies on disk, and what of it is out of date.
 #[derive(Clone, Debug, Default)]
@@ -28,10 +22,8 @@ pub struct BlobPages {
     pub chain: Vec<MdPageIdx>,
     /// By ordinal, where the blob owns something or has pages.
     pub ordinals: BTreeMap<ExtentOrdinal, OrdinalMd>,
-    /// Ordinals whose pages must be written.
+    /// Ordinals of which some page must be written.
     pub dirty: BTreeSet<ExtentOrdinal>,
-    /// Md pages of the dirty ordinals that would be written over: their images take room in the journal.
-    pub dirty_images: usize,
     /// What the blob adds to `State::image_pages` now.
     pub images: usize,
     /// Whether the chain holds a native descriptor as it was written last.
@@ -48,7 +40,7 @@ pub struct BlobPages {
     pub debt: usize,
 }
 
-/// How many md pages of a kind a set of ordinals has or needs, whichever is more, and how many are missing.
+/// How many md pages of a kind a set of ordinals has or needs, whichever is more, and what of them a checkpoint does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Extent pages.
@@ -57,12 +49,14 @@ pub struct Totals {
     pub layers: usize,
     /// Of both, how many have no md page yet.
     pub missing: usize,
+    /// Of both, how many are written over: their images take room in the journal.
+    pub images: usize,
 }
 
 impl BlobPages {
     /// Md pages that a checkpoint of this blob writes over, at most.
     fn overwritten(&self) -> usize {
-        self.chain.len() - usize::from(self.unwritten && !self.chain.is_empty()) + self.dirty_images
+        self.chain.len() - usize::from(self.unwritten && !self.chain.is_empty()) + self.totals.images
     }
 
     /// Brings this blob's part of what a checkpoint writes over up to date.
@@ -71,12 +65,6 @@ impl BlobPages {
         *image_pages = *image_pages + images - self.images;
         self.images = images;
     }
-
-    /// Counts the images of the dirty ordinals anew.
-    pub(crate) fn recount_images(&mut self, encoding: Encoding, records_per_page: usize) {
-        let dirty = self.dirty.iter().filter_map(|ordinal| self.ordinals.get(ordinal));
-        self.dirty_images = dirty.map(|md| md.overwritten(encoding, records_per_page)).sum();
-    }
 }
 
 impl Totals {
@@ -84,36 +72,11 @@ impl Totals {
         self.extents = self.extents + after.extents - before.extents;
         self.layers = self.layers + after.layers - before.layers;
         self.missing = self.missing + after.missing - before.missing;
-    }
-}
-
-impl OrdinalMd {
-    /// Whether this ordinal needs an extent page, and how many layer pages.
-    pub(crate) fn needed(&self, encoding: Encoding, records_per_page: usize) -> (bool, usize) {
-        let extent = self.own_full > 0 && encoding == Encoding::Table;
-        (extent, (self.own_layers as usize).div_ceil(records_per_page))
+        self.images = self.images + after.images - before.images;
     }
 
-    /// How many md pages this ordinal has or needs, whichever is more.
-    pub(crate) fn planned(&self, encoding: Encoding, records_per_page: usize) -> Totals {
-        let (extent, layers) = self.needed(encoding, records_per_page);
-        let extents = usize::from(extent);
-        let has_extent = usize::from(self.extent.is_some());
-        Totals {
-            extents: extents.max(has_extent),
-            layers: layers.max(self.layers.len()),
-            missing: extents.saturating_sub(has_extent) + layers.saturating_sub(self.layers.len()),
-        }
-    }
-
-    /// How many of its md pages a checkpoint writes over.
-    pub(crate) fn overwritten(&self, encoding: Encoding, records_per_page: usize) -> usize {
-        let (extent, layers) = self.needed(encoding, records_per_page);
-        usize::from(extent && self.extent.is_some()) + layers.min(self.layers.len())
-    }
-
-    /// Whether nothing is owned here and no page is left over.
-    pub(crate) fn is_vacant(&self) -> bool {
-        *self == Self::default()
+    /// Whether the chain says something else now, or needs more pages.
+    pub(crate) fn differ_in_pages(self, other: Self) -> bool {
+        Self { images: 0, ..self } != Self { images: 0, ..other }
     }
 }

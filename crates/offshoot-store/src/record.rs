@@ -4,6 +4,7 @@
 //! is deterministic. It is self-sufficient: it states what holds from now on, not a difference to what another
 //! record said, so that a record that never makes it costs no other.
 
+use crate::pages::Section;
 use alloc::vec::Vec;
 use core::ops::Range;
 use offshoot_format::{BlobCluster, BlobId, ClusterIdx, ExtentOrdinal, Flags, MdPageIdx, Xattr};
@@ -38,10 +39,10 @@ pub struct Assignment {
     pub chain: Vec<MdPageIdx>,
     /// Whether the chain's content is out of date.
     pub write_chain: bool,
-    /// Extent pages of the ordinals that changed; `None` takes one away.
+    /// The extent pages that changed; `None` takes one away.
     pub extents: Vec<(ExtentOrdinal, Option<MdPageIdx>)>,
-    /// Layer pages of the ordinals that changed.
-    pub layers: Vec<(ExtentOrdinal, Vec<MdPageIdx>)>,
+    /// Layer pages of the sections that changed.
+    pub layers: Vec<(ExtentOrdinal, Section, Vec<MdPageIdx>)>,
 }
 
 /// How a blob's map is encoded on disk.

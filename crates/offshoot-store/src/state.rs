@@ -5,7 +5,7 @@
 
 use crate::blob::{Blob, External};
 use crate::map::{Entry, Tag, Tags};
-use crate::pages::{BlobPages, OrdinalMd, Totals};
+use crate::pages::{BlobPages, OrdinalMd, Spread, Totals};
 use crate::pool::Pool;
 use crate::record::Encoding;
 use alloc::{
@@ -34,8 +34,8 @@ pub struct Units {
     pub blocks: u32,
     /// Bytes of the packed states of one layer.
     pub states_bytes: usize,
-    /// Layer records that fit one md page.
-    pub records_per_page: usize,
+    /// How layer records are spread over md pages.
+    pub spread: Spread,
 }
 
 impl Units {
@@ -49,7 +49,7 @@ impl Units {
             block: u64::from(block_bytes(cluster_size)),
             blocks,
             states_bytes,
-            records_per_page: records_per_layer_page(states_bytes),
+            spread: Spread::of(records_per_layer_page(states_bytes)),
         }
     }
 }
@@ -223,7 +223,7 @@ impl State {
     pub fn is_native(&self, blob: &Blob) -> bool {
         blob.dying
             || self.hides_parent_tail(blob)
-            || blob.pages.ordinals.values().any(|ordinal| ordinal.own_layers > 0)
+            || blob.pages.ordinals.values().any(|ordinal| ordinal.own_layers() > 0)
     }
 
     /// Marks blobs for writing whose metadata on disk is native although it need not be any more: what a parent shows
@@ -319,7 +319,7 @@ impl State {
         }
     }
 
-    /// Changes what a blob owns in an ordinal, marks it for writing and brings the debt up to date.
+    /// Changes what a blob owns in an ordinal, and says what of it must be written; brings the debt up to date.
     pub(crate) fn touch_ordinal(
         &mut self,
         id: BlobId,
@@ -329,32 +329,24 @@ impl State {
         let Some(blob) = self.blobs.get_mut(&id) else {
             return;
         };
-        let per_page = self.units.records_per_page;
-        let encoding = blob.encoding;
+        let (spread, encoding) = (self.units.spread, blob.encoding);
         let entry = blob.pages.ordinals.entry(ordinal).or_default();
-        let before = entry.planned(encoding, per_page);
-        let images_before = entry.overwritten(encoding, per_page);
+        let before = entry.totals(encoding, spread);
         change(entry);
-        let after = entry.planned(encoding, per_page);
-        let images = entry.overwritten(encoding, per_page);
+        let after = entry.totals(encoding, spread);
         if entry.is_vacant() {
             blob.pages.ordinals.remove(&ordinal);
         }
-        let newly_dirty = blob.pages.dirty.insert(ordinal);
-        let counted = if newly_dirty { 0 } else { images_before };
-        blob.pages.dirty_images = blob.pages.dirty_images + images - counted;
+        blob.pages.dirty.insert(ordinal);
         self.dirty.insert(id);
-        blob.pages.settle_images(true, &mut self.image_pages);
+        blob.pages.totals.replace(before, after);
         // An RLE map lies in the chain itself; the others name their pages there.
-        if encoding == Encoding::Rle || before != after {
-            blob.pages.chain_dirty = true;
-        }
-        if before != after {
-            blob.pages.totals.replace(before, after);
-            blob.settle_debt(&mut self.md_debt);
-        } else if encoding == Encoding::Rle {
+        let is_in_chain = encoding == Encoding::Rle || before.differ_in_pages(after);
+        blob.pages.chain_dirty |= is_in_chain;
+        if is_in_chain {
             blob.settle_debt(&mut self.md_debt);
         }
+        blob.pages.settle_images(true, &mut self.image_pages);
     }
 
     /// Recounts a blob's totals after its table of ordinals was replaced as a whole.
@@ -364,10 +356,9 @@ impl State {
         };
         let mut totals = Totals::default();
         for ordinal in blob.pages.ordinals.values() {
-            totals.replace(Totals::default(), ordinal.planned(blob.encoding, self.units.records_per_page));
+            totals.replace(Totals::default(), ordinal.totals(blob.encoding, self.units.spread));
         }
         blob.pages.totals = totals;
-        blob.pages.recount_images(blob.encoding, self.units.records_per_page);
         self.touch_chain(id);
     }
 

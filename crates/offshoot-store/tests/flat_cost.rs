@@ -227,3 +227,31 @@ fn checkpoints_cost_what_changed() {
     drop(store);
     verify(device, SESSIONS * WINDOW);
 }
+
+/// Further blocks of clusters that hold some already, across the volume: what changes is one layer record each time,
+/// whatever else its md page and its ordinal hold.
+#[test]
+fn scattered_second_blocks_cost_the_same_from_the_first_to_the_last() {
+    const STRIDE: u64 = 104_729;
+    const WINDOWS: u64 = 16;
+    const SESSIONS: usize = 2;
+    let (mut store, device, clone) = store();
+    let first = windows(&mut store, &device, clone, 32, 0, clusters(STRIDE));
+    store.close().1.unwrap();
+    let count = WINDOWS * WINDOW;
+    let mut scattered = clusters(STRIDE);
+    for session in 0..SESSIONS {
+        let mut store = Store::open(device.clone(), Vec::new(), &writable()).unwrap();
+        let start = device.borrow().cost;
+        let clusters = scattered.by_ref().take(usize::try_from(count).unwrap());
+        let second = windows(&mut store, &device, clone, 32, 1, clusters);
+        let (first, last) = (Cost::median(&first), Cost::median(&second));
+        assert!(last.is_within(FLAT_PERCENT, first), "session {session}: first {first:?}, last {last:?}");
+        store.close().1.unwrap();
+        // Besides its data a write costs its page of 15 records, as an image and in place, unless a checkpoint finds
+        // several changes in a page.
+        let whole = device.borrow().cost.since(start);
+        assert!(whole.bytes * 100 <= count * BLOCK * 300, "session {session}: {whole:?}");
+    }
+    verify(device, CLUSTERS);
+}

@@ -203,17 +203,18 @@ fn damage_in_the_tail_is_told_from_a_tail_cut_short() {
         for within in [33, FRAME_HEADER_BYTES as u64 + 1] {
             let device = dead.damaged_at(at + within);
             let mut store = Store::open(device, Vec::new(), &writable_in(Some(SESSION))).unwrap();
-            let is_last = frame.lsn == last;
+            // One frame behind it may have been under way when a device lost its cache; two say that it was there.
+            let may_be_the_end = frame.lsn + 1 >= last;
             let damage = Found::Journal(JournalDamage { lsn: frame.lsn });
             let found: Vec<&Found> = store.findings().iter().map(|finding| &finding.what).collect();
-            assert_eq!(found, if is_last { vec![] } else { vec![&damage] }, "frame {}", frame.lsn);
+            assert_eq!(found, if may_be_the_end { vec![] } else { vec![&damage] }, "frame {}", frame.lsn);
             let old = store.content("old");
             assert!((0..3).all(|block| is_filled(&old, CLUSTER + block * BLOCK, BLOCK, 2)));
             for block in 0..3 {
                 let there = is_filled(&old, 2 * CLUSTER + block * BLOCK, BLOCK, 3);
                 assert_eq!(there, block < kept, "frame {}, block {block}", frame.lsn);
             }
-            assert_eq!(store.create("more", CLUSTER, false).is_ok(), is_last);
+            assert_eq!(store.create("more", CLUSTER, false).is_ok(), may_be_the_end);
             store.close().1.unwrap();
         }
     }

@@ -3,7 +3,7 @@
 use super::clusters::what_is_owned;
 use crate::blob::Blob;
 use crate::map::{Tag, Tree};
-use crate::pages::BlobPages;
+use crate::pages::{BlobPages, OrdinalMd};
 use crate::record::Encoding;
 use crate::state::State;
 use alloc::{collections::BTreeSet, vec::Vec};
@@ -65,7 +65,6 @@ impl State {
             grandparent.clones.remove(&origin_id);
             grandparent.clones.insert(id);
         }
-        snapshot.pages.dirty_images = pages.dirty_images;
         self.insert_blob(snapshot);
         self.touch_chain(origin_id);
     }
@@ -114,7 +113,7 @@ impl State {
             blob.flags.invalid.insert(InvalidFlags::EXTENT_TABLE);
             let ordinals: Vec<ExtentOrdinal> = blob.pages.ordinals.keys().copied().collect();
             for ordinal in ordinals {
-                self.touch_ordinal(*id, ordinal, |_| {});
+                self.touch_ordinal(*id, ordinal, |md| md.extent_dirty = true);
             }
             self.recount(*id);
         }
@@ -153,9 +152,8 @@ impl State {
         for tag in blob.tags {
             self.tags.retire(tag);
         }
-        let ordinals = pages.ordinals.into_values();
-        let mapped = ordinals.flat_map(|ordinal| ordinal.layers.into_iter().chain(ordinal.extent));
-        let all: Vec<MdPageIdx> = pages.chain.into_iter().chain(mapped).collect();
+        let mapped = pages.ordinals.values().flat_map(OrdinalMd::pages);
+        let all: Vec<MdPageIdx> = pages.chain.iter().copied().chain(mapped).collect();
         self.free_md(&all);
     }
 
@@ -188,10 +186,15 @@ impl State {
             parent.clones.insert(clone_id);
         }
         self.free_clusters(&freed);
+        // Only where both own something can one hide the other's layers.
+        let mut joined = differing.clone();
+        joined.retain(|ordinal| {
+            clone_pages.ordinals.contains_key(ordinal) && snapshot_pages.ordinals.contains_key(ordinal)
+        });
         let spare = self.merge_pages(clone_id, clone_pages, snapshot_pages, &differing);
         self.free_md(&spare);
         self.recount(clone_id);
-        self.drop_hidden_layers(clone_id, &differing);
+        self.drop_hidden_layers(clone_id, &joined);
         if clone_len != snapshot_len {
             self.touch_end(clone_id, snapshot_len);
             self.touch_end(clone_id, clone_len);
@@ -217,8 +220,8 @@ impl State {
         }
     }
 
-    /// Joins the pages of a snapshot and its clone: where only the snapshot owns something its pages move by
-    /// pointer; where both do, the clone's are written anew. Hands back the pages that nobody needs.
+    /// Joins the pages of a snapshot and its clone: where only one owns something its pages stay what they are or move
+    /// by pointer; where both do, they are written anew. Hands back the pages that nobody needs.
     fn merge_pages(
         &mut self,
         id: BlobId,
@@ -230,39 +233,29 @@ impl State {
         // want of md pages. The next checkpoint gives back what is too many.
         let mut spare: Vec<MdPageIdx> = theirs.chain.drain(..1).collect();
         own.chain.append(&mut theirs.chain);
+        let spread = self.units.spread;
         let Some(blob) = self.blobs.get_mut(&id) else {
             return spare;
         };
         let tags = &self.tags;
         let owned = |tag: Tag| tags.owner(tag) == Some(id);
-        let mut changed: BTreeSet<ExtentOrdinal> = differing.iter().copied().collect();
-        for (ordinal, mut page) in core::mem::take(&mut theirs.ordinals) {
-            match own.ordinals.get_mut(&ordinal) {
-                None => {
-                    own.ordinals.insert(ordinal, page);
-                }
-                Some(mine) => {
-                    changed.insert(ordinal);
-                    mine.layers.append(&mut page.layers);
-                    match mine.extent {
-                        None => mine.extent = page.extent,
-                        Some(_) => spare.extend(page.extent),
-                    }
-                }
-            }
-        }
+        let both = theirs.ordinals.keys().filter(|ordinal| own.ordinals.contains_key(ordinal));
+        let changed: BTreeSet<ExtentOrdinal> = differing.iter().chain(both).copied().collect();
         for ordinal in &changed {
-            let (mut full, mut layers) = (0, 0);
-            for (_, entry) in blob.tree.leaf(*ordinal).into_iter().flat_map(crate::map::Leaf::entries) {
+            let mut full = 0;
+            let mut layers = alloc::vec![0; spread.ranges()];
+            for (slot, entry) in blob.tree.leaf(*ordinal).into_iter().flat_map(crate::map::Leaf::entries) {
                 let count = what_is_owned(&entry, owned);
-                full += count.full;
-                layers += count.layers;
+                full += u16::from(count.full.is_some());
+                layers[spread.range_of(slot)] += count.layers;
             }
             let md = own.ordinals.entry(*ordinal).or_default();
-            (md.own_full, md.own_layers) = (full, layers);
+            let their = theirs.ordinals.remove(ordinal).unwrap_or_default();
+            spare.extend(md.join(spread, their, full, layers));
         }
+        own.ordinals.append(&mut theirs.ordinals);
         own.dirty.append(&mut theirs.dirty);
-        own.dirty.append(&mut changed);
+        own.dirty.extend(changed);
         own.ordinals.retain(|_, md| !md.is_vacant());
         own.rle_runs += theirs.rle_runs;
         own.debt = 0;

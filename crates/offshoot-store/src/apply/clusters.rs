@@ -1,6 +1,7 @@
 //! Records about clusters: mapping, zeroing, resizing, releasing.
 
 use crate::map::{BlockStates, Entry, Layer, Stack, Tag};
+use crate::pages::OrdinalMd;
 use crate::record::{Encoding, MappedRun};
 use crate::state::{State, give_up};
 use alloc::{sync::Arc, vec::Vec};
@@ -11,7 +12,7 @@ use offshoot_format::{BlobCluster, BlobId, BlockState, ClusterIdx, ExtentOrdinal
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Owned {
     /// A full cluster at the bottom.
-    pub full: u16,
+    pub full: Option<ClusterIdx>,
     /// Layers above.
     pub layers: u32,
     /// Clusters of both.
@@ -80,7 +81,10 @@ impl State {
         if let Some(stack) = blob.tree.stack_mut(at) {
             stack.top.states = states;
         }
-        self.touch_ordinal(id, ExtentOrdinal::of(at).0, |_| {});
+        let (ordinal, slot) = ExtentOrdinal::of(at);
+        let spread = self.units.spread;
+        // How many there are does not matter: as many as before.
+        self.touch_ordinal(id, ordinal, |md| md.change_layers(spread, slot, 1, 1));
         true
     }
 
@@ -165,7 +169,7 @@ impl State {
         let Some(last) = len.checked_sub(1) else { return };
         let (ordinal, _) = ExtentOrdinal::of(BlobCluster(last));
         if self.blobs.get(&id).is_some_and(|blob| blob.pages.ordinals.contains_key(&ordinal)) {
-            self.touch_ordinal(id, ordinal, |_| {});
+            self.touch_ordinal(id, ordinal, |md| md.extent_dirty = true);
         }
     }
 
@@ -185,10 +189,7 @@ impl State {
             blob.tree.remove_leaf(*ordinal);
             blob.own_clusters -= freed.len() as u64;
             self.free_clusters(&freed);
-            self.touch_ordinal(id, *ordinal, |md| {
-                md.own_full = 0;
-                md.own_layers = 0;
-            });
+            self.touch_ordinal(id, *ordinal, OrdinalMd::clear);
         }
     }
 
@@ -222,9 +223,12 @@ impl State {
         let freed: Vec<ClusterIdx> =
             clusters_before.into_iter().filter(|cluster| !clusters_after.contains(cluster)).collect();
         self.free_clusters(&freed);
-        self.touch_ordinal(id, ExtentOrdinal::of(at).0, |md| {
-            md.own_full = md.own_full + after.full - before.full;
-            md.own_layers = md.own_layers + after.layers - before.layers;
+        let (ordinal, slot) = ExtentOrdinal::of(at);
+        let spread = self.units.spread;
+        self.touch_ordinal(id, ordinal, |md| {
+            md.own_full = md.own_full + u16::from(after.full.is_some()) - u16::from(before.full.is_some());
+            md.extent_dirty |= after.full != before.full;
+            md.change_layers(spread, slot, before.layers, after.layers);
         });
     }
 
@@ -243,7 +247,7 @@ pub(super) fn what_is_owned(entry: &Entry, owned: impl Fn(Tag) -> bool) -> Owned
     let mut count = Owned::default();
     for (_, cluster, states) in entry.layers().filter(|(tag, ..)| owned(*tag)) {
         match states {
-            None => count.full += 1,
+            None => count.full = cluster,
             Some(_) => count.layers += 1,
         }
         count.clusters += u64::from(cluster.is_some());

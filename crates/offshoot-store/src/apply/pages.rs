@@ -1,5 +1,6 @@
 //! The record of a checkpoint: where a blob's metadata lies.
 
+use crate::pages::{BlobPages, Totals};
 use crate::record::Assignment;
 use crate::state::{State, give_up};
 use alloc::{collections::BTreeSet, vec::Vec};
@@ -14,28 +15,32 @@ impl State {
         let mut before: BTreeSet<MdPageIdx> = blob.pages.chain.iter().copied().collect();
         let mut after: BTreeSet<MdPageIdx> = pages.chain.iter().copied().collect();
         blob.pages.chain.clone_from(&pages.chain);
-        let (encoding, per_page) = (blob.encoding, self.units.records_per_page);
-        for (ordinal, extent) in &pages.extents {
-            let md = blob.pages.ordinals.entry(*ordinal).or_default();
-            let planned = md.planned(encoding, per_page);
-            before.extend(md.extent);
-            after.extend(extent);
-            md.extent = *extent;
-            blob.pages.totals.replace(planned, md.planned(encoding, per_page));
+        let (encoding, spread) = (blob.encoding, self.units.spread);
+        let BlobPages { ordinals, totals, dirty, .. } = &mut blob.pages;
+        for md in dirty.iter().filter_map(|ordinal| ordinals.get(ordinal)) {
+            before.extend(md.pages());
+            totals.replace(md.totals(encoding, spread), Totals::default());
         }
-        for (ordinal, layers) in &pages.layers {
-            let md = blob.pages.ordinals.entry(*ordinal).or_default();
-            let planned = md.planned(encoding, per_page);
-            before.extend(&md.layers);
-            after.extend(layers);
-            md.layers.clone_from(layers);
-            blob.pages.totals.replace(planned, md.planned(encoding, per_page));
-            if md.is_vacant() {
-                blob.pages.ordinals.remove(ordinal);
+        for (ordinal, extent) in &pages.extents {
+            if let Some(md) = ordinals.get_mut(ordinal) {
+                md.extent = *extent;
             }
         }
-        blob.pages.dirty.clear();
-        blob.pages.dirty_images = 0;
+        for (ordinal, section, layers) in &pages.layers {
+            let md = ordinals.get_mut(ordinal).and_then(|md| md.sections.get_mut(section));
+            if let Some(md) = md {
+                md.pages.clone_from(layers);
+            }
+        }
+        for ordinal in core::mem::take(dirty) {
+            let Some(md) = ordinals.get_mut(&ordinal) else { continue };
+            md.settle();
+            after.extend(md.pages());
+            totals.replace(Totals::default(), md.totals(encoding, spread));
+            if md.is_vacant() {
+                ordinals.remove(&ordinal);
+            }
+        }
         blob.pages.unwritten = false;
         if pages.write_chain {
             blob.pages.native = is_native;

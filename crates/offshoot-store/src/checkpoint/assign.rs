@@ -5,7 +5,7 @@ use crate::blob::Blob;
 use crate::record::{Assignment, Record};
 use crate::state::State;
 use alloc::vec::Vec;
-use offshoot_format::{ExtentOrdinal, MdPageIdx};
+use offshoot_format::MdPageIdx;
 
 /// Free md pages, lowest first, each handed out once.
 #[derive(Debug)]
@@ -33,6 +33,15 @@ impl Fresh {
         MdPageIdx(self.pages.next().expect("as many as were counted"))
     }
 
+    /// Where `needed` pages are written of which some may exist.
+    fn list(&mut self, pages: &[MdPageIdx], needed: usize) -> Vec<MdPageIdx> {
+        let mut list: Vec<MdPageIdx> = pages.iter().take(needed).map(|page| self.place(*page)).collect();
+        while list.len() < needed {
+            list.push(self.take());
+        }
+        list
+    }
+
     /// Where a page that exists is written: where it is, or to a free page, which needs no image.
     fn place(&mut self, page: MdPageIdx) -> MdPageIdx {
         match self.moved.checked_sub(1) {
@@ -49,37 +58,27 @@ impl Fresh {
 /// are given up for free ones; `moved` counts down.
 pub(super) fn assign(state: &State, moved: &mut usize) -> Vec<Record> {
     let dirty: Vec<&Blob> = state.dirty.iter().filter_map(|id| state.blob(*id)).collect();
-    let wanted = |blob: &Blob, ordinal: &ExtentOrdinal| {
-        let md = blob.pages.ordinals.get(ordinal).cloned().unwrap_or_default();
-        let (extent, layers) = md.needed(blob.encoding, state.units.records_per_page);
-        (md, extent, layers)
-    };
-    let count = dirty
-        .iter()
-        .flat_map(|blob| blob.pages.dirty.iter().map(|ordinal| wanted(blob, ordinal)))
-        .map(|(md, extent, layers)| {
-            usize::from(extent && md.extent.is_none()) + layers.saturating_sub(md.layers.len())
-        });
-    let mut fresh = Fresh::new(state, count.sum(), *moved);
+    let count = dirty.iter().map(|blob| blob.pages.totals.missing).sum();
+    let mut fresh = Fresh::new(state, count, *moved);
     let may_move = fresh.moved;
     let mut records = Vec::new();
     for blob in dirty {
         let mut pages = Assignment { chain: blob.pages.chain.clone(), ..Assignment::default() };
-        pages.write_chain = blob.pages.chain_dirty;
+        // A change of the map can make a blob native, or plain again, without touching what names its pages.
+        pages.write_chain = blob.pages.chain_dirty || state.is_native(blob) != blob.pages.native;
         for ordinal in &blob.pages.dirty {
-            let (md, extent, layers) = wanted(blob, ordinal);
-            let page = extent.then(|| match md.extent {
-                Some(page) => fresh.place(page),
-                None => fresh.take(),
-            });
-            let mut list: Vec<MdPageIdx> =
-                md.layers.iter().take(layers).map(|page| fresh.place(*page)).collect();
-            while list.len() < layers {
-                list.push(fresh.take());
+            let Some(md) = blob.pages.ordinals.get(ordinal) else { continue };
+            if md.extent_dirty {
+                let needed = usize::from(md.needs_extent(blob.encoding));
+                let page = fresh.list(md.extent.as_slice(), needed).pop();
+                pages.write_chain |= page != md.extent;
+                pages.extents.push((*ordinal, page));
             }
-            pages.write_chain |= page != md.extent || list != md.layers;
-            pages.extents.push((*ordinal, page));
-            pages.layers.push((*ordinal, list));
+            for (section, md) in md.sections.iter().filter(|(_, md)| md.dirty) {
+                let list = fresh.list(&md.pages, state.units.spread.pages(md.records));
+                pages.write_chain |= list != md.pages;
+                pages.layers.push((*ordinal, *section, list));
+            }
         }
         records.push(Record::Assign { blob: blob.id, pages });
     }

@@ -1,7 +1,7 @@
 //! What a checkpoint writes.
 
-use super::encode::{blob_md, extent_page, layer_pages};
-use super::{assign, assign_chains};
+use super::encode::{blob_md, extent_page, section_pages};
+use super::{assign, assign_chains, spread_or_pack};
 use crate::journal::live_masks;
 use crate::record::Record;
 use crate::state::State;
@@ -42,6 +42,7 @@ impl Capture {
         area: Option<JournalArea>,
         images_max: usize,
     ) -> Self {
+        spread_or_pack(state, images_max);
         let mut moved = state.image_pages.saturating_sub(images_max);
         let assigned = assign(state, &mut moved);
         assigned.iter().for_each(|record| state.apply(record));
@@ -88,8 +89,8 @@ fn changed_pages(state: &State, assigned: &[Record]) -> BTreeMap<MdPageIdx, Page
                 images.insert(*page, extent_page(state, blob, *ordinal).encode());
             }
         }
-        for (ordinal, list) in &pages.layers {
-            for (page, layers) in list.iter().zip(layer_pages(state, blob, *ordinal)) {
+        for (ordinal, section, list) in &pages.layers {
+            for (page, layers) in list.iter().zip(section_pages(state, blob, *ordinal, *section)) {
                 images.insert(*page, layers.encode());
             }
         }

@@ -2,6 +2,7 @@
 
 use crate::blob::Blob;
 use crate::map::{Entry, SLOTS, Tag};
+use crate::pages::Section;
 use crate::record::Encoding;
 use crate::state::State;
 use alloc::vec::Vec;
@@ -33,7 +34,7 @@ pub fn blob_md(state: &State, blob: &Blob) -> BlobMd {
             .pages
             .ordinals
             .iter()
-            .flat_map(|(ordinal, md)| md.layers.iter().map(|page| (*ordinal, *page)))
+            .flat_map(|(ordinal, md)| md.layer_pages().map(|page| (*ordinal, page)))
             .collect(),
     });
     BlobMd {
@@ -82,9 +83,22 @@ pub fn extent_page(state: &State, blob: &Blob, ordinal: ExtentOrdinal) -> Extent
 /// The layer pages of an ordinal: the layers that the blob owns itself, newest first in each slot.
 #[must_use]
 pub fn layer_pages(state: &State, blob: &Blob, ordinal: ExtentOrdinal) -> Vec<LayerPage> {
+    let sections = blob.pages.ordinals.get(&ordinal).into_iter().flat_map(|md| md.sections.keys());
+    sections.flat_map(|section| section_pages(state, blob, ordinal, *section)).collect()
+}
+
+/// Those of one section.
+#[must_use]
+pub(super) fn section_pages(
+    state: &State,
+    blob: &Blob,
+    ordinal: ExtentOrdinal,
+    section: Section,
+) -> Vec<LayerPage> {
+    let slots = state.units.spread.slots(section);
     let owned = |tag: Tag| state.tags.owner(tag) == Some(blob.id);
     let mut records = Vec::new();
-    for (slot, entry) in blob.tree.leaf(ordinal).into_iter().flat_map(crate::map::Leaf::entries) {
+    for (slot, entry) in blob.tree.leaf(ordinal).into_iter().flat_map(|leaf| leaf.entries_in(slots.clone())) {
         let layers = entry.layers().filter(|(tag, ..)| owned(*tag));
         let layers = layers.filter_map(|(_, cluster, states)| Some((cluster, states?.pack())));
         for ((cluster, states), depth) in layers.zip(0..) {
@@ -93,7 +107,7 @@ pub fn layer_pages(state: &State, blob: &Blob, ordinal: ExtentOrdinal) -> Vec<La
         }
     }
     let states_bytes = u16::try_from(state.units.states_bytes).unwrap_or(u16::MAX);
-    let pages = records.chunks(state.units.records_per_page);
+    let pages = records.chunks(state.units.spread.records_per_page);
     pages.map(|records| LayerPage { id: blob.id, ordinal, states_bytes, records: records.to_vec() }).collect()
 }
 

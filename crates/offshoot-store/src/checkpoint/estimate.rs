@@ -1,9 +1,10 @@
 //! How much a record makes a checkpoint write, before it is applied.
 
 use crate::blob::Blob;
-use crate::map::SLOTS;
+use crate::pages::{OrdinalMd, by_ordinal};
 use crate::record::Record;
 use crate::state::State;
+use alloc::collections::BTreeSet;
 use core::ops::Range;
 use offshoot_format::{BlobCluster, BlobId, ExtentOrdinal};
 
@@ -15,7 +16,8 @@ impl State {
             Record::Snapshot { origin, .. } => self.chain_images(*origin) + 1,
             Record::Clone { parent, .. } => self.chain_images(*parent),
             Record::Map { blob, at, .. } | Record::ZeroBlocks { blob, at, .. } => {
-                self.chain_images(*blob) + self.blob(*blob).map_or(0, |blob| self.ordinal_images(blob, *at))
+                let pages = self.blob(*blob).map_or(0, |blob| self.range_images(blob, at.0..at.0 + 1));
+                self.chain_images(*blob) + pages
             }
             Record::ZeroClusters { blob, range } => {
                 self.chain_images(*blob)
@@ -23,7 +25,7 @@ impl State {
             }
             Record::Resize { blob, len, .. } => {
                 let ends = |blob: &Blob| {
-                    let last = |len: u64| self.ordinal_images(blob, BlobCluster(len.saturating_sub(1)));
+                    let last = |len: u64| self.range_images(blob, len.saturating_sub(1)..len);
                     last(blob.len) + last(*len)
                 };
                 self.chain_images(*blob) + self.blob(*blob).map_or(0, ends)
@@ -32,9 +34,8 @@ impl State {
                 self.chain_images(*blob)
             }
             Record::UseExtentTable { blobs } => {
-                let pages =
-                    |blob: &Blob| blob.pages.ordinals.values().map(|md| md.layers.len()).sum::<usize>();
-                let images = |id: &BlobId| self.chain_images(*id) + self.blob(*id).map_or(0, pages);
+                let extents = |blob: &Blob| blob.pages.ordinals.values().filter_map(|md| md.extent).count();
+                let images = |id: &BlobId| self.chain_images(*id) + self.blob(*id).map_or(0, extents);
                 blobs.iter().map(images).sum()
             }
             Record::Adopt { snapshot, clone } => {
@@ -50,30 +51,36 @@ impl State {
         self.blob(id).filter(|_| !self.dirty.contains(&id)).map_or(0, |blob| blob.pages.chain.len())
     }
 
-    /// Pages of the ordinal of a cluster that are not counted yet.
-    fn ordinal_images(&self, blob: &Blob, at: BlobCluster) -> usize {
-        let (ordinal, _) = ExtentOrdinal::of(at);
-        let pages = blob.pages.ordinals.get(&ordinal);
-        let pages = pages.map_or(0, |md| usize::from(md.extent.is_some()) + md.layers.len());
-        if blob.pages.dirty.contains(&ordinal) { pages.min(1) } else { pages }
-    }
-
+    /// Pages of a range of clusters that are not counted yet.
     fn range_images(&self, blob: &Blob, range: Range<u64>) -> usize {
-        let starts =
-            (range.start / SLOTS as u64..range.end.div_ceil(SLOTS as u64)).map(|start| start * SLOTS as u64);
-        starts.map(|at| self.ordinal_images(blob, BlobCluster(at))).sum()
+        let images = |(ordinal, slots)| {
+            let md = blob.pages.ordinals.get(&ordinal);
+            md.map_or(0, |md| md.uncounted_images(self.units.spread, slots))
+        };
+        by_ordinal(range).map(images).sum()
     }
 
-    /// Pages of ordinals in which both a snapshot and its clone own something: they are written anew.
+    /// Pages of ordinals in which both a snapshot and its clone own something, or the clone hides what the snapshot
+    /// owns: they are written anew.
     fn joined_images(&self, snapshot: BlobId, clone: BlobId) -> usize {
         let (Some(snapshot), Some(clone)) = (self.blob(snapshot), self.blob(clone)) else { return 0 };
-        let both =
-            clone.pages.ordinals.iter().filter_map(|(at, md)| Some((md, snapshot.pages.ordinals.get(at)?)));
-        both.map(|(own, theirs)| {
-            usize::from(own.extent.is_some() || theirs.extent.is_some())
-                + own.layers.len()
-                + theirs.layers.len()
-        })
-        .sum()
+        let (shown, _) = ExtentOrdinal::of(BlobCluster(clone.inherit_len));
+        let last = |len: u64| ExtentOrdinal::of(BlobCluster(len.saturating_sub(1))).0;
+        let ends = [last(clone.len), last(snapshot.len)];
+        let ends = if clone.len == snapshot.len { &ends[..0] } else { &ends[..] };
+        let vacant = OrdinalMd::default();
+        let ordinals: BTreeSet<&ExtentOrdinal> =
+            clone.pages.ordinals.keys().chain(snapshot.pages.ordinals.keys()).collect();
+        let pages = |at: &&ExtentOrdinal| {
+            let own = clone.pages.ordinals.get(at);
+            let theirs = snapshot.pages.ordinals.get(at);
+            let is_hidden = clone.inherit_len < snapshot.len && **at >= shown;
+            let joins = own.is_some() && theirs.is_some() || is_hidden;
+            let (own, theirs) = (own.unwrap_or(&vacant), theirs.unwrap_or(&vacant));
+            let extent = joins || ends.contains(at);
+            let layers = if joins { own.layer_pages().count() + theirs.layer_pages().count() } else { 0 };
+            usize::from(extent && (own.extent.is_some() || theirs.extent.is_some())) + layers
+        };
+        ordinals.iter().map(pages).sum()
     }
 }

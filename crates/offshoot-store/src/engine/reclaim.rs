@@ -78,7 +78,7 @@ impl Engine {
             .pages
             .ordinals
             .iter()
-            .filter(|(_, md)| md.own_full > 0 || md.own_layers > 0)
+            .filter(|(_, md)| md.owns_any())
             .map(|(ordinal, _)| *ordinal)
             .take(RELEASE_ORDINALS)
             .collect();

@@ -9,7 +9,8 @@
 
 use crate::blob::Blob;
 use crate::limits::CHAIN_DEPTH_MAX;
-use crate::map::{SLOTS, Tag};
+use crate::map::Tag;
+use crate::pages::{OrdinalMd, by_ordinal, by_range};
 use crate::record::{Encoding, MappedRun, Record};
 use crate::state::State;
 use alloc::{collections::BTreeSet, vec::Vec};
@@ -259,22 +260,18 @@ impl State {
     /// Whether there are md pages for a layer in each cluster of a range, as far as one may arise. With many
     /// clusters of an external snapshot to hide they would sooner exhaust the memory.
     fn layers_fit(&self, blob: &Blob, range: &Range<u64>) -> Result<(), Why> {
-        let per_page = self.units.records_per_page;
+        let spread = self.units.spread;
+        let vacant = OrdinalMd::default();
         let free = self.md.available();
         let mut needed = 0;
-        for (ordinal, part) in by_ordinal(range.clone()) {
-            let shows = blob.external.as_ref().is_some_and(|external| part.start < external.len);
+        for (ordinal, slots) in by_ordinal(range.clone()) {
+            let start = ordinal.first_cluster().0 + slots.start as u64;
+            let shows = blob.external.as_ref().is_some_and(|external| start < external.len);
             if !shows && blob.tree.leaf(ordinal).is_none() {
                 continue;
             }
-            let (own, pages) = blob
-                .pages
-                .ordinals
-                .get(&ordinal)
-                .map_or((0, 0), |md| (md.own_layers as usize, md.layers.len()));
-            let clusters = usize::try_from(part.end - part.start).unwrap_or(SLOTS);
-            let present = own.div_ceil(per_page).max(pages);
-            needed += (own + clusters).div_ceil(per_page).saturating_sub(present);
+            let md = blob.pages.ordinals.get(&ordinal).unwrap_or(&vacant);
+            needed += md.growth(spread, by_range(spread, slots));
             if needed > free {
                 return Err(Why::MdPages { needed, free });
             }
@@ -355,7 +352,7 @@ impl State {
         let mut last = None;
         for ordinal in ordinals {
             let md = blob.pages.ordinals.get(ordinal);
-            let owns = md.is_some_and(|md| md.own_full > 0 || md.own_layers > 0);
+            let owns = md.is_some_and(OrdinalMd::owns_any);
             if !owns || last >= Some(*ordinal) {
                 return Err(Why::NothingOwned(*ordinal));
             }
@@ -446,15 +443,20 @@ impl State {
     /// Clusters of a range in which the parent holds something. Passes over what is empty as a whole.
     fn held_by_parent(&self, blob: &Blob, range: Range<u64>) -> impl Iterator<Item = u64> {
         let parent = blob.parent.and_then(|id| self.blob(id));
-        let may_hold = move |(ordinal, part): &(ExtentOrdinal, Range<u64>)| match parent {
+        let may_hold = move |(ordinal, slots): &(ExtentOrdinal, Range<usize>)| match parent {
             Some(parent) => {
-                parent.external.as_ref().is_some_and(|external| part.start < external.len)
+                let start = ordinal.first_cluster().0 + slots.start as u64;
+                parent.external.as_ref().is_some_and(|external| start < external.len)
                     || parent.tree.leaf(*ordinal).is_some()
             }
             None => blob.external_is_parent,
         };
         let parts = by_ordinal(range).filter(may_hold);
-        parts.flat_map(|(_, part)| part).filter(|at| self.parent_holds(blob, BlobCluster(*at)))
+        let clusters = parts.flat_map(|(ordinal, slots)| {
+            let first = ordinal.first_cluster().0;
+            slots.map(move |slot| first + slot as u64)
+        });
+        clusters.filter(|at| self.parent_holds(blob, BlobCluster(*at)))
     }
 }
 
@@ -479,17 +481,6 @@ fn all_backed(runs: &[MappedRun], range: Range<u64>) -> Result<(), Why> {
         end = run.at.0 + u64::from(run.length);
     }
     if end < range.end { Err(Why::Hole(end)) } else { Ok(()) }
-}
-
-/// The parts of a range that lie in one extent page's worth each.
-fn by_ordinal(range: Range<u64>) -> impl Iterator<Item = (ExtentOrdinal, Range<u64>)> {
-    let mut at = range.start;
-    core::iter::from_fn(move || {
-        let (ordinal, _) = ExtentOrdinal::of(BlobCluster(at));
-        let part = at..range.end.min(ordinal.first_cluster().0 + SLOTS as u64);
-        at = part.end;
-        (!part.is_empty()).then_some((ordinal, part))
-    })
 }
 
 #[cfg(test)]

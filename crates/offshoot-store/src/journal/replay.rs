@@ -174,9 +174,10 @@ impl<'a> Replay<'a> {
             self.dropped = tail.len() as u64;
             return self;
         }
-        // One append is under way at a time: what lies behind a gap says that a frame in it was there.
+        // One append is under way at a time: frames behind a gap say that those in it were there. One such frame may
+        // have been under way when a sync failed and took the cache with it; two are damage.
         let cut = next.saturating_add(tail.len() as u64);
-        if range(frames, cut.saturating_add(1)..u64::MAX).next().is_some() {
+        if range(frames, cut.saturating_add(1)..u64::MAX).nth(1).is_some() {
             self.damage = Some(JournalDamage { lsn: cut });
         }
         for frame in tail {

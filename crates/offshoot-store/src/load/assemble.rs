@@ -9,7 +9,7 @@ use crate::map::{BlockStates, Entry, Layer, SLOTS, Tag, Tree};
 use crate::pages::{BlobPages, OrdinalMd};
 use crate::pool::Pool;
 use crate::record::Encoding;
-use crate::state::{State, XATTR_NATIVE};
+use crate::state::{State, Units, XATTR_NATIVE};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
@@ -42,12 +42,11 @@ pub(super) fn assemble(
     let mut owners = Owners::new(&layout);
     let mut found = Vec::new();
     let mut all: BTreeMap<BlobId, Result<Parts, String>> = BTreeMap::new();
-    let states = crate::state::Units::of(layout.cluster_size);
+    let units = Units::of(layout.cluster_size);
     for root in roots {
         let id = BlobId::from_root(*root);
         let native = super_block.is_native();
-        let parts =
-            decode(&layout, pages, *root, states.states_bytes, native).map_err(|damage| damage.to_string());
+        let parts = decode(&layout, pages, *root, &units, native).map_err(|damage| damage.to_string());
         owners.add_root(*root);
         if let Ok(parts) = &parts {
             owners.add_blob(parts.md_pages(), parts.clusters());
@@ -142,7 +141,7 @@ fn decode(
     layout: &Layout,
     pages: &MdPages,
     root: MdPageIdx,
-    states_bytes: usize,
+    units: &Units,
     native: bool,
 ) -> Result<Parts, String> {
     let missing = |at: MdPageIdx| format!("md page {at} is outside the md region or not in use");
@@ -172,7 +171,7 @@ fn decode(
         layers: Vec::new(),
     };
     parts.read_map(layout, pages).map_err(|damage| damage.to_string())?;
-    parts.read_layers(layout, pages, states_bytes)?;
+    parts.read_layers(layout, pages, units)?;
     Ok(parts)
 }
 
@@ -226,16 +225,17 @@ impl Parts {
         Ok(())
     }
 
-    fn read_layers(&mut self, layout: &Layout, pages: &MdPages, states_bytes: usize) -> Result<(), String> {
+    fn read_layers(&mut self, layout: &Layout, pages: &MdPages, units: &Units) -> Result<(), String> {
         let Some(native) = &self.md.native else {
             return Ok(());
         };
-        let states_bytes = u16::try_from(states_bytes).unwrap_or(u16::MAX);
+        let mut found: BTreeMap<ExtentOrdinal, Vec<(MdPageIdx, Vec<usize>)>> = BTreeMap::new();
+        let states_bytes = u16::try_from(units.states_bytes).unwrap_or(u16::MAX);
         for (ordinal, page) in &native.layer_pages {
             let bytes = pages.page(*page).ok_or_else(|| format!("layer page {page} is not in use"))?;
             let layers = LayerPage::decode(*page, bytes, *ordinal, states_bytes).map_err(text)?;
-            let md = self.pages.ordinals.entry(*ordinal).or_default();
-            md.layers.push(*page);
+            let slots = layers.records.iter().map(|record| usize::from(record.slot));
+            found.entry(*ordinal).or_default().push((*page, slots.collect()));
             for record in layers.records {
                 let at = BlobCluster(ordinal.first_cluster().0 + u64::from(record.slot));
                 if at.0 >= self.md.map.num_clusters() {
@@ -246,16 +246,18 @@ impl Parts {
                 {
                     return Err(format!("layer page {page}: cluster {cluster} holds no data"));
                 }
-                md.own_layers += 1;
                 self.layers.push((at, record));
             }
+        }
+        for (ordinal, found) in found {
+            self.pages.ordinals.entry(ordinal).or_default().load(units.spread, found);
         }
         Ok(())
     }
 
     fn md_pages(&self) -> impl Iterator<Item = MdPageIdx> {
         let ordinals = self.pages.ordinals.values();
-        let mapped = ordinals.flat_map(|md| md.extent.iter().chain(&md.layers).copied());
+        let mapped = ordinals.flat_map(OrdinalMd::pages);
         self.pages.chain.iter().copied().chain(mapped)
     }
 
@@ -385,7 +387,7 @@ fn count_pages(state: &mut State, id: BlobId) {
     if let Some(blob) = state.blobs.get_mut(&id) {
         blob.pages.chain_dirty = false;
         blob.pages.settle_images(false, &mut state.image_pages);
-        debug_assert!(blob.pages.ordinals.values().all(|md| *md != OrdinalMd::default()));
+        debug_assert!(blob.pages.ordinals.values().all(|md| !md.is_vacant()));
     }
 }
 

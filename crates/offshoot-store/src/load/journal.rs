@@ -224,6 +224,7 @@ impl FoundJournal {
                 .into_iter()
                 .for_each(|unit| pool.take(unit));
         }
+        state.pack_if_short();
         if !state.has_checkpoint_pages() {
             let why = "what it adds up to takes more md pages than there are".into();
             return (None, Some(Found::JournalRecord { lsn: self.recovery.previous.last_lsn, why }));

@@ -2,6 +2,7 @@
 
 use super::{Entry, Stack, Tag};
 use alloc::{boxed::Box, sync::Arc, vec, vec::Vec};
+use core::ops::Range;
 use offshoot_format::{CLUSTERS_PER_EXTENT_PAGE, ClusterIdx};
 
 /// Entries in a leaf.
@@ -87,7 +88,12 @@ impl Leaf {
 
     /// Slots that hold something, with their entries, in order.
     pub fn entries(&self) -> impl Iterator<Item = (usize, Entry)> {
-        (0..SLOTS).map(|slot| (slot, self.entry(slot))).filter(|(_, entry)| !matches!(entry, Entry::Absent))
+        self.entries_in(0..SLOTS)
+    }
+
+    /// Those of a range of slots.
+    pub fn entries_in(&self, slots: Range<usize>) -> impl Iterator<Item = (usize, Entry)> {
+        slots.map(|slot| (slot, self.entry(slot))).filter(|(_, entry)| !matches!(entry, Entry::Absent))
     }
 
     fn find_stack(&self, slot: usize) -> Result<usize, usize> {

@@ -131,9 +131,9 @@ pub fn verify_counts(state: &State) {
                 counted.insert(ordinal, (full, layers));
             }
         }
-        let kept = blob.pages.ordinals.iter().filter(|(_, md)| md.own_full > 0 || md.own_layers > 0);
+        let kept = blob.pages.ordinals.iter().filter(|(_, md)| md.owns_any());
         let kept: BTreeMap<_, _> =
-            kept.map(|(ordinal, md)| (*ordinal, (md.own_full, md.own_layers))).collect();
+            kept.map(|(ordinal, md)| (*ordinal, (md.own_full, md.own_layers()))).collect();
         assert_eq!(kept, counted, "{}", blob.display_name());
         assert_eq!(blob.own_clusters, clusters, "{}", blob.display_name());
     }

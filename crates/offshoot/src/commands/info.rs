@@ -88,7 +88,7 @@ fn condition(store: &Store) -> &'static str {
 fn native_states(store: &Store) -> String {
     let state = store.state();
     let ordinals = state.blobs().flat_map(|blob| blob.pages.ordinals.values());
-    let clusters: u64 = ordinals.map(|ordinal| u64::from(ordinal.own_layers)).sum();
+    let clusters: u64 = ordinals.map(|ordinal| u64::from(ordinal.own_layers())).sum();
     match (state.has_native_states(), state.native_allowed) {
         (true, _) => format!("yes, {clusters} partial or zero clusters"),
         (false, true) => "none, new ones may arise".to_owned(),

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::io::Mode;
 use crate::limits::{MD_PAGES_KEPT, ZERO_CLUSTERS_AT_ONCE};
 use crate::map::{Entry, Source};
-use crate::pages::OrdinalMd;
+use crate::pages::{OrdinalMd, by_ordinal, by_range};
 use crate::record::Record;
 use crate::rules::Clause;
 use alloc::vec::Vec;
@@ -246,36 +246,29 @@ impl Engine {
     /// Keeps back the md pages that the records of this write may need, next to those of all others in flight.
     fn reserve_md_pages(&mut self, task: TaskId) -> Result<(), Error> {
         let Some(write) = self.write_task(task) else { return Ok(()) };
-        // How many clusters change in each extent page's worth. Pieces come in ascending order.
-        let mut changes: Vec<(ExtentOrdinal, usize)> = Vec::new();
-        let mut add = |at: u64, count: usize| {
-            let (ordinal, _) = ExtentOrdinal::of(BlobCluster(at));
-            match changes.last_mut() {
-                Some((last, clusters)) if *last == ordinal => *clusters += count,
-                _ => changes.push((ordinal, count)),
-            }
-        };
+        let Some(blob) = self.state.blob(write.lvol) else { return Ok(()) };
         let mut last = None;
-        for choice in write.choices.iter().filter(|choice| last.replace(choice.at) != Some(choice.at)) {
-            add(choice.at.0, 1);
+        let choices = write.choices.iter().filter(|choice| last.replace(choice.at) != Some(choice.at));
+        let choices = choices.map(|choice| choice.at.0..choice.at.0 + 1);
+        let zeroing = write.zeroing.iter().filter_map(|record| match record {
+            Record::ZeroBlocks { at, .. } => Some(at.0..at.0 + 1),
+            Record::ZeroClusters { range, .. } => Some(range.clone()),
+            _ => None,
+        });
+        let mut changes: Vec<(ExtentOrdinal, Range<usize>)> =
+            choices.chain(zeroing).flat_map(by_ordinal).collect();
+        if changes.is_empty() {
+            return Ok(());
         }
-        for record in &write.zeroing {
-            match record {
-                Record::ZeroBlocks { at, .. } => add(at.0, 1),
-                Record::ZeroClusters { range, .. } => range.clone().for_each(|at| add(at, 1)),
-                _ => {}
-            }
-        }
-        let Some(blob) = self.state.blob(write.lvol).filter(|_| !changes.is_empty()) else { return Ok(()) };
-        let per_page = self.state.units.records_per_page;
+        changes.sort_unstable_by_key(|(ordinal, _)| *ordinal);
+        let spread = self.state.units.spread;
         let vacant = OrdinalMd::default();
         let pages: usize = changes
-            .iter()
-            .map(|(ordinal, clusters)| {
-                let md = blob.pages.ordinals.get(ordinal).unwrap_or(&vacant);
-                let now = (md.own_layers as usize).div_ceil(per_page).max(md.layers.len());
-                let then = (md.own_layers as usize + clusters).div_ceil(per_page);
-                usize::from(md.extent.is_none()) + then.saturating_sub(now)
+            .chunk_by(|(left, _), (right, _)| left == right)
+            .map(|changes| {
+                let md = blob.pages.ordinals.get(&changes[0].0).unwrap_or(&vacant);
+                let more = changes.iter().flat_map(|(_, slots)| by_range(spread, slots.clone()));
+                usize::from(md.extent.is_none()) + md.growth(spread, more)
             })
             .sum();
         // The chain names each page, and takes two more for its own rounding.

@@ -1,11 +1,12 @@
 use super::*;
 use crate::blob::External;
-use crate::checkpoint::Capture;
+use crate::checkpoint::{Capture, extent_page, layer_pages};
 use crate::journal::codec::{decode_all, encode};
-use crate::pages::OrdinalMd;
+use crate::pages::{OrdinalMd, Spread, Totals};
 use crate::pool::Pool;
 use offshoot_format::{
-    Bitmap, DataRoFlags, InvalidFlags, Layout, LayoutParams, MdPageIdx, name_value, uuid_value,
+    Bitmap, DataRoFlags, ExtentPage, InvalidFlags, LayerPage, Layout, LayoutParams, MdPageIdx, PageImage,
+    name_value, uuid_value,
 };
 use proptest::prelude::*;
 use std::{collections::BTreeMap, format, string::ToString, vec};
@@ -33,7 +34,8 @@ fn new_state(native_allowed: bool, md_len: u32) -> State {
         cluster_size: 16_384,
         io_unit_size: 512,
         md_page_size: 4096,
-        md_len,
+        // More pages than that exist for the pool alone.
+        md_len: md_len.min(MD_LEN),
     };
     let layout = Layout::plan(&params).unwrap();
     let mut clusters = Bitmap::new(layout.total_clusters as usize);
@@ -196,7 +198,8 @@ fn recount(state: &State) {
     let mut pages: BTreeMap<u32, BlobId> = BTreeMap::new();
     for blob in state.blobs() {
         let mut own = 0;
-        let mut ordinals: BTreeMap<ExtentOrdinal, OrdinalMd> = BTreeMap::new();
+        let mut ordinals: BTreeMap<ExtentOrdinal, (u16, Vec<u32>)> = BTreeMap::new();
+        let spread = state.units.spread;
         let ancestors = ancestors(state, blob);
         for ordinal in blob.tree.ordinals() {
             for (slot, entry) in blob.tree.leaf(ordinal).unwrap().entries() {
@@ -208,10 +211,11 @@ fn recount(state: &State) {
                     if owner != Some(blob.id) {
                         continue;
                     }
-                    let md = ordinals.entry(ordinal).or_default();
+                    let none = || (0, vec![0; spread.ranges()]);
+                    let (full, layers) = ordinals.entry(ordinal).or_insert_with(none);
                     match states {
-                        None => md.own_full += 1,
-                        Some(_) => md.own_layers += 1,
+                        None => *full += 1,
+                        Some(_) => layers[spread.range_of(slot)] += 1,
                     }
                     if let Some(cluster) = cluster {
                         own += 1;
@@ -223,12 +227,17 @@ fn recount(state: &State) {
         }
         assert_eq!(blob.own_clusters, own, "clusters of blob {}", blob.id);
         for (ordinal, md) in &blob.pages.ordinals {
-            let counted = ordinals.remove(ordinal).unwrap_or_default();
-            assert_eq!((md.own_full, md.own_layers), (counted.own_full, counted.own_layers));
+            let (full, layers) = ordinals.remove(ordinal).unwrap_or_default();
+            assert_eq!(md.own_full, full);
+            assert!(md.counts(spread, &layers), "{md:?} has {layers:?}");
         }
         assert!(ordinals.is_empty(), "blob {} owns what it does not count", blob.id);
-        let mapped = blob.pages.ordinals.values().flat_map(|md| md.extent.iter().chain(&md.layers));
-        for page in blob.pages.chain.iter().chain(mapped) {
+        let mut totals = Totals::default();
+        let added = blob.pages.ordinals.values().map(|md| md.totals(blob.encoding, spread));
+        added.for_each(|added| totals.replace(Totals::default(), added));
+        assert_eq!(blob.pages.totals, totals, "pages of blob {}", blob.id);
+        let mapped = blob.pages.ordinals.values().flat_map(OrdinalMd::pages);
+        for page in blob.pages.chain.iter().copied().chain(mapped) {
             assert_eq!(pages.insert(page.0, blob.id), None, "md page {page}");
         }
         assert_eq!(blob.pages.chain.first(), Some(&blob.id.root()));
@@ -272,7 +281,7 @@ fn is_own_full(state: &State, blob: &Blob, at: u64) -> bool {
 }
 
 /// What a checkpoint does, to the end, and what comes free after it.
-fn checkpoint(state: &mut State) {
+fn checkpoint(state: &mut State, disk: &mut BTreeMap<MdPageIdx, PageImage>) {
     let (clusters, md) = state.take_freed();
     // What was let go of may have been taken again, and let go of once more.
     let clusters: BTreeSet<u32> = clusters.iter().map(|cluster| cluster.0).collect();
@@ -285,14 +294,39 @@ fn checkpoint(state: &mut State) {
             .into_iter()
             .for_each(|unit| pool.release(unit));
     }
+    state.pack_if_short();
     if !state.has_checkpoint_pages() {
         return;
     }
     let capture = Capture::take(state, &mut Vec::new(), None, usize::MAX);
     assert!(capture.fresh.keys().chain(capture.images.keys()).all(|page| state.md.is_used(page.0)));
+    disk.extend(capture.fresh);
+    disk.extend(capture.images);
+    is_on_disk(state, disk);
     recount(state);
-    let layers = state.blobs().flat_map(|blob| blob.pages.ordinals.values()).map(|md| md.own_layers);
+    let layers = state.blobs().flat_map(|blob| blob.pages.ordinals.values()).map(OrdinalMd::own_layers);
     assert!(state.native_allowed || layers.sum::<u32>() == 0);
+}
+
+/// Checks that md pages say what a State is, those that the last checkpoint did not write included.
+fn is_on_disk(state: &State, disk: &BTreeMap<MdPageIdx, PageImage>) {
+    let states_bytes = u16::try_from(state.units.states_bytes).unwrap();
+    for blob in state.blobs() {
+        for (ordinal, md) in &blob.pages.ordinals {
+            if let Some(page) = md.extent {
+                let expected = extent_page(state, blob, *ordinal);
+                let len = expected.clusters.len();
+                let found = ExtentPage::decode(page, &disk[&page], *ordinal, len).unwrap();
+                assert_eq!(found.clusters, expected.clusters, "extent page {page} of blob {}", blob.id);
+            }
+            let expected = layer_pages(state, blob, *ordinal);
+            assert_eq!(md.layer_pages().count(), expected.len());
+            for (page, expected) in md.layer_pages().zip(expected) {
+                let found = LayerPage::decode(page, &disk[&page], *ordinal, states_bytes).unwrap();
+                assert_eq!(found.records, expected.records, "layer page {page} of blob {}", blob.id);
+            }
+        }
+    }
 }
 
 /// The record as it comes back from the journal, where it may be there at all.
@@ -308,24 +342,30 @@ proptest! {
     #[test]
     fn what_fits_keeps_every_count(
         native_allowed: bool,
-        md_len in prop_oneof![Just(MD_LEN), 8..MD_LEN],
+        md_len in prop_oneof![Just(MD_LEN), Just(10 * MD_LEN), 8..MD_LEN],
+        records_per_page in prop_oneof![Just(450), 1_usize..40],
         draws in proptest::collection::vec((draw(), prop::bool::weighted(0.05)), 1..150),
     ) {
         let mut state = new_state(native_allowed, md_len);
+        // As with larger clusters, of which a page holds fewer records.
+        state.units.spread = Spread::of(records_per_page);
+        let mut disk = BTreeMap::new();
         recount(&state);
         for (draw, then_checkpoint) in draws {
             let record = draw.record(&state);
             if let Some(record) = journaled(&record, &state.layout)
                 && state.fits(&record).is_ok()
             {
+                let images = state.image_pages + state.images_of(&record);
                 state.apply(&record);
+                assert!(state.image_pages <= images, "{record:?}: {} of {images}", state.image_pages);
                 recount(&state);
             }
             if then_checkpoint {
-                checkpoint(&mut state);
+                checkpoint(&mut state, &mut disk);
             }
         }
-        checkpoint(&mut state);
+        checkpoint(&mut state, &mut disk);
     }
 }
 
