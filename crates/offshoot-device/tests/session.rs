@@ -6,6 +6,7 @@ mod common;
 use common::loop_device::LoopDevice;
 use offshoot_device::{FileDevice, OpenOptions, PowerSession};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 
 const MIB: usize = 1 << 20;
@@ -14,8 +15,12 @@ fn session(path: &Path, options: &OpenOptions) -> PowerSession {
     FileDevice::open(path, options).unwrap().session().expect("this machine has /proc")
 }
 
+/// A program that one test starts holds a copy of every descriptor for a moment, locks included.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_file_keeps_its_session_and_a_copy_gets_its_own() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let [store, copy] = ["store", "copy"].map(|name| directory.path().join(name));
     std::fs::write(&store, vec![0; MIB]).unwrap();
@@ -41,6 +46,7 @@ fn a_file_keeps_its_session_and_a_copy_gets_its_own() {
 
 #[test]
 fn a_device_that_is_attached_anew_has_another_session() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let directory = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let backing = directory.path().join("backing");
     std::fs::write(&backing, vec![0; MIB]).unwrap();

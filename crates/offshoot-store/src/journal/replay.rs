@@ -161,7 +161,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Goes on behind the last barrier, as far as frames follow each other, if they can be trusted.
+    /// Goes on behind the last barrier, as far as frames follow each other, if they can be trusted. What lies behind a gap
+    /// is dropped: a device may have lost its cache with a sync that failed, and kept what came after.
     fn with_tail(mut self, frames: &Frames<'a>, trusted: bool) -> Self {
         if self.damage.is_some() {
             return self;
@@ -173,12 +174,6 @@ impl<'a> Replay<'a> {
         if !trusted {
             self.dropped = tail.len() as u64;
             return self;
-        }
-        // One append is under way at a time: frames behind a gap say that those in it were there. One such frame may
-        // have been under way when a sync failed and took the cache with it; two are damage.
-        let cut = next.saturating_add(tail.len() as u64);
-        if range(frames, cut.saturating_add(1)..u64::MAX).nth(1).is_some() {
-            self.damage = Some(JournalDamage { lsn: cut });
         }
         for frame in tail {
             self.decided.last_lsn = frame.header.lsn;
