@@ -23,6 +23,7 @@ pub use file::{Direct, EngineChoice, EngineKind, FileDevice, OpenError, OpenOpti
 pub use host::HostDevice;
 pub use lock::{LockError, LockMode, StoreLock};
 pub use mem::MemDevice;
+pub use offshoot_block::OpKind;
 pub use session::PowerSession;
-pub use stats::{DeviceStats, LoggedOp, OpCount, OpKind};
+pub use stats::{DeviceStats, LoggedOp, OpCount};
 pub use zeroes::{NullDevice, ZeroesDevice};
