@@ -1,8 +1,8 @@
 //! What goes wrong with single operations.
 
 use super::change::Change;
+use offshoot_block::DeviceError;
 pub use offshoot_block::OpKind;
-use offshoot_block::{DeviceError, DeviceOp};
 use std::ops::Range;
 
 /// What happens to an operation that a fault strikes.
