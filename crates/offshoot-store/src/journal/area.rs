@@ -35,8 +35,10 @@ pub(crate) fn choose_area(state: &State, block: u32) -> Option<JournalArea> {
     let lvols = crate::init::md_pages_for(layout.total_clusters);
     // Of our making: what is beyond was left for the journal.
     let is_planned = layout.md_len as usize > lvols;
+    let used = layout.md_len as usize - free;
     let kept = match is_planned {
-        true => lvols.min(free.saturating_sub(least as usize)),
+        // Lvols that are there have had their pages.
+        true => lvols.saturating_sub(used).min(free.saturating_sub(least as usize)),
         false => free / 2,
     };
     let most = wanted.min(u32::try_from(free - kept).unwrap_or(u32::MAX));
