@@ -20,8 +20,8 @@ impl State {
                 self.apply_create(*id, *flags, xattrs, *len, *encoding);
                 self.map_runs(*id, runs);
             }
-            Record::Snapshot { origin, id, xattrs } => self.apply_snapshot(*origin, *id, xattrs),
-            Record::Clone { parent, id, xattrs } => self.apply_clone(*parent, *id, xattrs),
+            Record::Snapshot { origin, id, xattrs, .. } => self.apply_snapshot(*origin, *id, xattrs),
+            Record::Clone { parent, id, len, xattrs } => self.apply_clone(*parent, *id, *len, xattrs),
             Record::Map { blob, at, cluster, blocks } => self.apply_map(*blob, *at, *cluster, blocks.clone()),
             Record::ZeroBlocks { blob, at, blocks } => self.apply_zero_blocks(*blob, *at, blocks.clone()),
             Record::ZeroClusters { blob, range } => self.apply_zero_clusters(*blob, range.clone()),

@@ -67,6 +67,8 @@ pub struct Blob {
     pub dying: bool,
     /// What is wrong with it, when its map or an ancestor's cannot be read.
     pub damage: Option<String>,
+    /// Whether all that is wrong lies below it: what it owns itself is known, and can be written.
+    pub damaged_below: bool,
     /// Its metadata on disk.
     pub pages: BlobPages,
 }
@@ -93,6 +95,7 @@ impl Blob {
             encoding: Encoding::Table,
             dying: false,
             damage: None,
+            damaged_below: false,
             pages: BlobPages { chain: alloc::vec![id.root()], rle_runs: 1, ..BlobPages::default() },
         }
     }
@@ -122,6 +125,26 @@ impl Blob {
     #[must_use]
     pub fn created(&self) -> Option<u64> {
         core::str::from_utf8(self.xattr(XATTR_CREATED)?).ok()?.parse().ok()
+    }
+
+    /// Whether everything is known that it owns itself.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.damage.is_none() || self.damaged_below
+    }
+
+    /// What is wrong with whatever inherits from it, if anything.
+    pub(crate) fn damage_of_clones(&self) -> Option<String> {
+        let why = |_| alloc::format!("it inherits from \"{}\", which is damaged", self.display_name());
+        self.damage.as_ref().map(why)
+    }
+
+    /// Damages it by what it inherits, unless it is damaged by itself.
+    pub(crate) fn damage_from_below(&mut self, damage: Option<String>) {
+        if self.is_readable() {
+            self.damaged_below = damage.is_some();
+            self.damage = damage;
+        }
     }
 
     /// The value of an xattr.

@@ -2,8 +2,8 @@
 //!
 //! A store that was not closed has a journal: images of a checkpoint that may not have reached their places count
 //! instead of what is there, its live masks tell which md pages are in use, and what was journaled since is replayed
-//! through the same `apply` as in life. Sans-IO like the engine: [`Loader::poll_device`] says what to read, [`Loader::handle_completion`] takes it.
-//! Nothing is written. A blob that cannot be read costs itself and what inherits from it, never the store.
+//! through the same `apply` as in life. Sans-IO like the engine: [`Loader::poll_device`] says what to read,
+//! [`Loader::handle_completion`] takes it. Nothing is written. A blob that cannot be read costs itself and what inherits from it, never the store.
 
 mod assemble;
 mod journal;
@@ -344,7 +344,7 @@ impl Loader {
                 .iter()
                 .filter(|(at, bytes)| BlobMd::is_root(*at, bytes))
                 .map(|(at, _)| at)
-                .filter(|at| self.journal.as_ref().is_none_or(|journal| journal.is_root(*at, &layout)))
+                .filter(|at| self.journal.as_ref().is_none_or(|journal| journal.is_root(*at)))
                 .collect(),
         };
         match assemble::assemble(layout, &super_block, &self.pages, &roots, &self.masks) {
@@ -354,8 +354,9 @@ impl Loader {
                     self.findings.push(Finding { lvol: None, what: Found::MaskChecksum });
                 }
                 let journal = self.journal.take();
-                let (recovery, damage) =
-                    journal.map_or((None, None), |journal| journal.replay(&mut state, &self.pages));
+                let (recovery, damage) = journal.map_or((None, None), |journal| {
+                    journal.replay(&mut state, &self.pages, &mut self.findings)
+                });
                 let journal_damage = damage.is_some();
                 self.findings.extend(damage.map(|what| Finding { lvol: None, what }));
                 let findings = core::mem::take(&mut self.findings);

@@ -78,6 +78,8 @@ pub enum Record {
         origin: BlobId,
         /// The new snapshot.
         id: BlobId,
+        /// Size in clusters: the origin's, which may be lost with its metadata.
+        len: u64,
         /// Xattrs of the snapshot.
         xattrs: Vec<Xattr>,
     },
@@ -87,6 +89,8 @@ pub enum Record {
         parent: BlobId,
         /// The new blob.
         id: BlobId,
+        /// Size in clusters: the parent's, likewise.
+        len: u64,
         /// Xattrs of the clone.
         xattrs: Vec<Xattr>,
     },

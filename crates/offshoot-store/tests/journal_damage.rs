@@ -188,6 +188,23 @@ fn a_damaged_live_mask_costs_nothing_of_the_journal() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
+/// The same beside a checkpoint that had begun to write the root of an lvol which only the journal knows.
+#[test]
+fn a_damaged_live_mask_beside_a_begun_checkpoint() {
+    let dead = Dead::new();
+    let store = open(dead.device.clone(), &writable_in(Some(SESSION)));
+    let root = dead.layout.md_page_offset(store.id("new").root());
+    let mut written = vec![0; 4096];
+    store.close().0.read_at(root, &mut written);
+    let mut device = dead.damaged_at(dead.layout.md_page_offset(dead.area.masks_start()) + 100);
+    device.write_at(root, &written);
+    let mut store = open(device, &writable_in(Some(SESSION)));
+    assert_eq!(store.engine().read_only_cause(), None, "{:?}", store.findings());
+    assert!(is_filled(&store.content("old"), CLUSTER, BLOCK, 2));
+    store.create("more", CLUSTER, true).unwrap();
+    assert_eq!(store.state().audit(), &[]);
+}
+
 /// A tail that was cut short is what a kill leaves.
 #[test]
 fn damage_in_the_tail_ends_it() {

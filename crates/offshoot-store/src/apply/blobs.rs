@@ -52,6 +52,8 @@ impl State {
         snapshot.external_is_parent = core::mem::take(&mut origin.external_is_parent);
         snapshot.own_clusters = core::mem::take(&mut origin.own_clusters);
         snapshot.clones = BTreeSet::from([origin_id]);
+        snapshot.damage_from_below(origin.damage.take());
+        origin.damage_from_below(snapshot.damage_of_clones());
         snapshot.pages.ordinals = pages.ordinals;
         snapshot.pages.dirty = pages.dirty;
         snapshot.pages.totals = pages.totals;
@@ -69,18 +71,20 @@ impl State {
         self.touch_chain(origin_id);
     }
 
-    pub(super) fn apply_clone(&mut self, parent_id: BlobId, id: BlobId, xattrs: &[Xattr]) {
+    pub(super) fn apply_clone(&mut self, parent_id: BlobId, id: BlobId, len: u64, xattrs: &[Xattr]) {
         let Some(parent) = self.blobs.get(&parent_id) else {
             return;
         };
-        let (len, tree, encoding) = (parent.len, parent.tree.clone(), parent.encoding);
+        let (tree, encoding) = (parent.tree.clone(), parent.encoding);
         let external = Self::inherited_external(parent, len);
+        let damage = parent.damage_of_clones();
         let mut flags = Flags::default();
         flags.invalid.insert(InvalidFlags::THIN_PROV | InvalidFlags::INTERNAL_XATTR);
         let mut clone = self.new_blob(id, flags, xattrs, len, encoding);
         clone.parent = Some(parent_id);
         clone.tree = tree;
         clone.external = external;
+        clone.damage_from_below(damage);
         self.insert_blob(clone);
         if let Some(parent) = self.blobs.get_mut(&parent_id) {
             parent.clones.insert(id);
@@ -126,6 +130,8 @@ impl State {
         debug_assert!(blob.clones.is_empty());
         let name = blob.name().to_vec();
         blob.dying = true;
+        // It inherits nothing any more.
+        blob.damage_from_below(None);
         // It lets go of its clusters part by part: on disk only a thin blob may have holes.
         blob.flags.invalid.insert(InvalidFlags::THIN_PROV);
         self.dying.insert(id);
@@ -164,6 +170,8 @@ impl State {
             return;
         };
         self.forget_name(snapshot.name(), snapshot_id);
+        let below = snapshot.parent.and_then(|parent| self.blobs.get(&parent));
+        let damage = below.and_then(Blob::damage_of_clones);
         let Some(clone) = self.blobs.get_mut(&clone_id) else {
             return;
         };
@@ -180,6 +188,7 @@ impl State {
         clone.parent = snapshot.parent;
         clone.inherit_len = clone.inherit_len.min(snapshot.inherit_len);
         clone.external_is_parent = snapshot.external_is_parent;
+        clone.damage_from_below(damage);
         clone.own_clusters = clone.own_clusters + snapshot.own_clusters - freed.len() as u64;
         if let Some(parent) = snapshot.parent.and_then(|parent| self.blobs.get_mut(&parent)) {
             parent.clones.remove(&snapshot_id);

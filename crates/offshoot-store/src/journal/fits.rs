@@ -55,7 +55,7 @@ pub(crate) enum Why {
     /// Only a blob that is being removed is released and destroyed.
     #[error("it is not dying")]
     NotDying,
-    /// Its map, or an ancestor's, is not known.
+    /// Its map is not known.
     #[error("it is damaged")]
     Damaged,
     /// Its data cannot change.
@@ -75,6 +75,14 @@ pub(crate) enum Why {
     TooDeep {
         /// Snapshots below the blob at the top.
         depth: u32,
+    },
+    /// A snapshot or clone of another size than what it is made of.
+    #[error("{len} clusters are named, it has {stored}")]
+    Length {
+        /// Clusters of the new blob.
+        len: u64,
+        /// Clusters of the blob that it is made of.
+        stored: u64,
     },
     /// A cluster that the blob does not have.
     #[error("cluster {at} is beyond its end at {len}")]
@@ -140,8 +148,10 @@ impl State {
             Record::Create { id, flags, len, runs, encoding, .. } => {
                 ("create", *id, self.create_fits(*id, *flags, *len, runs, *encoding))
             }
-            Record::Snapshot { origin, id, .. } => ("snapshot", *origin, self.snapshot_fits(*origin, *id)),
-            Record::Clone { parent, id, .. } => ("clone", *parent, self.clone_fits(*parent, *id)),
+            Record::Snapshot { origin, id, len, .. } => {
+                ("snapshot", *origin, self.snapshot_fits(*origin, *id, *len))
+            }
+            Record::Clone { parent, id, len, .. } => ("clone", *parent, self.clone_fits(*parent, *id, *len)),
             Record::Map { blob, at, cluster, blocks } => {
                 ("map", *blob, self.map_fits(*blob, *at, *cluster, blocks))
             }
@@ -190,17 +200,19 @@ impl State {
         if flags.is_thin() { Ok(()) } else { all_backed(runs, 0..len) }
     }
 
-    fn snapshot_fits(&self, origin: BlobId, id: BlobId) -> Result<(), Why> {
+    fn snapshot_fits(&self, origin: BlobId, id: BlobId, len: u64) -> Result<(), Why> {
         let blob = self.writable(origin)?;
+        has_len(blob, len)?;
         self.new_id_fits(id)?;
         self.relative_fits(blob)
     }
 
-    fn clone_fits(&self, parent: BlobId, id: BlobId) -> Result<(), Why> {
-        let blob = self.sound(parent)?;
+    fn clone_fits(&self, parent: BlobId, id: BlobId, len: u64) -> Result<(), Why> {
+        let blob = self.readable(parent)?;
         if !blob.is_read_only() {
             return Err(Why::Writable);
         }
+        has_len(blob, len)?;
         self.new_id_fits(id)?;
         self.relative_fits(blob)
     }
@@ -309,6 +321,10 @@ impl State {
         if blob.dying {
             return Err(Why::Dying);
         }
+        // What is written would replace what cannot be read.
+        if !blob.is_readable() {
+            return Err(Why::Damaged);
+        }
         if xattr.name == XATTR_NAME && parse_name(&xattr.value).is_none_or(<[u8]>::is_empty) {
             return Err(Why::Value("name"));
         }
@@ -326,6 +342,9 @@ impl State {
             let blob = self.existing(*id).map_err(|why| misfit(*id, why))?;
             if blob.dying {
                 return Err(misfit(*id, Why::Dying));
+            }
+            if !blob.is_readable() {
+                return Err(misfit(*id, Why::Damaged));
             }
         }
         for id in blobs {
@@ -368,7 +387,7 @@ impl State {
     }
 
     fn adopt_fits(&self, snapshot: BlobId, clone: BlobId) -> Result<(), Why> {
-        let blob = self.sound(snapshot)?;
+        let blob = self.readable(snapshot)?;
         let is_only = blob.clones.len() == 1 && blob.clones.contains(&clone);
         // The clone may be damaged itself: removing what it depends on does it no more harm.
         let heir = self.lvol_in_use(clone).ok().filter(|heir| heir.parent == Some(snapshot));
@@ -388,14 +407,15 @@ impl State {
         if blob.dying { Err(Why::Dying) } else { Ok(blob) }
     }
 
-    fn sound(&self, id: BlobId) -> Result<&Blob, Why> {
+    /// One of which everything is known that it owns itself. It may inherit from one of which that cannot be said.
+    fn readable(&self, id: BlobId) -> Result<&Blob, Why> {
         let blob = self.lvol_in_use(id)?;
-        if blob.damage.is_some() { Err(Why::Damaged) } else { Ok(blob) }
+        if blob.is_readable() { Ok(blob) } else { Err(Why::Damaged) }
     }
 
     /// A blob whose data may change: what others inherit must not.
     fn writable(&self, id: BlobId) -> Result<&Blob, Why> {
-        let blob = self.sound(id)?;
+        let blob = self.readable(id)?;
         no_clones(blob)?;
         if blob.is_read_only() { Err(Why::ReadOnly) } else { Ok(blob) }
     }
@@ -408,7 +428,7 @@ impl State {
 
     /// Whether a blob of this id can be made. A page that is held, as those of the journal are, is not free; one
     /// that records have just let go is.
-    fn new_id_fits(&self, id: BlobId) -> Result<(), Why> {
+    pub(crate) fn new_id_fits(&self, id: BlobId) -> Result<(), Why> {
         if self.blobs.contains_key(&id) {
             return Err(Why::Exists(id));
         }
@@ -458,6 +478,10 @@ impl State {
         });
         clusters.filter(|at| self.parent_holds(blob, BlobCluster(*at)))
     }
+}
+
+fn has_len(blob: &Blob, len: u64) -> Result<(), Why> {
+    if blob.len == len { Ok(()) } else { Err(Why::Length { len, stored: blob.len }) }
 }
 
 fn no_clones(blob: &Blob) -> Result<(), Why> {

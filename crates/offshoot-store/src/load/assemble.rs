@@ -399,10 +399,10 @@ fn spread_damage(state: &mut State) {
         let Some(blob) = state.blobs.get(&id) else {
             continue;
         };
-        let (name, clones) = (blob.display_name(), blob.clones.clone());
+        let (damage, clones) = (blob.damage_of_clones(), blob.clones.clone());
         for clone in clones {
             if let Some(clone) = state.blobs.get_mut(&clone).filter(|clone| clone.damage.is_none()) {
-                clone.damage = Some(format!("it inherits from \"{name}\", which is damaged"));
+                clone.damage_from_below(damage.clone());
                 queue.push(clone.id);
             }
         }

@@ -10,15 +10,14 @@ use crate::record::{MappedRun, Record};
 use crate::rules::Rules;
 use crate::state::State;
 use alloc::{
-    collections::BTreeMap,
-    format,
+    collections::{BTreeMap, BTreeSet},
     string::{String, ToString},
     vec::Vec,
 };
 use core::ops::Range;
 use offshoot_format::{
-    Bitmap, BlobId, ClusterIdx, JournalArea, Layout, LiveMaskPage, MaskKind, MdPageIdx, MdPageRun, PageImage,
-    PreviousEpoch, SuperBlock, live_mask_pages,
+    Bitmap, BlobId, ClusterIdx, DataRoFlags, JournalArea, Layout, LiveMaskPage, MaskKind, MdPageIdx,
+    MdPageRun, PageImage, PreviousEpoch, SuperBlock, live_mask_pages,
 };
 
 /// What an opening for writing does before anything else, when a store was not closed.
@@ -34,8 +33,6 @@ pub struct Recovery {
     pub zeroed: Vec<MdPageRun>,
     /// Frames of the ring that are needed until recovery is complete: number, offset and length in bytes.
     pub live: Vec<(crate::record::Lsn, u64, u64)>,
-    /// Frames behind the last barrier that were dropped, because the power may have been lost since.
-    pub dropped: u64,
 }
 
 /// A journal as it was read.
@@ -49,6 +46,8 @@ pub(super) struct FoundJournal {
     recovery: Recovery,
     /// Payloads of the frames to replay, by their numbers.
     frames: Vec<(u64, Vec<u8>)>,
+    /// Blobs that their records are still to make. Looked up where the mask of md pages does not say what is in use.
+    made: BTreeSet<BlobId>,
     damage: Option<JournalDamage>,
     md_len: u32,
 }
@@ -72,7 +71,8 @@ impl FoundJournal {
         let page = layout.md_page_size as usize;
         let (ring, mask_bytes) = bytes.split_at_checked(area.len as usize * page)?;
         let replay = read_ring(ring, header, session, rules);
-        let frames = replay.records.iter().map(|frame| (frame.header.lsn, frame.payload.to_vec())).collect();
+        let frames: Vec<_> =
+            replay.records.iter().map(|frame| (frame.header.lsn, frame.payload.to_vec())).collect();
         let mut findings = Vec::new();
         let mut unknown = [Vec::new(), Vec::new()];
         let masks = [(MaskKind::MdPages, layout.md_len), (MaskKind::Clusters, layout.total_clusters)];
@@ -90,13 +90,13 @@ impl FoundJournal {
             }
             mask
         });
+        let made = if unknown[0].is_empty() { BTreeSet::new() } else { made_by(&frames, layout) };
         let recovery = Recovery {
             area,
             previous: replay.decided,
             images: replay.images,
             zeroed: replay.zeroed,
             live: replay.live,
-            dropped: replay.dropped,
         };
         Some(Self {
             masks,
@@ -104,6 +104,7 @@ impl FoundJournal {
             findings,
             recovery,
             frames,
+            made,
             damage: replay.damage,
             md_len: layout.md_len,
         })
@@ -119,8 +120,9 @@ impl FoundJournal {
         let damaged = state.blobs().any(|blob| blob.damage.is_some());
         let is_empty = |page: &u32| pages.page(MdPageIdx(*page)).is_none();
         let (md_len, clusters_len) = (self.md_len, state.layout.total_clusters);
-        // An empty md page is nobody's.
-        let md = unknown(0).filter(|page| *page < md_len && !is_empty(page));
+        // An empty md page is nobody's, and one that a record is still to take was free.
+        let is_made = |page: &u32| self.made.contains(&BlobId::from_root(MdPageIdx(*page)));
+        let md = unknown(0).filter(|page| *page < md_len && !is_empty(page) && !is_made(page));
         let clusters = unknown(1).filter(|cluster| damaged && *cluster < clusters_len);
         let units = [known(0).chain(md).collect::<Vec<u32>>(), known(1).chain(clusters).collect()];
         let [md, clusters] = units;
@@ -134,19 +136,8 @@ impl FoundJournal {
 
     /// Whether a root that was found may be one: not if nobody knows whether its page is in use and a record is still
     /// to make that blob. A checkpoint had begun to write it.
-    pub(super) fn is_root(&self, root: MdPageIdx, layout: &Layout) -> bool {
-        if self.masks[0].get(root.0 as usize) {
-            return true;
-        }
-        let id = BlobId::from_root(root);
-        let records =
-            self.frames.iter().filter_map(|(_, payload)| decode_all(payload, layout).ok()).flatten();
-        !records.into_iter().any(|record| match record {
-            Record::Create { id: made, .. }
-            | Record::Snapshot { id: made, .. }
-            | Record::Clone { id: made, .. } => made == id,
-            _ => false,
-        })
+    pub(super) fn is_root(&self, root: MdPageIdx) -> bool {
+        self.masks[0].get(root.0 as usize) || !self.made.contains(&BlobId::from_root(root))
     }
 
     /// Md pages to look at: those in use, and those of which nobody knows, but not the journal's own.
@@ -177,52 +168,29 @@ impl FoundJournal {
 
     /// Brings a State that was assembled from the md pages up to date. Says what recovery has to do, and what of the
     /// journal makes no sense.
-    pub(super) fn replay(self, state: &mut State, pages: &MdPages) -> (Option<Recovery>, Option<Found>) {
+    pub(super) fn replay(
+        self,
+        state: &mut State,
+        pages: &MdPages,
+        findings: &mut Vec<Finding>,
+    ) -> (Option<Recovery>, Option<Found>) {
         hold_area(state, self.recovery.area);
         let unclaimed = self.unclaimed(state, pages);
+        let damaged: BTreeSet<BlobId> = damaged(state).map(|blob| blob.id).collect();
         for (lsn, payload) in &self.frames {
-            let records = match decode_all(payload, &state.layout) {
-                Ok(records) => records,
-                Err(error) => {
-                    return (None, Some(Found::JournalRecord { lsn: *lsn, why: error.to_string() }));
-                }
-            };
-            for record in records {
-                if clusters_of(&record).any(|cluster| in_area(&state.layout, self.recovery.area, cluster)) {
-                    let why = "it names a cluster of the journal".into();
-                    return (None, Some(Found::JournalRecord { lsn: *lsn, why }));
-                }
-                match state.fits(&record) {
-                    Ok(()) => state.apply(&record),
-                    // Its blob cannot be read, so neither can its history go on. What it owns stays its own.
-                    // It is listed at least, with what it inherits from.
-                    Err(_)
-                        if matches!(record, Record::Clone { .. })
-                            && record
-                                .blobs()
-                                .iter()
-                                .all(|blob| state.blob(*blob).is_some_and(|blob| blob.damage.is_some())) =>
-                    {
-                        apply_damaged_clone(state, &record);
-                    }
-                    Err(_) if record.blobs().iter().any(|blob| is_damaged(state, *blob)) => {
-                        protect(state, &record);
-                    }
-                    Err(misfit) => {
-                        return (None, Some(Found::JournalRecord { lsn: *lsn, why: misfit.to_string() }));
-                    }
-                }
+            if let Err(why) = self.replay_frame(state, payload) {
+                return (None, Some(Found::JournalRecord { lsn: *lsn, why }));
             }
         }
+        findings.extend(damaged_since(state, &damaged));
         state.settle_freed();
         // What still has no owner may be a damaged blob's: it counts as used from here on.
         for (pool, units) in [&mut state.md, &mut state.clusters].into_iter().zip(unclaimed) {
-            units
-                .into_iter()
-                .filter(|unit| !pool.is_used(*unit))
-                .collect::<Vec<_>>()
-                .into_iter()
-                .for_each(|unit| pool.take(unit));
+            for unit in units {
+                if !pool.is_used(unit) {
+                    pool.take(unit);
+                }
+            }
         }
         state.pack_if_short();
         if !state.has_checkpoint_pages() {
@@ -234,6 +202,30 @@ impl FoundJournal {
             Some(damage) => (None, Some(Found::Journal(damage))),
         }
     }
+
+    /// Applies the records of a frame, as far as their blobs can be read.
+    ///
+    /// # Errors
+    /// What is wrong with a record: no writer of ours would have written it.
+    fn replay_frame(&self, state: &mut State, payload: &[u8]) -> Result<(), String> {
+        let area = self.recovery.area;
+        for record in decode_all(payload, &state.layout).map_err(|error| error.to_string())? {
+            if clusters_of(&record).any(|cluster| in_area(&state.layout, area, cluster)) {
+                return Err("it names a cluster of the journal".into());
+            }
+            list_lost(state, area, &record);
+            match state.fits(&record) {
+                Ok(()) => state.apply(&record),
+                // Also where only what lies below is damaged: what stands in for a record that could not be applied
+                // need not have the relations that later ones count on.
+                Err(_) if record.blobs().iter().any(|blob| is_damaged(state, *blob)) => {
+                    apply_what_is_known(state, &record);
+                }
+                Err(misfit) => return Err(misfit.to_string()),
+            }
+        }
+        Ok(())
+    }
 }
 
 fn set(mask: &mut Bitmap, bits: Range<u64>, value: bool) {
@@ -243,21 +235,77 @@ fn set(mask: &mut Bitmap, bits: Range<u64>, value: bool) {
     }
 }
 
-fn is_damaged(state: &State, blob: BlobId) -> bool {
-    state.blob(blob).is_none_or(|blob| blob.damage.is_some())
+/// Blobs that some record makes.
+fn made_by(frames: &[(u64, Vec<u8>)], layout: &Layout) -> BTreeSet<BlobId> {
+    let records = frames.iter().filter_map(|(_, payload)| decode_all(payload, layout).ok()).flatten();
+    let made = records.filter_map(|record| match record {
+        Record::Create { id, .. } | Record::Snapshot { id, .. } | Record::Clone { id, .. } => Some(id),
+        _ => None,
+    });
+    made.collect()
 }
 
-/// A clone of a damaged snapshot is as damaged, but it is there.
-fn apply_damaged_clone(state: &mut State, record: &Record) {
-    let Record::Clone { parent, id, .. } = record else { return };
-    if state.blob(*id).is_some() || state.md.is_used(id.root().0) {
-        return;
+fn damaged(state: &State) -> impl Iterator<Item = &Blob> {
+    state.blobs().filter(|blob| blob.damage.is_some() && !blob.dying)
+}
+
+/// What to report of blobs that are damaged and were not `before`.
+fn damaged_since(state: &State, before: &BTreeSet<BlobId>) -> Vec<Finding> {
+    let since = damaged(state).filter(|blob| !before.contains(&blob.id));
+    let finding = |blob: &Blob| {
+        let why = blob.damage.clone().unwrap_or_default();
+        Finding { lvol: Some(blob.display_name()), what: Found::Damaged { blob: blob.id, why } }
+    };
+    since.map(finding).collect()
+}
+
+fn is_damaged(state: &State, id: BlobId) -> bool {
+    state.blob(id).is_none_or(|blob| blob.damage.is_some())
+}
+
+/// Blobs that a record is about and that are not there, but whose root pages are in use and nobody else's, are lost
+/// with these pages. They are listed, so that what is made of them has something to inherit from.
+fn list_lost(state: &mut State, area: JournalArea, record: &Record) {
+    for id in record.blobs() {
+        let root = id.root().0;
+        let is_of_journal = (u64::from(area.start.0)..area.end()).contains(&root.into());
+        let is_held = !is_of_journal && !state.md.is_used(root) && !state.md.is_available(root);
+        let is_let_go = state.freed_md.contains(&id.root());
+        if state.blob(id).is_none() && is_held && !is_let_go {
+            let damage = Some("its root page cannot be read".into());
+            let blob = Blob { damage, ..Blob::new(id, state.tags.assign(id)) };
+            state.md.take(root);
+            state.blobs.insert(id, blob);
+        }
     }
-    state.apply(record);
-    let parent = state.blob(*parent).map_or_else(String::new, Blob::display_name);
-    if let Some(clone) = state.blobs.get_mut(id) {
-        clone.damage = Some(format!("it inherits from \"{parent}\", which is damaged"));
+}
+
+/// A record about blobs that cannot be read: how their history went on is not known. What it made of them has a history
+/// of its own, and inherits what is not known; what it gave to them is handed to nobody else.
+fn apply_what_is_known(state: &mut State, record: &Record) {
+    protect(state, record);
+    match record {
+        Record::Clone { parent, id, .. } if stands(state, *parent, *id) => state.apply(record),
+        Record::Snapshot { origin, id, len, xattrs } if stands(state, *origin, *id) => {
+            // The origin cannot be written, so it cannot become its clone: the snapshot shows what the origin shows.
+            let (parent, xattrs) = (*origin, xattrs.clone());
+            state.apply(&Record::Clone { parent, id: *id, len: *len, xattrs });
+            if let Some(snapshot) = state.blobs.get_mut(id) {
+                snapshot.flags.data_ro.insert(DataRoFlags::READ_ONLY);
+            }
+        }
+        Record::UseExtentTable { blobs } => {
+            let known = |id: &BlobId| state.blob(*id).is_some_and(Blob::is_readable);
+            let blobs = blobs.iter().copied().filter(known).collect();
+            state.apply(&Record::UseExtentTable { blobs });
+        }
+        _ => {}
     }
+}
+
+/// Whether a new blob can be made of another.
+fn stands(state: &State, parent: BlobId, id: BlobId) -> bool {
+    state.blob(parent).is_some_and(|parent| !parent.dying) && state.new_id_fits(id).is_ok()
 }
 
 /// Clusters that a record gives to a damaged blob are handed to nobody else.
