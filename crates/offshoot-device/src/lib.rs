@@ -15,6 +15,7 @@ mod lock;
 mod mem;
 mod session;
 mod stats;
+mod undo;
 mod zeroes;
 
 pub use delay::{Clock, Delay, DelayDevice, SystemClock};
@@ -25,4 +26,5 @@ pub use lock::{LockError, LockMode, StoreLock};
 pub use mem::MemDevice;
 pub use session::PowerSession;
 pub use stats::{DeviceStats, LoggedOp, OpCount, OpKind};
+pub use undo::{Compared, RestoreError, Undo, UndoDevice, UndoError, UndoLog, UndoOf};
 pub use zeroes::{NullDevice, ZeroesDevice};
