@@ -13,6 +13,7 @@ mod file;
 mod host;
 mod lock;
 mod mem;
+mod overlay;
 mod session;
 mod stats;
 mod undo;
@@ -24,6 +25,7 @@ pub use file::{Direct, EngineChoice, EngineKind, FileDevice, OpenError, OpenOpti
 pub use host::HostDevice;
 pub use lock::{LockError, LockMode, StoreLock};
 pub use mem::MemDevice;
+pub use overlay::OverlayDevice;
 pub use session::PowerSession;
 pub use stats::{DeviceStats, LoggedOp, OpCount, OpKind};
 pub use undo::{Compared, RestoreError, Undo, UndoDevice, UndoError, UndoLog, UndoOf};

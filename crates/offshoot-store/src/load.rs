@@ -8,9 +8,11 @@
 mod assemble;
 mod journal;
 mod pages;
+mod repair;
 mod verify;
 
 pub use journal::Recovery;
+pub use repair::{ClusterCopy, Note, Repairs};
 pub use verify::{Finding, Found};
 
 use crate::error::LoadError;
@@ -31,6 +33,7 @@ use offshoot_format::{
     SuperBlock, crc32c, decode_mask,
 };
 use pages::MdPages;
+use repair::Repair;
 
 /// Parts that may be unreadable before the device as a whole counts as failed.
 const UNREADABLE_MAX: usize = 64;
@@ -49,6 +52,8 @@ pub struct Loaded {
     /// Whether the journal lacks what a barrier made durable. The State is older than it should be, and nothing may
     /// be written.
     pub journal_damage: bool,
+    /// What a repair has changed in the State, and what is to be done about it on the device.
+    pub repairs: Option<Repairs>,
 }
 
 #[derive(Debug)]
@@ -66,6 +71,7 @@ pub struct Loader {
     geometry: DeviceGeometry,
     session: Option<Session>,
     rules: Rules,
+    repair: bool,
     phase: Phase,
     /// Reads to hand out: position and length in bytes.
     device: VecDeque<(OpId, u64, usize)>,
@@ -102,6 +108,7 @@ impl Loader {
             geometry,
             session: options.session,
             rules: options.rules,
+            repair: options.repair,
             phase: Phase::SuperBlock,
             device: VecDeque::new(),
             pending: 0,
@@ -347,21 +354,69 @@ impl Loader {
                 .filter(|at| self.journal.as_ref().is_none_or(|journal| journal.is_root(*at, &layout)))
                 .collect(),
         };
-        match assemble::assemble(layout, &super_block, &self.pages, &roots, &self.masks) {
-            Ok((mut state, mut findings)) => {
-                self.findings.append(&mut findings);
-                if self.untrusted_masks {
-                    self.findings.push(Finding { lvol: None, what: Found::MaskChecksum });
-                }
-                let journal = self.journal.take();
-                let (recovery, damage) =
-                    journal.map_or((None, None), |journal| journal.replay(&mut state, &self.pages));
-                let journal_damage = damage.is_some();
-                self.findings.extend(damage.map(|what| Finding { lvol: None, what }));
-                let findings = core::mem::take(&mut self.findings);
-                self.loaded = Some(Loaded { state, super_block, findings, recovery, journal_damage });
+        self.loaded = match self.repair {
+            false => self.assemble(&layout, &super_block, &roots, None),
+            true => self.assemble_repaired(&layout, &super_block, &roots),
+        };
+    }
+
+    fn assemble(
+        &mut self,
+        layout: &Layout,
+        super_block: &SuperBlock,
+        roots: &[MdPageIdx],
+        mut repair: Option<Repair>,
+    ) -> Option<Loaded> {
+        let assembled =
+            assemble::assemble(layout.clone(), super_block, &self.pages, roots, &self.masks, repair.as_mut());
+        let (mut state, mut found) = match assembled {
+            Ok(assembled) => assembled,
+            Err(error) => {
+                self.error = Some(error);
+                return None;
             }
-            Err(error) => self.error = Some(error),
+        };
+        let mut findings = self.findings.clone();
+        findings.append(&mut found);
+        if self.untrusted_masks {
+            findings.push(Finding { lvol: None, what: Found::MaskChecksum });
+        }
+        let erased = repair.as_ref().map_or(&[][..], |repair| &repair.repairs.erased);
+        erased.iter().for_each(|page| self.pages.remove(*page));
+        let go_on = repair.is_some();
+        let journal = self.journal.clone();
+        let (recovery, damage) =
+            journal.map_or((None, None), |journal| journal.replay(&mut state, &self.pages, go_on));
+        let journal_damage = damage.is_some() && recovery.is_none();
+        findings.extend(damage.map(|what| Finding { lvol: None, what }));
+        let repairs = repair.map(|repair| repair.finish(&mut state));
+        let super_block = super_block.clone();
+        Some(Loaded { state, super_block, findings, recovery, journal_damage, repairs })
+    }
+
+    /// Goes on with what the journal says up to the first record that does not fit: as often as that takes.
+    fn assemble_repaired(
+        &mut self,
+        layout: &Layout,
+        super_block: &SuperBlock,
+        roots: &[MdPageIdx],
+    ) -> Option<Loaded> {
+        let mut misfits = Vec::new();
+        loop {
+            let spoken_for = self.journal.as_ref().map(|journal| journal.clusters(layout));
+            let repair = Repair::new(spoken_for, self.journal.as_ref().map_or(0, FoundJournal::lost));
+            let mut loaded = self.assemble(layout, super_block, roots, Some(repair))?;
+            let misfit = loaded.findings.iter().find_map(|finding| match finding.what {
+                Found::JournalRecord { lsn, .. } => Some((finding.clone(), lsn)),
+                _ => None,
+            });
+            let given_up = misfit
+                .filter(|(_, lsn)| self.journal.as_mut().is_some_and(|journal| journal.give_up_from(*lsn)));
+            let Some((finding, _)) = given_up else {
+                loaded.findings.append(&mut misfits);
+                return Some(loaded);
+            };
+            misfits.push(finding);
         }
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct Replay<'a> {
     /// Frames of the tail that were dropped because the power may have been lost.
     pub dropped: u64,
     pub damage: Option<JournalDamage>,
+    /// Frames that are there behind one that is missing.
+    pub lost: u64,
 }
 
 /// Frames start at multiples of this, in bytes.
@@ -140,6 +142,7 @@ impl<'a> Replay<'a> {
             live: range(frames, decided.tail..end.saturating_add(1)).map(Found::place).collect(),
             dropped: 0,
             damage: missing.map(|lsn| JournalDamage { lsn }),
+            lost: missing.map_or(0, |lsn| range(frames, lsn..u64::MAX).count() as u64),
         };
         if decided.image_frames > 0 {
             replay.collect_images(frames);

@@ -1,6 +1,7 @@
 //! From md pages to State: blobs are decoded, families built from their oldest member on, maps resolved.
 
 use super::pages::MdPages;
+use super::repair::Repair;
 use super::verify::{Disputes, Finding, Found, Owners};
 use crate::apply::stacked;
 use crate::blob::{Blob, External};
@@ -23,9 +24,9 @@ use offshoot_format::{
 };
 
 /// What a blob's own pages say, before its ancestors are known.
-struct Parts {
-    md: BlobMd,
-    pages: BlobPages,
+pub(super) struct Parts {
+    pub(super) md: BlobMd,
+    pub(super) pages: BlobPages,
     /// Own full clusters, by blob cluster.
     full: Vec<(BlobCluster, ClusterIdx)>,
     /// Own layers, by blob cluster; newest first within one.
@@ -38,6 +39,7 @@ pub(super) fn assemble(
     pages: &MdPages,
     roots: &[MdPageIdx],
     masks: &[Option<Bitmap>; 3],
+    mut repair: Option<&mut Repair>,
 ) -> Result<(State, Vec<Finding>), LoadError> {
     let mut owners = Owners::new(&layout);
     let mut found = Vec::new();
@@ -54,23 +56,25 @@ pub(super) fn assemble(
         all.insert(id, parts);
     }
     owners.compare(masks, &mut found);
-    let disputes = if owners.has_doubles() {
-        let readable = all.iter().filter_map(|(id, parts)| Some((*id, parts.as_ref().ok()?)));
-        let claims = readable.map(|(id, parts)| (id, parts.md_pages().collect(), parts.clusters().collect()));
-        owners.doubles(claims, &mut found)
-    } else {
-        Disputes::default()
-    };
-
+    let mut disputes = disputes(&owners, &all, &mut found);
     let unreadable = all.values().filter(|parts| parts.is_err()).count();
     let rotten = pages.iter().filter(|(at, bytes)| !page_crc_ok(bytes) && !owners.refers_to(*at));
     // Where a mask names the roots the rest is known to be free.
-    let rotten = if masks[2].is_none() { rotten.count() } else { 0 };
-    if rotten > 0 {
-        found.push(Finding { lvol: None, what: Found::RottenPages { count: rotten } });
+    let rotten = rotten.filter(|_| masks[2].is_none()).map(|(at, _)| at);
+    let mut rotten: Vec<MdPageIdx> = rotten.collect();
+    if !rotten.is_empty() {
+        found.push(Finding { lvol: None, what: Found::RottenPages { count: rotten.len() } });
+    }
+    if let Some(repair) = repair.as_deref_mut().filter(|_| !rotten.is_empty()) {
+        repair.erase(core::mem::take(&mut rotten));
+    }
+    let is_unknown = masks[1].is_none() && unreadable + rotten.len() > 0;
+    if let Some(repair) = repair.as_deref_mut().filter(|_| !is_unknown && owners.has_doubles()) {
+        repair.part_owners(&mut all, &mut owners, masks[1].as_ref());
+        disputes = self::disputes(&owners, &all, &mut Vec::new());
     }
     let (mut clusters, mut md) = owners.pools(masks, masks[2].is_some());
-    if masks[1].is_none() && unreadable + rotten > 0 {
+    if is_unknown {
         // Nobody knows what the unreadable ones own, so nothing may be handed out.
         clusters = full(clusters.len());
         md = full(md.len());
@@ -108,11 +112,27 @@ pub(super) fn assemble(
         }
     }
     index_names(&mut state, &mut found);
+    if let Some(repair) = repair {
+        repair.mark_dirty(&mut state);
+    }
     state.native_allowed = state
         .super_blob
         .and_then(|id| state.blob(id))
         .is_some_and(|blob| blob.xattr(XATTR_NATIVE) == Some(b"1"));
     Ok((state, found))
+}
+
+fn disputes(
+    owners: &Owners,
+    all: &BTreeMap<BlobId, Result<Parts, String>>,
+    found: &mut Vec<Finding>,
+) -> Disputes {
+    if !owners.has_doubles() {
+        return Disputes::default();
+    }
+    let readable = all.iter().filter_map(|(id, parts)| Some((*id, parts.as_ref().ok()?)));
+    let claims = readable.map(|(id, parts)| (id, parts.md_pages().collect(), parts.clusters().collect()));
+    owners.doubles(claims, found)
 }
 
 fn full(units: usize) -> Bitmap {
@@ -256,9 +276,18 @@ impl Parts {
     }
 
     fn md_pages(&self) -> impl Iterator<Item = MdPageIdx> {
-        let ordinals = self.pages.ordinals.values();
-        let mapped = ordinals.flat_map(OrdinalMd::pages);
-        self.pages.chain.iter().copied().chain(mapped)
+        self.pages.chain.iter().copied().chain(self.mapped_pages())
+    }
+
+    /// Extent and layer pages.
+    pub(super) fn mapped_pages(&self) -> impl Iterator<Item = MdPageIdx> {
+        self.pages.ordinals.values().flat_map(OrdinalMd::pages)
+    }
+
+    /// Clusters that it claims, and for which of its own.
+    pub(super) fn claims(&mut self) -> impl Iterator<Item = (BlobCluster, &mut ClusterIdx)> {
+        let layers = self.layers.iter_mut().filter_map(|(at, record)| Some((*at, record.cluster.as_mut()?)));
+        self.full.iter_mut().map(|(at, cluster)| (*at, cluster)).chain(layers)
     }
 
     fn clusters(&self) -> impl Iterator<Item = ClusterIdx> {

@@ -153,18 +153,21 @@ impl Found {
     pub fn repair(&self) -> &'static str {
         match self {
             Self::Damaged { .. } | Self::Inconsistent { .. } => {
-                "remove the lvol and restore it from a snapshot or backup"
+                "export what can be read of it, remove it, and restore it from a snapshot or backup"
             }
             Self::ClusterOwners { .. } | Self::MdPageOwners { .. } | Self::Twice { .. } => {
-                "remove one of the two lvols"
+                "give each of them its own, and look at the content of both"
             }
-            Self::RottenPages { .. } | Self::Unreadable { .. } => "restore what is missing from a backup",
+            Self::RottenPages { .. } => "erase them: what they may have been is given up",
+            Self::Unreadable { .. } => "write it anew where something is known of it",
             Self::SuperBlock { .. } => "write it anew from its copy",
-            Self::Journal(_) | Self::JournalRecord { .. } => "go on with what the journal says up to there",
+            Self::Journal(_) | Self::JournalRecord { .. } => {
+                "go on with what the journal says up to there: what came after is given up"
+            }
             Self::Mask { .. } | Self::MaskChecksum | Self::LiveMask { .. } => {
                 "rebuild the masks from the md pages"
             }
-            Self::DuplicateName { .. } => "rename one of the two, addressed by its UUID",
+            Self::DuplicateName { .. } => "give the second a name of its own",
         }
     }
 }
@@ -264,6 +267,34 @@ impl Owners {
             }
         }
         disputes
+    }
+
+    /// A cluster from `from` on that nothing refers to, no mask names, and that is not `spoken_for`. It is in use then.
+    pub(super) fn take_free(
+        &mut self,
+        from: &mut usize,
+        mask: Option<&Bitmap>,
+        spoken_for: Option<&Bitmap>,
+    ) -> Option<ClusterIdx> {
+        loop {
+            let cluster =
+                self.clusters.first_zero_from(*from).filter(|cluster| *cluster < self.clusters.len())?;
+            *from = cluster + 1;
+            if ![mask, spoken_for].into_iter().flatten().any(|taken| taken.get(cluster)) {
+                self.clusters.set(cluster, true);
+                return u32::try_from(cluster).ok().map(ClusterIdx);
+            }
+        }
+    }
+
+    /// Whether more than one claims a cluster.
+    pub(super) fn is_doubled(&self, cluster: ClusterIdx) -> bool {
+        self.doubled_clusters.contains(&cluster)
+    }
+
+    /// Whether more than one claims an md page.
+    pub(super) fn is_doubled_md(&self, page: MdPageIdx) -> bool {
+        self.doubled_md.contains(&page)
     }
 
     /// Holds the masks against what the metadata says.
