@@ -42,7 +42,7 @@ mod xattr;
 
 pub use bitmap::Bitmap;
 pub use blob::{BlobMd, Transition};
-pub use checksum::{crc32c, page_crc_ok};
+pub use checksum::{crc32c, mend_page, page_crc_ok};
 pub use damage::{Area, Damage, Fault, Place};
 pub use descriptor::{Descriptor, DescriptorKind};
 pub use dump::{dump_blob, dump_extent_page, dump_frame, dump_image_set, dump_layer_page, dump_super_block};
