@@ -7,6 +7,7 @@
 
 mod assemble;
 mod journal;
+mod mend;
 mod pages;
 mod repair;
 mod verify;
@@ -27,6 +28,7 @@ use alloc::{
     vec::Vec,
 };
 use journal::{FoundJournal, area_bytes};
+use mend::Mended;
 use offshoot_block::{Buffer, DeviceError, DeviceGeometry, DeviceOffset, DeviceOp, OpId};
 use offshoot_format::{
     Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NATIVE_VERSION, NativeFlags, Probe,
@@ -249,7 +251,7 @@ impl Loader {
         let len = buffers.iter().map(|(_, buffer)| buffer.len()).sum();
         let mut bytes = Vec::with_capacity(len);
         buffers.iter().for_each(|(_, buffer)| bytes.extend_from_slice(buffer.as_slice()));
-        let found = FoundJournal::read(&layout, &super_block, &bytes, self.session, self.rules);
+        let found = FoundJournal::read(&layout, &super_block, &bytes, self.session, self.rules, self.repair);
         if let Some(mut found) = found {
             self.findings.append(&mut found.findings);
             let [md, clusters] = found.masks.clone();
@@ -342,6 +344,11 @@ impl Loader {
         if let Some(journal) = &self.journal {
             journal.overlay(&mut self.pages);
         }
+        let mended = match (self.repair, &self.journal) {
+            (true, Some(journal)) => Mended::mend(&mut self.pages, &journal.copies),
+            (true, None) => Mended::mend(&mut self.pages, &BTreeMap::new()),
+            (false, _) => Mended::default(),
+        };
         let roots: Vec<MdPageIdx> = match &self.masks[2] {
             Some(mask) => {
                 mask.iter_ones().filter_map(|root| u32::try_from(root).ok().map(MdPageIdx)).collect()
@@ -356,7 +363,7 @@ impl Loader {
         };
         self.loaded = match self.repair {
             false => self.assemble(&layout, &super_block, &roots, None),
-            true => self.assemble_repaired(&layout, &super_block, &roots),
+            true => self.assemble_repaired(&layout, &super_block, &roots, &mended),
         };
     }
 
@@ -400,6 +407,7 @@ impl Loader {
         layout: &Layout,
         super_block: &SuperBlock,
         roots: &[MdPageIdx],
+        mended: &Mended,
     ) -> Option<Loaded> {
         let mut misfits = Vec::new();
         loop {
@@ -414,6 +422,9 @@ impl Loader {
                 .filter(|(_, lsn)| self.journal.as_mut().is_some_and(|journal| journal.give_up_from(*lsn)));
             let Some((finding, _)) = given_up else {
                 loaded.findings.append(&mut misfits);
+                if let Some(repairs) = &mut loaded.repairs {
+                    mended.mark_dirty(&mut loaded.state, repairs);
+                }
                 return Some(loaded);
             };
             misfits.push(finding);

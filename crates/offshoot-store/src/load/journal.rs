@@ -3,7 +3,7 @@
 use super::pages::MdPages;
 use super::verify::{Finding, Found};
 use crate::blob::Blob;
-use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring};
+use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring, written_images};
 use crate::options::Session;
 use crate::pool::Pool;
 use crate::record::{MappedRun, Record};
@@ -61,6 +61,8 @@ pub(super) struct FoundJournal {
     damage: Option<JournalDamage>,
     /// Intact frames behind what is missing.
     lost: u64,
+    /// What checkpoints of this epoch wrote in place, and nothing has overwritten since: for a repair.
+    pub(super) copies: BTreeMap<MdPageIdx, PageImage>,
     md_len: u32,
 }
 
@@ -77,6 +79,7 @@ impl FoundJournal {
         bytes: &[u8],
         session: Option<Session>,
         rules: Rules,
+        keep_copies: bool,
     ) -> Option<Self> {
         let header = super_block.native.as_ref()?;
         let area = header.journal?;
@@ -101,6 +104,10 @@ impl FoundJournal {
             }
             mask
         });
+        let copies = match keep_copies {
+            true => written_images(ring, header, replay.decided.checkpoint),
+            false => BTreeMap::new(),
+        };
         let recovery = Recovery {
             area,
             previous: replay.decided,
@@ -117,6 +124,7 @@ impl FoundJournal {
             frames,
             damage: replay.damage,
             lost: replay.lost,
+            copies,
             md_len: layout.md_len,
         })
     }

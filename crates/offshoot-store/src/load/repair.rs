@@ -55,6 +55,8 @@ impl Repairs {
             (Found::ClusterOwners { cluster, .. }, Found::ClusterOwners { cluster: other, .. }) => {
                 cluster == other
             }
+            (Found::Damaged { blob, .. }, Found::Damaged { blob: other, .. }) => blob == other,
+            (Found::RottenPages { .. }, Found::RottenPages { .. }) => true,
             (note, about) => note == about,
         };
         match about {
