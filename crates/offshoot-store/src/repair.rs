@@ -28,6 +28,7 @@ impl State {
             self.own_clusters(blob).for_each(|ClusterIdx(cluster)| clusters.set(cluster as usize, true));
             own_pages(blob).for_each(|MdPageIdx(page)| pages.set(page as usize, true));
         }
+        self.withheld = 0;
         release(&mut self.clusters, &clusters);
         release(&mut self.md, &pages);
     }

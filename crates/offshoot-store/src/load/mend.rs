@@ -49,6 +49,8 @@ impl Mended {
         let about = |blob: &BlobId| Found::Damaged { blob: *blob, why: String::new() };
         for (blob, text) in chains {
             state.touch_chain(blob);
+            // Where no mask names the roots, a bad one is a page like any other.
+            repairs.notes.push(Note { about: Found::RottenPages { count: 1 }, text: text.clone() });
             repairs.notes.push(Note { about: about(&blob), text });
         }
         for (blob, ordinal, text) in ordinals {

@@ -5,7 +5,7 @@
 //! said before, so a repair that ends early has repaired nothing and harmed nothing. What cannot be said in State, the
 //! copies of clusters and the pages to erase, is handed to whoever drives the session.
 
-use super::assemble::Parts;
+use super::decode::Parts;
 use super::verify::{Found, Owners};
 use crate::state::State;
 use alloc::{
@@ -80,8 +80,6 @@ pub(super) struct Repair {
     spoken_for: Option<Bitmap>,
     /// Frames of the journal that are given up.
     lost: u64,
-    /// Maps that differ from their md pages now.
-    dirty: BTreeSet<(BlobId, ExtentOrdinal)>,
     next_free: usize,
 }
 
@@ -94,64 +92,80 @@ impl Repair {
     /// who claims an md page another one.
     pub(super) fn part_owners(
         &mut self,
-        all: &mut BTreeMap<BlobId, Result<Parts, String>>,
+        all: &mut BTreeMap<BlobId, Parts>,
         owners: &mut Owners,
         mask: Option<&Bitmap>,
     ) {
-        // One whose parent is gone cannot be written: it keeps what it claims, and others move.
-        let is_fixed = |parts: &Parts| parts.md.parent().is_some_and(|parent| !all.contains_key(&parent));
-        let readable = all.iter().filter_map(|(id, parts)| Some((*id, parts.as_ref().ok()?)));
-        let mut order: Vec<(bool, BlobId)> = readable.map(|(id, parts)| (!is_fixed(parts), id)).collect();
+        let claims_doubled = |parts: &Parts| {
+            parts.clusters().any(|cluster| owners.is_doubled(cluster))
+                || parts.mapped_pages().any(|page| owners.is_doubled_md(page))
+        };
+        let claimers = all.iter().filter(|(_, parts)| claims_doubled(parts));
+        // One that is damaged will not be written: it keeps what it claims, and others move.
+        let mut order: Vec<(bool, BlobId)> = claimers.map(|(id, _)| (is_sound(all, *id), *id)).collect();
         order.sort_unstable();
-        let (mut clusters, mut pages) = (BTreeMap::new(), BTreeSet::new());
+        let mut held = Held::default();
         for (may_move, id) in order {
-            let Some(Ok(parts)) = all.get_mut(&id) else { continue };
-            let mut moved = 0;
-            for (at, cluster) in parts.claims() {
-                if !owners.is_doubled(*cluster) {
-                    continue;
+            let Some(parts) = all.get_mut(&id) else { continue };
+            let is_doubled = |cluster: ClusterIdx| owners.is_doubled(cluster);
+            let claims: Vec<ClusterIdx> = parts.clusters().filter(|cluster| is_doubled(*cluster)).collect();
+            if !may_move {
+                for cluster in claims {
+                    held.clusters.entry(cluster).or_insert(id);
                 }
-                let Some(first) = clusters.get(cluster).copied() else {
-                    clusters.insert(*cluster, id);
-                    continue;
-                };
-                let mut free = || owners.take_free(&mut self.next_free, mask, self.spoken_for.as_ref());
-                let Some(to) = may_move.then(&mut free).flatten() else { continue };
-                let about = Found::ClusterOwners { cluster: *cluster, first, second: id };
-                let text = format!(
-                    "blob {id} has a copy of it in cluster {to} now: look at the content of both, at {} clusters from \
-                     the start of blob {id}",
-                    at.0
-                );
-                self.repairs.notes.push(Note { about, text });
-                self.repairs.copies.push(ClusterCopy { from: *cluster, to });
-                self.dirty.insert((id, ExtentOrdinal::of(at).0));
-                *cluster = to;
-                moved += 1;
+                held.pages.extend(parts.mapped_pages().filter(|page| owners.is_doubled_md(*page)));
+                continue;
             }
-            // A changed cluster splits at most one run into three.
-            parts.pages.rle_runs += 2 * moved;
-            if may_move {
-                self.part_pages(id, parts, owners, &mut pages);
-            } else {
-                pages.extend(parts.mapped_pages().filter(|page| owners.is_doubled_md(*page)));
+            if !claims.is_empty() {
+                self.part_clusters(id, parts, owners, mask, &mut held);
             }
+            part_pages(parts, owners, &mut held.pages);
         }
     }
 
-    fn part_pages(
+    /// The clusters of one blob.
+    fn part_clusters(
         &mut self,
         id: BlobId,
         parts: &mut Parts,
-        owners: &Owners,
-        taken: &mut BTreeSet<MdPageIdx>,
+        owners: &mut Owners,
+        mask: Option<&Bitmap>,
+        held: &mut Held,
     ) {
-        for (ordinal, md) in &mut parts.pages.ordinals {
-            let mut is_taken = |page: MdPageIdx| owners.is_doubled_md(page) && !taken.insert(page);
-            if md.lose_pages(&mut is_taken) {
-                self.dirty.insert((id, *ordinal));
+        let mut moved = 0;
+        let mut place = |cluster: ClusterIdx, at: u64| {
+            if !owners.is_doubled(cluster) {
+                return None;
+            }
+            let Some(first) = held.clusters.get(&cluster).copied() else {
+                held.clusters.insert(cluster, id);
+                return None;
+            };
+            let to = owners.take_free(&mut self.next_free, mask, self.spoken_for.as_ref())?;
+            let text = format!("cluster {at} of blob {id} is a copy now: look at the content of both");
+            let about = Found::ClusterOwners { cluster, first, second: id };
+            self.repairs.notes.push(Note { about, text });
+            self.repairs.copies.push(ClusterCopy { from: cluster, to });
+            moved += 1;
+            Some(to)
+        };
+        for (ordinal, slots) in &mut parts.full {
+            let claims = (ordinal.first_cluster().0..).zip(slots.iter_mut()).filter(|(_, own)| **own != 0);
+            for (at, own) in claims {
+                if let Some(to) = place(ClusterIdx(*own), at) {
+                    *own = to.0;
+                    parts.changed.insert(*ordinal);
+                }
             }
         }
+        for (at, record) in &mut parts.layers {
+            if let Some(to) = record.cluster.and_then(|cluster| place(cluster, at.0)) {
+                record.cluster = Some(to);
+                parts.changed.insert(ExtentOrdinal::of(*at).0);
+            }
+        }
+        // A changed cluster splits at most one run into three.
+        parts.pages.rle_runs += 2 * moved;
     }
 
     /// Unreadable pages that nothing refers to are given up.
@@ -162,17 +176,37 @@ impl Repair {
         self.repairs.erased = rotten;
     }
 
-    /// Marks for writing what differs from the md pages.
-    pub(super) fn mark_dirty(&self, state: &mut State) {
-        for (id, ordinal) in &self.dirty {
-            state.touch_ordinal(*id, *ordinal, crate::pages::OrdinalMd::rewrite);
-        }
-    }
-
     /// State is what it will be: units that nothing refers to come free, and what was given up is told.
     pub(super) fn finish(mut self, state: &mut State) -> Repairs {
         state.release_surplus();
         self.repairs.lost_frames = self.lost;
         self.repairs
     }
+}
+
+/// Who holds what more than one claims.
+#[derive(Default)]
+struct Held {
+    clusters: BTreeMap<ClusterIdx, BlobId>,
+    pages: BTreeSet<MdPageIdx>,
+}
+
+/// Md pages that another holds are not this blob's: it gets others.
+fn part_pages(parts: &mut Parts, owners: &Owners, held: &mut BTreeSet<MdPageIdx>) {
+    for (ordinal, md) in &mut parts.pages.ordinals {
+        if md.lose_pages(&mut |page| owners.is_doubled_md(page) && !held.insert(page)) {
+            parts.changed.insert(*ordinal);
+        }
+    }
+}
+
+/// Whether all of a blob and of what it inherits from can be read. Only such a blob is written.
+fn is_sound(all: &BTreeMap<BlobId, Parts>, id: BlobId) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut next = Some(id);
+    while let Some(blob) = next.filter(|blob| seen.insert(*blob)) {
+        let Some(parts) = all.get(&blob).filter(|parts| parts.is_known()) else { return false };
+        next = parts.md.parent();
+    }
+    true
 }
