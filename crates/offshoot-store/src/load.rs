@@ -33,6 +33,7 @@ use crate::state::State;
 use alloc::{
     collections::{BTreeMap, VecDeque},
     format,
+    string::ToString as _,
     vec::Vec,
 };
 use journal::{FoundJournal, area_bytes};
