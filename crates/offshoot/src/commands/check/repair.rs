@@ -8,10 +8,10 @@ use crate::json::{self, Damage, RepairReport, Treated};
 use crate::open;
 use crate::report::Outcome;
 use crate::time::{self, Utc};
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use offshoot_block::BlockDevice;
 use offshoot_device::{FileDevice, OpenOptions, OverlayDevice, UndoDevice, UndoLog, UndoOf};
-use offshoot_store::{Finding, LoadError, Repairs, Store};
+use offshoot_store::{Error, Finding, LoadError, Repairs, Store};
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -71,6 +71,9 @@ fn look<D: BlockDevice>(device: &mut D, options: &offshoot_store::OpenOptions) -
 /// The session of a repair.
 fn repair<D: BlockDevice>(device: &mut D, options: &offshoot_store::OpenOptions) -> Result<Repairs> {
     let store = Store::open(device, Vec::new(), options)?;
+    if let Some(cause) = store.engine().read_only_cause() {
+        bail!(Error::ReadOnlyStore(cause));
+    }
     let repairs = store.repairs().clone();
     store.close().1?;
     Ok(repairs)

@@ -33,7 +33,8 @@ fn is_same(one: &Found, other: &Found) -> bool {
         }
         (Found::MdPageOwners { page, .. }, Found::MdPageOwners { page: other, .. }) => page == other,
         (Found::DuplicateName { second, .. }, Found::DuplicateName { second: other, .. }) => second == other,
-        (Found::RottenPages { .. }, Found::RottenPages { .. }) => true,
+        (Found::RottenPages { .. }, Found::RottenPages { .. })
+        | (Found::Withheld { .. }, Found::Withheld { .. }) => true,
         (one, other) => one == other,
     }
 }
@@ -46,7 +47,7 @@ fn why_left(found: &Found) -> &'static str {
             "there is no free cluster for a copy, or the owners cannot be written"
         }
         Found::MdPageOwners { .. } => "the owners cannot be written",
-        Found::Mask { .. } | Found::MaskChecksum | Found::LiveMask { .. } | Found::RottenPages { .. } => {
+        Found::Mask { .. } | Found::LiveMask { .. } | Found::RottenPages { .. } | Found::Withheld { .. } => {
             "what counts as used may belong to a damaged lvol: repair again once that is removed"
         }
         Found::DuplicateName { .. } => "the lvol is damaged",
