@@ -1,4 +1,5 @@
 //! A small store, and what can be done to it.
+#![allow(dead_code, reason = "shared by several test programs")]
 
 use crate::lvols::{Lvols as _, SESSION, options, pattern, writable_in};
 use offshoot_block::BlockDevice as _;
