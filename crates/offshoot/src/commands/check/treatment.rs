@@ -1,6 +1,7 @@
 //! What became of each finding.
 
 use crate::json::{Damage, Treated};
+use offshoot_format::MaskKind;
 use offshoot_store::{Finding, Found, Repairs};
 
 /// What became of what was found `before` a repair, by what is found `after` it, which may be more than was to be seen
@@ -33,8 +34,11 @@ fn is_same(one: &Found, other: &Found) -> bool {
         }
         (Found::MdPageOwners { page, .. }, Found::MdPageOwners { page: other, .. }) => page == other,
         (Found::DuplicateName { second, .. }, Found::DuplicateName { second: other, .. }) => second == other,
-        (Found::RottenPages { .. }, Found::RottenPages { .. })
-        | (Found::Withheld { .. }, Found::Withheld { .. }) => true,
+        (Found::RottenPages { .. }, Found::RottenPages { .. }) => true,
+        // What was withheld for want of masks is marked in those that a repair writes.
+        (Found::Withheld { .. }, Found::Withheld { .. } | Found::Mask { kind: MaskKind::Clusters, .. }) => {
+            true
+        }
         (one, other) => one == other,
     }
 }
