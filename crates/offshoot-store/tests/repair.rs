@@ -303,6 +303,18 @@ fn a_destroyed_super_block_is_written_anew() {
 }
 
 #[test]
+fn one_wrong_bit_of_a_super_block_is_put_right() {
+    for (native, byte) in [(false, 3), (false, 0x30), (true, 0x34), (true, 0xffd)] {
+        let mut damaged = Damaged::closed(native);
+        damaged.flip_at(byte, 0x08);
+        let repaired = treat(&damaged);
+        assert!(matches!(repaired.before[0].what, Found::SuperBlockBit { .. }));
+        repaired.is_clean();
+        assert_well(&repaired, ALL);
+    }
+}
+
+#[test]
 fn live_masks_are_rebuilt() {
     let mut damaged = Damaged::dead();
     let area = damaged.area.unwrap();

@@ -76,6 +76,11 @@ pub enum Found {
         /// Their names.
         fields: Vec<&'static str>,
     },
+    /// One bit of the super block is wrong. It was put right in memory.
+    SuperBlockBit {
+        /// What is wrong with it.
+        why: String,
+    },
     /// The super block cannot be read. Its copy was used.
     SuperBlock {
         /// What is wrong with it.
@@ -155,6 +160,7 @@ impl fmt::Display for Found {
             Self::SuperBlockTorn { fields } => {
                 write!(f, "super block: torn by a crash; its checksum fits with the old {}", fields.join(", "))
             }
+            Self::SuperBlockBit { why } => write!(f, "super block: {why}; one bit of it is wrong"),
             Self::SuperBlock { why } => write!(f, "super block: {why}; its copy is good"),
             Self::LiveMask { why } => write!(f, "{why}: all that it is about counts as used"),
             Self::Journal(damage) => write!(f, "{damage}"),
@@ -186,6 +192,7 @@ impl Found {
             Self::Unreadable { .. } => "write it anew where something is known of it",
             Self::Withheld { .. } => "remove or restore what is damaged, then rebuild the masks",
             Self::SuperBlock { .. } => "write it anew from its copy",
+            Self::SuperBlockBit { .. } => "write it anew with that bit put right",
             Self::SuperBlockTorn { .. } => "write it anew as it was understood",
             Self::Journal(_) | Self::JournalRecord { .. } => {
                 "go on with what the journal says up to there: what came after is given up"
