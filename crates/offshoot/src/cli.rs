@@ -13,7 +13,8 @@ use clap::{Parser, Subcommand};
 /// STORE is a file or block device that holds an lvstore. SIZE is a number of bytes, with K, M, G or T for powers of
 /// 1024. An lvol is named by its name, its UUID, or its blob id as `blob-0x...`.
 ///
-/// Exit status: 0 done; 1 refused or failed, nothing changed; 2 wrong usage; 3 `check` found damage.
+/// Exit status: 0 done; 1 refused or failed, nothing changed; 2 wrong usage; 3 `check` found damage, or `--repair`
+/// left some.
 #[derive(Debug, Parser)]
 #[command(name = "offshoot", version, max_term_width = 100)]
 pub(crate) struct Cli {

@@ -139,6 +139,29 @@ pub(crate) struct CheckReport {
     damage: Vec<Damage>,
 }
 
+/// `check --repair --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct RepairReport {
+    pub(crate) damage: Vec<Treated>,
+    /// Findings that are left.
+    pub(crate) left: usize,
+    /// Whether nothing was written.
+    pub(crate) dry_run: bool,
+    /// The undo file, if one was needed.
+    pub(crate) undo: Option<String>,
+}
+
+/// Something that was wrong with a store, and what became of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Treated {
+    #[serde(flatten)]
+    pub(crate) damage: Damage,
+    /// Whether it is gone, or would be.
+    pub(crate) repaired: bool,
+    /// What else is to be said: what was done in particular, or why it is left.
+    pub(crate) note: Option<String>,
+}
+
 /// Something that is wrong with a store.
 #[derive(Debug, Serialize)]
 pub(crate) struct Damage {
