@@ -9,7 +9,7 @@ use crate::map::{BlockStates, Entry, Layer, SLOTS, Tag, Tree};
 use crate::pages::{BlobPages, OrdinalMd};
 use crate::pool::Pool;
 use crate::record::Encoding;
-use crate::state::{State, Units, XATTR_NATIVE};
+use crate::state::{State, Units};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
@@ -108,10 +108,7 @@ pub(super) fn assemble(
         }
     }
     index_names(&mut state, &mut found);
-    state.native_allowed = state
-        .super_blob
-        .and_then(|id| state.blob(id))
-        .is_some_and(|blob| blob.xattr(XATTR_NATIVE) == Some(b"1"));
+    state.native_allowed = state.allows_native();
     Ok((state, found))
 }
 

@@ -57,6 +57,12 @@ impl Engine {
             return Ok(());
         };
         write.epoch = Some(epoch);
+        if let Kind::Fill(fill) = &write.kind {
+            let fill = fill.clone();
+            self.plan_fill(task, &fill)?;
+            self.assemble(task);
+            return Ok(());
+        }
         let (lvol, range) = (write.lvol, write.range.clone());
         let zeroes = !matches!(write.kind, Kind::Data(_));
         let keeps_space = matches!(write.kind, Kind::Zeroes { allocate: true });
@@ -179,7 +185,7 @@ impl Engine {
                         reason = "a cluster has fewer than 2^32 blocks"
                     )]
                     let blocks = (start / units.block) as u32..end.div_ceil(units.block) as u32;
-                    let choice = Choice { at: BlobCluster(piece.at), cluster, blocks };
+                    let choice = Choice { at: BlobCluster(piece.at), cluster, blocks, shared: true };
                     if let Some(write) = self.write_task_mut(task) {
                         write.choices.push(choice);
                     }
@@ -225,7 +231,7 @@ impl Engine {
         for run in &mut write.runs {
             let has_gaps = run.covers != run.wanted;
             let mut buffer = match &write.kind {
-                Kind::Zeroes { .. } | Kind::Unmap if !has_gaps => continue,
+                Kind::Zeroes { .. } | Kind::Unmap | Kind::Fill(_) if !has_gaps => continue,
                 _ => Buffer::zeroed(super::index(run.covers.end - run.covers.start)),
             };
             if let Kind::Data(Some(data)) = &write.kind {
