@@ -3,14 +3,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-#[path = "common/lvols.rs"]
-mod lvols;
-#[path = "common/plain_checker.rs"]
-mod plain_checker;
 #[path = "seal/breaks.rs"]
 mod breaks;
 #[path = "seal/life.rs"]
 mod life;
+#[path = "common/lvols.rs"]
+mod lvols;
+#[path = "common/plain_checker.rs"]
+mod plain_checker;
 #[path = "crash/tape.rs"]
 mod tape;
 
@@ -129,11 +129,7 @@ type Case = (&'static str, fn(&mut Store<MemDevice>), (u64, u64, u64));
 const CASES: &[Case] = &[
     ("nothing", |_| {}, (0, 0, 0)),
     ("a partial cluster", |store| write(store, "disk", 5 * CLUSTER + BLOCK, BLOCK, 1), (1, 0, 3 * BLOCK)),
-    (
-        "a partial cluster of a clone",
-        |store| write(store, "clone", BLOCK, 2 * BLOCK, 1),
-        (1, 0, 2 * BLOCK),
-    ),
+    ("a partial cluster of a clone", |store| write(store, "clone", BLOCK, 2 * BLOCK, 1), (1, 0, 2 * BLOCK)),
     (
         "a partial cluster of a snapshot",
         |store| {

@@ -65,6 +65,8 @@ pub(super) struct WriteTask {
     fua: bool,
     /// How the range is held or waited for.
     lock: Option<Mode>,
+    /// What it holds or waits for are whole units of so many bytes.
+    unit: u64,
     epoch: Option<Epoch>,
     runs: Vec<Run>,
     choices: Vec<Choice>,
@@ -90,6 +92,7 @@ impl WriteTask {
             kind,
             fua,
             lock: None,
+            unit: 0,
             epoch: None,
             runs: Vec::new(),
             choices: Vec::new(),
@@ -148,8 +151,10 @@ impl Engine {
             return self.retry_after_barrier(task);
         }
         let mode = self.lock_mode(task);
+        let unit = self.copy_unit();
         if let Some(write) = self.write_task_mut(task) {
             write.lock = Some(mode);
+            write.unit = unit;
         }
         let held = self.whole_units(&range);
         if self.acquire(lvol, task, held, mode) {
@@ -162,13 +167,13 @@ impl Engine {
         let Some(write) = self.write_task(task) else {
             return;
         };
-        let (lvol, range, lock) = (write.lvol, write.range.clone(), write.lock);
+        let (lvol, range, lock, unit) = (write.lvol, write.range.clone(), write.lock, write.unit);
         if let Err(error) = self.check_write(task, lvol, &range) {
             return self.finish_write(task, Err(error));
         }
         // While it waited the blocks may have changed so that sharing is not enough, or clusters may have
-        // been handed over: begin again, at the end of the queue.
-        let must_wait = self.must_wait_for_hand_over(lvol);
+        // been handed over, or native states may not arise any more: begin again, at the end of the queue.
+        let must_wait = self.must_wait_for_hand_over(lvol) || unit < self.copy_unit();
         if must_wait || (lock == Some(Mode::Shared) && self.lock_mode(task) == Mode::Exclusive) {
             self.unlock_write(task);
             return self.admit_write(task);
@@ -343,7 +348,8 @@ impl Engine {
             true => Record::Fill { blob: lvol, at, cluster, blocks },
             false => Record::Map { blob: lvol, at, cluster, blocks },
         };
-        let takes_away = choices.iter().filter(|choice| fills && self.takes_layers_away(lvol, choice)).count();
+        let takes_away =
+            choices.iter().filter(|choice| fills && self.takes_layers_away(lvol, choice)).count();
         let taking_away = takes_away + zeroing.len();
         (0..taking_away).for_each(|_| self.commit.begin_zeroing(lvol));
         let mut transactions = alloc::vec![choices.into_iter().map(map).collect::<Vec<Record>>()];

@@ -320,7 +320,8 @@ mod tests {
     fn blocks_move_to_any_layer_of_the_owner() {
         let owned = |tag: Tag| tag == OWN;
         // Two layers of the owner, the lower one of all blocks.
-        let joined = Entry::Full { tag: OWN, cluster: ClusterIdx(9) }.covered_by(layer(Some(4), 2..4, 5..6), true);
+        let joined =
+            Entry::Full { tag: OWN, cluster: ClusterIdx(9) }.covered_by(layer(Some(4), 2..4, 5..6), true);
         let up = joined.clone().filled(OWN, ClusterIdx(4), 0..8, 8, &owned);
         assert!(matches!(up, Entry::Full { tag: OWN, cluster: ClusterIdx(4) }));
         let part = joined.filled(OWN, ClusterIdx(9), 0..4, 8, &owned);

@@ -142,7 +142,12 @@ impl State {
     }
 
     /// The cluster of a blob's own that shows most of a cluster, and how many bytes it does not show.
-    pub(crate) fn fill_target(&self, blob: &Blob, entry: &Entry, at: BlobCluster) -> (Option<ClusterIdx>, u64) {
+    pub(crate) fn fill_target(
+        &self,
+        blob: &Blob,
+        entry: &Entry,
+        at: BlobCluster,
+    ) -> (Option<ClusterIdx>, u64) {
         let owned = |tag| self.owner(tag) == Some(blob.id);
         let cluster = self.units.cluster;
         let mut shown: BTreeMap<ClusterIdx, u64> = BTreeMap::new();

@@ -3,7 +3,9 @@
 
 use super::lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, Shared, assert_owned_once, writable, writable_in};
 use super::tape::Taped;
-use super::{BLOCK, CLUSTER, Contents, assert_plain, contents, family, new_store, reopened, seal, write, zero};
+use super::{
+    BLOCK, CLUSTER, Contents, assert_plain, contents, family, new_store, reopened, seal, write, zero,
+};
 use offshoot_device::{ErrorDevice, Fault, MemDevice};
 use offshoot_store::{Error, Store, Work};
 use std::ops::ControlFlow;
