@@ -38,7 +38,7 @@ mod verb;
 
 pub use blob::{Blob, External, XATTR_CREATED, escape};
 pub use checkpoint::{blob_md, extent_page, layer_pages};
-pub use engine::{Engine, IoRequest, Reply, Target, Ticket};
+pub use engine::{Engine, IoRequest, Progress, Reply, Target, Ticket, Work};
 pub use error::{During, Error, ErrorKind, Failure, LoadError, ReadOnlyCause};
 pub use init::{InitError, InitOptions, init};
 pub use io::Extent;
@@ -51,4 +51,4 @@ pub use record::{Assignment, Encoding, Lsn, MappedRun, Record};
 pub use rules::{Clause, Rules};
 pub use state::{State, Units, XATTR_NATIVE};
 pub use store::{CreateError, ExternalDevice, Store};
-pub use verb::{Identity, Plan, Verb, check_name};
+pub use verb::{Identity, Plan, SealCost, Verb, check_name};

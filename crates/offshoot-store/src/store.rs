@@ -5,7 +5,7 @@
 
 mod repair;
 
-use crate::engine::{Engine, IoRequest, Reply, Target, Ticket};
+use crate::engine::{Engine, IoRequest, Progress, Reply, Target, Ticket, Work};
 use crate::error::{Error, LoadError, ReadOnlyCause};
 use crate::init::{InitError, InitOptions, init};
 use crate::io::Extent;
@@ -14,7 +14,7 @@ use crate::options::OpenOptions;
 use crate::state::State;
 use crate::verb::Verb;
 use alloc::{string::String, vec::Vec};
-use core::ops::Range;
+use core::ops::{ControlFlow, Range};
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceError, DeviceOp, OpId};
 use offshoot_format::{BlobId, SuperBlock};
 
@@ -179,6 +179,45 @@ impl<D: BlockDevice> Store<D> {
         self.engine.execute(verb)
     }
 
+    /// Starts a job without waiting. See [`Engine::start_job`].
+    pub fn start_job(&mut self, work: Work, allowed: Option<u64>) -> Ticket {
+        self.engine.start_job(work, allowed)
+    }
+
+    /// Lets a job go on. See [`Engine::allow`].
+    pub fn allow(&mut self, job: Ticket, bytes: Option<u64>) {
+        self.engine.allow(job, bytes);
+    }
+
+    /// Ends a job. See [`Engine::cancel`].
+    pub fn cancel(&mut self, job: Ticket) {
+        self.engine.cancel(job);
+    }
+
+    /// Runs a job to its durable end. `watch` sees how far it has come, and may break it off.
+    ///
+    /// # Errors
+    /// Why it was refused, failed or was ended; what it has done until then stays done.
+    pub fn run_job(
+        &mut self,
+        work: Work,
+        mut watch: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let job = self.engine.start_job(work, None);
+        loop {
+            while let Some((done, result)) = self.engine.poll_reply() {
+                if done == job {
+                    return result.map(drop);
+                }
+            }
+            let progress = self.engine.progress(job);
+            if progress.is_some_and(|progress| watch(progress).is_break()) {
+                self.engine.cancel(job);
+            }
+            self.step();
+        }
+    }
+
     /// To be called about twice a second. See [`Engine::tick`].
     pub fn tick(&mut self) {
         self.engine.tick();
@@ -319,6 +358,7 @@ impl<D: BlockDevice> Store<D> {
     }
 
     fn checkpoint_and_close(&mut self) -> Result<(), Error> {
+        self.engine.cancel_jobs();
         while self.engine.is_busy() || self.engine.advance() {
             self.step();
         }

@@ -9,9 +9,12 @@ mod name;
 mod remove;
 mod rename;
 mod resize;
+mod seal;
 mod snapshot;
 
 pub use name::check_name;
+pub use seal::SealCost;
+pub(crate) use seal::{Need, Needed};
 
 use crate::blob::{Blob, XATTR_CREATED};
 use crate::error::Error;

@@ -1,8 +1,8 @@
 //! What can be typed: the commands and what they take.
 
 use crate::commands::{
-    check, clone, create, demo, dump, export, import, info, init, ls, rename, resize, rm, serve, snapshot,
-    tree,
+    check, clone, create, demo, dump, export, import, info, init, ls, rename, resize, rm, seal, serve,
+    snapshot, tree,
 };
 use crate::report::Outcome;
 use anyhow::Result;
@@ -38,6 +38,7 @@ enum Command {
     Rename(rename::RenameArgs),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
+    Seal(seal::SealArgs),
     Serve(serve::ServeCommand),
     Demo(demo::DemoArgs),
 }
@@ -63,6 +64,7 @@ impl Cli {
             Command::Rename(args) => rename::run(&args),
             Command::Import(args) => import::run(&args),
             Command::Export(args) => export::run(&args),
+            Command::Seal(args) => seal::run(&args),
             Command::Serve(args) => serve::run(args),
             Command::Demo(args) => demo::run(&args, |words| Self::try_parse_from(words)?.run()),
         }?;

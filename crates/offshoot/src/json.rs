@@ -25,6 +25,8 @@ pub(crate) struct StoreInfo {
     sealed: bool,
     clean: bool,
     lvols: usize,
+    /// Free clusters that sealing takes; null where damage or a missing external snapshot keeps it from being done.
+    seal_clusters: Option<u64>,
 }
 
 impl StoreInfo {
@@ -44,6 +46,7 @@ impl StoreInfo {
             sealed: clean && !super_block.is_native(),
             clean,
             lvols: state.lvols().count(),
+            seal_clusters: store.engine().seal_cost().ok().map(|cost| cost.clusters),
         }
     }
 }

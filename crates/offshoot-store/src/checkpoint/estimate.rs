@@ -15,7 +15,10 @@ impl State {
             Record::Create { .. } | Record::Assign { .. } | Record::Destroy { .. } => 0,
             Record::Snapshot { origin, .. } => self.chain_images(*origin) + 1,
             Record::Clone { parent, .. } => self.chain_images(*parent),
-            Record::Map { blob, at, .. } | Record::ZeroBlocks { blob, at, .. } => {
+            Record::Map { blob, at, .. }
+            | Record::Fill { blob, at, .. }
+            | Record::DropZeros { blob, at }
+            | Record::ZeroBlocks { blob, at, .. } => {
                 let pages = self.blob(*blob).map_or(0, |blob| self.range_images(blob, at.0..at.0 + 1));
                 self.chain_images(*blob) + pages
             }

@@ -31,6 +31,8 @@ pub(super) struct VerbTask {
 pub(super) struct VerbQueue {
     running: Option<TaskId>,
     waiting: VecDeque<TaskId>,
+    /// Fills that look at their cluster again once the verb whose records are on their way is done.
+    fills: Vec<TaskId>,
 }
 
 impl Engine {
@@ -218,10 +220,23 @@ impl Engine {
             Ok(made) => self.reply_after_barrier(verb.ticket, Reply::Made(made)),
             Err(error) => self.reply(verb.ticket, Err(error)),
         }
+        for fill in core::mem::take(&mut self.verbs.fills) {
+            self.resume(fill);
+        }
         self.verbs.running = self.verbs.waiting.pop_front();
         if let Some(next) = self.verbs.running {
             self.resume(next);
         }
+    }
+
+    /// Resumes a task once the verb whose records are on their way is done.
+    pub(super) fn retry_after_verb(&mut self, task: TaskId) {
+        self.verbs.fills.push(task);
+    }
+
+    /// Whether a verb has begun that is not done.
+    pub(super) fn verb_is_running(&self) -> bool {
+        self.verbs.running.is_some()
     }
 
     /// Whether the records of a verb are on their way.

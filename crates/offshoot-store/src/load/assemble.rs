@@ -17,7 +17,7 @@ use crate::map::{BlockStates, Entry, Layer, Leaf, Tag, Tree};
 use crate::pages::OrdinalMd;
 use crate::pool::Pool;
 use crate::record::Encoding;
-use crate::state::{State, Units, XATTR_NATIVE};
+use crate::state::{State, Units};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
@@ -98,7 +98,8 @@ pub(super) fn assemble(
     let mut state = State::new(layout, Pool::new(clusters), Pool::new(md));
     state.withheld = withheld;
     state.super_blob = super_block.super_blob;
-    let cut_off: Vec<MdPageIdx> = all.values_mut().flat_map(|parts| core::mem::take(&mut parts.cut_off)).collect();
+    let cut_off: Vec<MdPageIdx> =
+        all.values_mut().flat_map(|parts| core::mem::take(&mut parts.cut_off)).collect();
     let changes = build_all(&mut state, all);
     for (blob, text) in disputes.blobs {
         if let Some(blob) = state.blobs.get_mut(&blob) {
@@ -125,10 +126,7 @@ pub(super) fn assemble(
         }
     }
     index_names(&mut state, &mut found);
-    state.native_allowed = state
-        .super_blob
-        .and_then(|id| state.blob(id))
-        .is_some_and(|blob| blob.xattr(XATTR_NATIVE) == Some(b"1"));
+    state.native_allowed = state.allows_native();
     apply_changes(&mut state, changes, &resolution);
     let freed = resolution.freed.into_iter().chain(cut_off).chain(leftovers);
     for page in freed {
@@ -174,14 +172,13 @@ fn report_rotten(pages: &mut Vec<MdPageIdx>, found: &mut Vec<Finding>, repair: O
 
 /// Builds every blob. Says which of them must be written.
 fn build_all(state: &mut State, mut all: BTreeMap<BlobId, Parts>) -> Vec<Change> {
-    let changes = all
-        .iter_mut()
-        .filter(|(_, parts)| parts.is_changed || !parts.changed.is_empty())
-        .map(|(id, parts)| Change {
+    let changes = all.iter_mut().filter(|(_, parts)| parts.is_changed || !parts.changed.is_empty()).map(
+        |(id, parts)| Change {
             blob: *id,
             chain: parts.is_changed || parts.encoding() == Encoding::Rle,
             extents: core::mem::take(&mut parts.changed),
-        });
+        },
+    );
     let changes = changes.collect();
     let mut waiting: BTreeSet<BlobId> = all.keys().copied().collect();
     let ids: Vec<BlobId> = waiting.iter().copied().collect();
@@ -226,10 +223,7 @@ fn full(units: usize) -> Bitmap {
 }
 
 /// Without its super blob a store has no name, and SPDK does not load it either.
-fn check_super_blob(
-    super_block: &SuperBlock,
-    all: &BTreeMap<BlobId, Parts>,
-) -> Result<(), LoadError> {
+fn check_super_blob(super_block: &SuperBlock, all: &BTreeMap<BlobId, Parts>) -> Result<(), LoadError> {
     let id = super_block.super_blob.ok_or_else(|| LoadError::NoSuperBlob("none is named".into()))?;
     match all.get(&id) {
         None => Err(LoadError::NoSuperBlob(format!("blob {id} does not exist"))),
@@ -390,9 +384,7 @@ fn spread_damage(state: &mut State) {
             queue.push((clone, name.clone()));
             let is_hit = state.blob(clone).is_some_and(|blob| state.reads_unknown(blob));
             if let Some(blob) = state.blobs.get_mut(&clone).filter(|_| is_hit) {
-                blob.damage.get_or_insert_with(|| {
-                    format!("it inherits from \"{name}\", which is damaged")
-                });
+                blob.damage.get_or_insert_with(|| format!("it inherits from \"{name}\", which is damaged"));
             }
         }
     }

@@ -359,7 +359,7 @@ fn lose(state: &mut State, record: &Record) {
 /// Clusters that a record gives to a blob.
 fn clusters_of(record: &Record) -> impl Iterator<Item = ClusterIdx> + '_ {
     let one = match record {
-        Record::Map { cluster, .. } => Some(*cluster),
+        Record::Map { cluster, .. } | Record::Fill { cluster, .. } => Some(*cluster),
         _ => None,
     };
     let runs: &[MappedRun] = match record {

@@ -17,3 +17,4 @@ mod locks;
 mod looking;
 mod qcow2;
 mod repair;
+mod seal;
