@@ -14,7 +14,9 @@ use offshoot_block::BlockDevice;
 use offshoot_device::{
     ErrorDevice, Fault, MemDevice, OpKind, OverlayDevice, Undo, UndoDevice, UndoLog, UndoOf,
 };
-use offshoot_format::{BlobId, ClusterIdx, DataRoFlags, MapMd, MaskKind, MdPageIdx, XATTR_NAME, Xattr, name_value};
+use offshoot_format::{
+    BlobId, ClusterIdx, DataRoFlags, MapMd, MaskKind, MdPageIdx, XATTR_NAME, Xattr, name_value,
+};
 use offshoot_store::{Finding, Found, OpenOptions, Repairs, Store};
 use tempfile::TempDir;
 

@@ -28,7 +28,9 @@ pub(super) fn read(
             Ok((super_block, Some(Found::SuperBlockTorn { fields: mended.fields })))
         }
         None => {
-            let mended = mend_page(first).and_then(|page| SuperBlock::decode(&page).ok()).ok_or_else(|| why.clone())?;
+            let mended = mend_page(first)
+                .and_then(|page| SuperBlock::decode(&page).ok())
+                .ok_or_else(|| why.clone())?;
             Ok((mended, Some(Found::SuperBlockBit { why: why.to_string() })))
         }
     }

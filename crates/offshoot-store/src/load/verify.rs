@@ -158,7 +158,11 @@ impl fmt::Display for Found {
                 write!(f, "{clusters} clusters may belong to what is damaged and are not handed out")
             }
             Self::SuperBlockTorn { fields } => {
-                write!(f, "super block: torn by a crash; its checksum fits with the old {}", fields.join(", "))
+                write!(
+                    f,
+                    "super block: torn by a crash; its checksum fits with the old {}",
+                    fields.join(", ")
+                )
             }
             Self::SuperBlockBit { why } => write!(f, "super block: {why}; one bit of it is wrong"),
             Self::SuperBlock { why } => write!(f, "super block: {why}; its copy is good"),
@@ -197,10 +201,7 @@ impl Found {
             Self::Journal(_) | Self::JournalRecord { .. } => {
                 "go on with what the journal says up to there: what came after is given up"
             }
-            Self::Mask { .. }
-            | Self::MaskChecksum
-            | Self::MaskUnreadable { .. }
-            | Self::LiveMask { .. } => {
+            Self::Mask { .. } | Self::MaskChecksum | Self::MaskUnreadable { .. } | Self::LiveMask { .. } => {
                 "rebuild the masks from the md pages"
             }
             Self::DuplicateName { .. } => "give the second a name of its own",
