@@ -176,8 +176,8 @@ fn the_super_block() {
 fn the_journal() {
     let frames = Damaged::dead().frames();
     let (last, _) = frames.last().unwrap().clone();
-    let covered = frames.iter().filter(|(frame, _)| (last.tail..=last.covered).contains(&frame.lsn));
-    let (_, at) = covered.last().unwrap();
+    let mut covered = frames.iter().filter(|(frame, _)| (last.tail..=last.covered).contains(&frame.lsn));
+    let (_, at) = covered.next_back().unwrap();
     let mut damaged = Damaged::dead();
     damaged.flip_at(at + 33, 0x10);
     every_end("journal", &damaged);

@@ -52,7 +52,8 @@ pub(super) fn assemble(
         units: &units,
         pages,
         native: super_block.is_native(),
-        resizing: is_dirty_spdk,
+        // Until the first checkpoint of ours the md pages are as SPDK left them.
+        resizing: !super_block.is_clean(),
     };
     let decoded = roots.iter().map(|root| (BlobId::from_root(*root), Parts::decode(reading, *root)));
     let mut all: BTreeMap<BlobId, Parts> = decoded.collect();
