@@ -166,6 +166,9 @@ impl Bench {
         let tape = device.tape();
         drop(store);
         assert!(tape.len() > 4, "{} operations", tape.len());
+        for cut in 1..tape.len() {
+            torn_super_blocks_cost_nothing(tape.device_after(cut - 1), tape.device_after(cut), &expected);
+        }
         for cut in 0..=tape.len() {
             let mut store = Store::open(tape.device_after(cut), Vec::new(), &writable()).unwrap();
             assert_eq!(store.findings(), &[], "cut after {cut} ({:?})", tape.last_before(cut));
@@ -186,6 +189,24 @@ impl Bench {
             };
             assert!(!plain.lvols().any(marked), "cut after {cut}: a mark is left");
         }
+    }
+}
+
+/// Between two operations, one of which may write the super block: of its sectors only the first, or all others, arrive.
+fn torn_super_blocks_cost_nothing(mut before: MemDevice, mut after: MemDevice, expected: &Content) {
+    let (mut old, mut new) = (vec![0; 4096], vec![0; 4096]);
+    before.read_at(0, &mut old);
+    after.read_at(0, &mut new);
+    if old == new {
+        return;
+    }
+    for (first, others) in [(&new, &old), (&old, &new)] {
+        let mut device = before.clone();
+        device.write_at(0, &[&first[..512], &others[512..]].concat());
+        let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
+        assert!(content(&mut store) == *expected, "{:?}", store.findings());
+        assert_owned_once(&store);
+        store.close().1.unwrap();
     }
 }
 
@@ -445,7 +466,7 @@ fn rot_costs_what_it_touches_and_gives_nothing_away() {
                 for (at, expected) in (0..).step_by(16_384).zip(content.chunks(16_384)) {
                     match store.read(id, at, expected.len()) {
                         Ok(read) => {
-                            assert!(read.as_slice() == expected, "{what}: {name} reads wrong at {at}")
+                            assert!(read.as_slice() == expected, "{what}: {name} reads wrong at {at}");
                         }
                         Err(error) => assert!(
                             is_damaged && matches!(error, Error::UnknownPart { .. }),
