@@ -199,13 +199,15 @@ impl Engine {
     #[must_use]
     pub fn new(mut state: State, super_block: SuperBlock, sector: u32, options: &OpenOptions) -> Self {
         let in_use = super_block.native.as_ref().and_then(|native| native.journal);
-        let area = match options.read_only {
-            true => None,
-            false => in_use.filter(|_| !super_block.is_clean()).or_else(|| ring::choose_area(&state, sector)),
+        let area = match (options.read_only, in_use.filter(|_| !super_block.is_clean())) {
+            (true, _) => None,
+            // Held since before its records were replayed.
+            (false, Some(area)) => Some(area),
+            (false, None) => {
+                let chosen = ring::choose_area(&state, sector);
+                chosen.inspect(|area| ring::hold_area(&mut state, *area))
+            }
         };
-        if let Some(area) = area {
-            ring::hold_area(&mut state, area);
-        }
         let ring_bytes = area.map_or(0, |area| u64::from(area.len) * u64::from(state.layout.md_page_size));
         let ring = Ring::new(ring_bytes, u64::from(sector));
         let no_room = area.is_none() && !options.read_only;

@@ -122,6 +122,15 @@ impl Verb {
         drains
     }
 
+    /// The name of the new lvol, where making one is all that the verb does to the store.
+    #[must_use]
+    pub fn only_makes(&self) -> Option<&str> {
+        match self {
+            Self::Create { identity, .. } | Self::Clone { identity, .. } => Some(&identity.name),
+            Self::Snapshot { .. } | Self::Remove { .. } | Self::Resize { .. } | Self::Rename { .. } => None,
+        }
+    }
+
     /// Plans the verb against a State.
     ///
     /// # Errors

@@ -8,7 +8,10 @@
 use crate::options::Session;
 use crate::record::Lsn;
 use crate::rules::{Clause, Rules};
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::ops::Range;
 use offshoot_format::{
     FrameHeader, FrameKind, ImageSet, MdPageIdx, MdPageRun, NativeFlags, NativeHeader, PageImage,
@@ -181,17 +184,21 @@ impl<'a> Replay<'a> {
         replay
     }
 
+    /// The images of the checkpoint that was decided on. Each of its frames must be there.
     fn collect_images(&mut self, frames: &Frames<'a>) {
-        let capture = self.decided.checkpoint;
-        let mut missing = self.decided.image_frames;
-        let images = frames.values().filter(|frame| !frame.is_records() && frame.header.capture == capture);
-        for set in images.filter_map(|frame| ImageSet::decode(frame.header.lsn, frame.payload).ok()) {
+        let PreviousEpoch { checkpoint, image_frames, .. } = self.decided;
+        let images =
+            frames.values().filter(|frame| !frame.is_records() && frame.header.capture == checkpoint);
+        let mut seen = BTreeSet::new();
+        for frame in images.filter(|frame| frame.header.image_index < image_frames) {
+            let set = ImageSet::decode(frame.header.lsn, frame.payload).ok();
+            // One that is there twice stands for no other.
+            let Some(set) = set.filter(|_| seen.insert(frame.header.image_index)) else { continue };
             self.images.extend(set.images);
             self.zeroed.extend(set.zeroed);
-            missing = missing.saturating_sub(1);
         }
-        if missing > 0 {
-            self.damage.get_or_insert(JournalDamage { lsn: capture });
+        if seen.len() as u64 != u64::from(image_frames) {
+            self.damage.get_or_insert(JournalDamage { lsn: checkpoint });
         }
     }
 
@@ -234,3 +241,6 @@ impl Found<'_> {
         (Lsn(self.header.lsn), self.position, self.header.frame_len(FRAME_UNIT))
     }
 }
+
+#[cfg(test)]
+mod tests;
