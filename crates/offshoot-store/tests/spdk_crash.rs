@@ -193,7 +193,7 @@ impl Bench {
 }
 
 /// Between two operations, one of which may write the super block: of its sectors only the first, or all others, arrive.
-fn torn_super_blocks_cost_nothing(mut before: MemDevice, mut after: MemDevice, expected: &Content) {
+fn torn_super_blocks_cost_nothing(before: MemDevice, after: MemDevice, expected: &Content) {
     let (mut old, mut new) = (vec![0; 4096], vec![0; 4096]);
     before.read_at(0, &mut old);
     after.read_at(0, &mut new);
@@ -431,7 +431,7 @@ fn rot_costs_what_it_touches_and_gives_nothing_away() {
         .filter(|cluster| *cluster != 0)
         .map(|cluster| u64::from(cluster) * CLUSTER)
         .collect();
-    let held = |device: &mut MemDevice| -> Vec<Vec<u8>> {
+    let held = |device: &MemDevice| -> Vec<Vec<u8>> {
         let read = |at: &u64| {
             let mut bytes = vec![0; 512];
             device.read_at(*at, &mut bytes);
@@ -439,7 +439,7 @@ fn rot_costs_what_it_touches_and_gives_nothing_away() {
         };
         owned.iter().map(read).collect()
     };
-    let before = held(&mut bench.device.clone());
+    let before = held(&bench.device);
     let super_blob = bench.open().state().super_blob.unwrap().root();
     let used =
         (0..bench.layout.md_len).map(MdPageIdx).filter(|at| bench.page(*at)[4] != 0 && *at != super_blob);
@@ -482,9 +482,9 @@ fn rot_costs_what_it_touches_and_gives_nothing_away() {
                     store.write(rest, at * CLUSTER, pattern(512, 9)).unwrap();
                 }
             }
-            let (mut device, closed) = store.close();
+            let (device, closed) = store.close();
             closed.unwrap();
-            assert!(held(&mut device) == before, "{what}: something of somebody was handed out");
+            assert!(held(&device) == before, "{what}: something of somebody was handed out");
         }
     }
 }
