@@ -52,7 +52,7 @@ pub struct Stack {
     /// Layers from here down.
     depth: u32,
     /// `below` resolved block by block, where it is deep: reading must not cost more with every snapshot.
-    flat: Option<Arc<Flat>>,
+    pub(super) flat: Option<Arc<Flat>>,
 }
 
 impl Stack {
