@@ -253,7 +253,7 @@ fn what_is_lost_stays_damaged_until_it_is_removed() {
 fn a_clone_without_its_parent_stays_as_it_is() {
     let mut damaged = Damaged::closed(false);
     let parent = BlobId::from_root(MdPageIdx(damaged.layout.md_len - 3));
-    damaged.edit("clone", |md| md.internal_xattrs[0].value = offshoot_format::blob_id_value(parent).into());
+    damaged.edit("clone", |md| md.internal_xattrs[0].value = offshoot_format::blob_id_value(parent));
     let before = damaged.page(damaged.md("clone").id.root());
     let repaired = treat(&damaged);
     assert!(repaired.after.iter().any(|finding| finding.lvol.as_deref() == Some("clone")));
