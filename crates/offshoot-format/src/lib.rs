@@ -70,6 +70,6 @@ pub use native::{
     live_mask_pages, records_per_layer_page, states_bytes,
 };
 pub use super_block::{Mended, NATIVE_VERSION, Probe, Reserved, SuperBlock};
-pub use torn::TornPage;
+pub use torn::{TornPage, mend_torn_snapshot};
 pub use uuid::Uuid;
 pub use xattr::{XATTR_BYTES_MAX, Xattr};

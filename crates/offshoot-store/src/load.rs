@@ -358,6 +358,9 @@ impl Loader {
         if let Some(journal) = &self.journal {
             journal.overlay(&mut self.pages);
         }
+        if self.masks[2].is_none() {
+            self.pages.mend_torn_snapshots();
+        }
         let mended = match (self.repair, &self.journal) {
             (true, Some(journal)) => Mended::mend(&mut self.pages, &journal.copies),
             (true, None) => Mended::mend(&mut self.pages, &BTreeMap::new()),

@@ -57,6 +57,9 @@ pub(super) fn assemble(
     };
     let decoded = roots.iter().map(|root| (BlobId::from_root(*root), Parts::decode(reading, *root)));
     let mut all: BTreeMap<BlobId, Parts> = decoded.collect();
+    for root in pages.mended_snapshots() {
+        all.entry(BlobId::from_root(root)).and_modify(|parts| parts.is_changed = true);
+    }
     let before = claims(&layout, &all);
     before.compare(masks, &mut found);
     let resolution = resolve(&mut all);
