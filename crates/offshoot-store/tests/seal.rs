@@ -61,23 +61,33 @@ fn zero<D: BlockDevice>(store: &mut Store<D>, name: &str, offset: u64, len: u64)
 
 /// What lies on a device is a plain SPDK store of these lvols, and nothing of ours is left anywhere.
 fn assert_plain(device: &MemDevice, expected: &Contents) {
+    assert_sound(device, expected, &[b"OFFSHOOT", b"OSJFRAME", b"OSLVMASK"]);
+}
+
+/// The same, but for live masks: a crash behind the last step but one of closing leaves them in free md pages, where
+/// nobody takes them for anything.
+fn assert_plain_after_crash(device: &MemDevice, expected: &Contents) {
+    assert_sound(device, expected, &[b"OFFSHOOT", b"OSJFRAME"]);
+}
+
+fn assert_sound(device: &MemDevice, expected: &Contents, gone: &[&[u8; 8]]) {
     let read_at = |offset, bytes: &mut [u8]| device.read_at(offset, bytes);
     let plain = PlainStore::read(&read_at);
     assert_eq!((plain.version, &plain.problems), (3, &Vec::new()));
     let found = plain.lvols().map(|lvol| (lvol.name(), plain.content(&read_at, lvol)));
     assert!(found.collect::<Contents>() == *expected, "sealing changed what is read");
-    assert_no_leftovers(device, &plain);
+    assert_no_leftovers(device, &plain, gone);
 }
 
 /// Wherever SPDK's recovery may look, now or after the store has grown, it finds no blob but those that there are; and
 /// no frame, live mask or header of ours stands anywhere.
-fn assert_no_leftovers(device: &MemDevice, plain: &PlainStore) {
+fn assert_no_leftovers(device: &MemDevice, plain: &PlainStore, gone: &[&[u8; 8]]) {
     let image = device.content();
     let first = u64::from(plain.md_start) * plain.md_page_size;
     for at in (0..image.len()).step_by(512) {
         let magic = &image[at..at + 8];
-        for ours in [b"OFFSHOOT", b"OSJFRAME", b"OSLVMASK"] {
-            assert!(magic != ours, "{} at {at:#x}", String::from_utf8_lossy(ours));
+        for ours in gone {
+            assert!(magic != *ours, "{} at {at:#x}", String::from_utf8_lossy(&ours[..]));
         }
     }
     for (page, number) in image[usize::try_from(first).unwrap()..].chunks_exact(4096).zip(0_u64..) {

@@ -148,7 +148,9 @@ impl State {
             Record::Map { blob, at, cluster, blocks } => {
                 ("map", *blob, self.map_fits(*blob, *at, *cluster, blocks))
             }
-            Record::Fill { blob, at, cluster, .. } => ("fill", *blob, self.fill_fits(*blob, *at, *cluster)),
+            Record::Fill { blob, at, cluster, blocks } => {
+                ("fill", *blob, self.fill_fits(*blob, *at, *cluster, blocks))
+            }
             Record::DropZeros { blob, at } => ("drop zeros", *blob, self.drop_zeros_fits(*blob, *at)),
             Record::ZeroBlocks { blob, at, blocks } => {
                 let whole = *blocks == (0..self.units.blocks);
@@ -248,11 +250,22 @@ impl State {
         Ok(())
     }
 
-    fn fill_fits(&self, id: BlobId, at: BlobCluster, cluster: ClusterIdx) -> Result<(), Why> {
+    fn fill_fits(
+        &self,
+        id: BlobId,
+        at: BlobCluster,
+        cluster: ClusterIdx,
+        blocks: &Range<u32>,
+    ) -> Result<(), Why> {
         let blob = self.sound(id)?;
         within(blob, &(at.0..at.0.saturating_add(1)))?;
         let entry = blob.tree.entry(at);
         let owned = |tag: Tag| self.tags.owner(tag) == Some(id);
+        // What is native already may become less so, part by part.
+        let is_partial = entry.layers().next().is_some_and(|(tag, _, states)| states.is_some() && owned(tag));
+        if !self.native_allowed && !is_partial && *blocks != (0..self.units.blocks) {
+            return Err(Why::NativeState(at.0));
+        }
         if entry.clusters_of(owned).any(|own| own == cluster) {
             return Ok(());
         }

@@ -4,7 +4,8 @@
 use super::lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, Shared, assert_owned_once, writable, writable_in};
 use super::tape::Taped;
 use super::{
-    BLOCK, CLUSTER, Contents, assert_plain, contents, family, new_store, reopened, seal, write, zero,
+    BLOCK, CLUSTER, Contents, assert_plain, assert_plain_after_crash, contents, family, new_store, reopened,
+    seal, write, zero,
 };
 use offshoot_device::{ErrorDevice, Fault, MemDevice};
 use offshoot_store::{Error, Store, Work};
@@ -41,7 +42,7 @@ fn assert_goes_on(left: MemDevice, expected: &Contents, power: offshoot_store::S
     seal(&mut store).unwrap_or_else(|error| panic!("{what}: {error}"));
     let (device, closed) = store.close();
     closed.unwrap();
-    assert_plain(&device, expected);
+    assert_plain_after_crash(&device, expected);
 }
 
 /// Opens the store, seals it and closes it, with a removed lvol still on its way out.
@@ -93,7 +94,7 @@ fn an_error_of_every_operation() {
             let free = store.free();
             store.create("all", free * CLUSTER, true).unwrap();
             store.remove("all").unwrap();
-            assert!(contents(&mut store) == expected, "operation {number:?} failed", number = fault);
+            assert!(contents(&mut store) == expected, "operation {fault:?} failed");
         }
         drop(store);
         let ops = device.borrow().inner_mut().take_log();
@@ -102,9 +103,9 @@ fn an_error_of_every_operation() {
     let (healthy, ops, _) = run(None);
     healthy.unwrap();
     let mut refused = 0;
-    for number in 0..ops.len() {
-        let (result, _, left) = run(Some(number as u64));
-        let what = format!("operation {number} ({:?}) failed", ops[number]);
+    for (op, number) in ops.iter().zip(0..) {
+        let (result, _, left) = run(Some(number));
+        let what = format!("operation {number} ({op:?}) failed");
         refused += usize::from(matches!(result, Err(Error::Device(_))));
         for power in [SESSION, AFTER_POWER_LOSS] {
             assert_goes_on(left.clone(), &expected, power, &what);
