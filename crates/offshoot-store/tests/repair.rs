@@ -305,6 +305,17 @@ fn a_destroyed_super_block_is_written_anew() {
 }
 
 #[test]
+fn a_torn_super_block_is_written_as_its_checksum_says() {
+    let mut damaged = Damaged::closed(false);
+    // `clean` of the one that opened the store, the rest of the one that closed it.
+    damaged.flip_at(0x10, 1);
+    let repaired = treat(&damaged);
+    assert!(matches!(repaired.before[0].what, Found::SuperBlockTorn { .. }));
+    repaired.is_clean();
+    assert_well(&repaired, ALL);
+}
+
+#[test]
 fn one_wrong_bit_of_a_super_block_is_put_right() {
     for (native, byte) in [(false, 3), (false, 0x30), (true, 0x34), (true, 0xffd)] {
         let mut damaged = Damaged::closed(native);
