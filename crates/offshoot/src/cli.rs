@@ -1,8 +1,8 @@
 //! What can be typed: the commands and what they take.
 
 use crate::commands::{
-    check, clone, create, demo, dump, export, import, info, init, ls, rename, resize, rm, serve, snapshot,
-    tree,
+    check, clone, create, demo, dump, export, import, info, init, ls, rename, resize, rm, rpc, serve,
+    snapshot, tree,
 };
 use crate::report::Outcome;
 use anyhow::Result;
@@ -38,6 +38,7 @@ enum Command {
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Serve(serve::ServeCommand),
+    Rpc(rpc::RpcArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -63,6 +64,7 @@ impl Cli {
             Command::Import(args) => import::run(&args),
             Command::Export(args) => export::run(&args),
             Command::Serve(args) => serve::run(args),
+            Command::Rpc(args) => rpc::run(&args),
             Command::Demo(args) => demo::run(&args, |words| Self::try_parse_from(words)?.run()),
         }?;
         Ok(Outcome::Done)

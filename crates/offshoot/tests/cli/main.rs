@@ -16,3 +16,4 @@ mod init;
 mod locks;
 mod looking;
 mod qcow2;
+mod rpc;
