@@ -206,3 +206,25 @@ impl<D: BlockDevice + ?Sized> BlockDevice for alloc::boxed::Box<D> {
         (**self).outstanding()
     }
 }
+
+impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
+    fn geometry(&self) -> DeviceGeometry {
+        (**self).geometry()
+    }
+
+    fn submit(&mut self, id: OpId, op: DeviceOp) {
+        (**self).submit(id, op);
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) {
+        (**self).poll(completions);
+    }
+
+    fn wait(&mut self, completions: &mut Vec<Completion>) {
+        (**self).wait(completions);
+    }
+
+    fn outstanding(&self) -> usize {
+        (**self).outstanding()
+    }
+}

@@ -57,6 +57,9 @@ pub struct Blob {
     pub inherit_len: u64,
     /// Tags that stand for this blob. The last one marks what it writes.
     pub tags: Vec<Tag>,
+    /// Clusters up to which nobody can tell what lies below what the tree holds, because the whole map of this blob or
+    /// of an ancestor is lost. 0 unless the blob is damaged.
+    pub lost_len: u64,
     /// How each cluster reads, ancestors included.
     pub tree: Tree,
     /// Clusters that it owns.
@@ -65,7 +68,8 @@ pub struct Blob {
     pub encoding: Encoding,
     /// Whether it is on its way out: hidden, its clusters being released.
     pub dying: bool,
-    /// What is wrong with it, when its map or an ancestor's cannot be read.
+    /// What is wrong with it, when some of its metadata, or of what it inherits, cannot be read or is claimed by others
+    /// too. It takes no writes then; what is known of it can be read ([`crate::State::extents`] tells what is).
     pub damage: Option<String>,
     /// Whether all that is wrong lies below it: what it owns itself is known, and can be written.
     pub damaged_below: bool,
@@ -90,6 +94,7 @@ impl Blob {
             len: 0,
             inherit_len: 0,
             tags: alloc::vec![tag],
+            lost_len: 0,
             tree: Tree::default(),
             own_clusters: 0,
             encoding: Encoding::Table,
@@ -131,20 +136,6 @@ impl Blob {
     #[must_use]
     pub fn is_readable(&self) -> bool {
         self.damage.is_none() || self.damaged_below
-    }
-
-    /// What is wrong with whatever inherits from it, if anything.
-    pub(crate) fn damage_of_clones(&self) -> Option<String> {
-        let why = |_| alloc::format!("it inherits from \"{}\", which is damaged", self.display_name());
-        self.damage.as_ref().map(why)
-    }
-
-    /// Damages it by what it inherits, unless it is damaged by itself.
-    pub(crate) fn damage_from_below(&mut self, damage: Option<String>) {
-        if self.is_readable() {
-            self.damaged_below = damage.is_some();
-            self.damage = damage;
-        }
     }
 
     /// The value of an xattr.

@@ -48,12 +48,11 @@ impl State {
         snapshot.tree = origin.tree.clone();
         snapshot.parent = parent;
         snapshot.inherit_len = origin.inherit_len;
+        snapshot.lost_len = origin.lost_len;
         snapshot.external.clone_from(&origin.external);
         snapshot.external_is_parent = core::mem::take(&mut origin.external_is_parent);
         snapshot.own_clusters = core::mem::take(&mut origin.own_clusters);
         snapshot.clones = BTreeSet::from([origin_id]);
-        snapshot.damage_from_below(origin.damage.take());
-        origin.damage_from_below(snapshot.damage_of_clones());
         snapshot.pages.ordinals = pages.ordinals;
         snapshot.pages.dirty = pages.dirty;
         snapshot.pages.totals = pages.totals;
@@ -75,16 +74,15 @@ impl State {
         let Some(parent) = self.blobs.get(&parent_id) else {
             return;
         };
-        let (tree, encoding) = (parent.tree.clone(), parent.encoding);
+        let (tree, encoding, lost_len) = (parent.tree.clone(), parent.encoding, parent.lost_len.min(len));
         let external = Self::inherited_external(parent, len);
-        let damage = parent.damage_of_clones();
         let mut flags = Flags::default();
         flags.invalid.insert(InvalidFlags::THIN_PROV | InvalidFlags::INTERNAL_XATTR);
         let mut clone = self.new_blob(id, flags, xattrs, len, encoding);
         clone.parent = Some(parent_id);
         clone.tree = tree;
         clone.external = external;
-        clone.damage_from_below(damage);
+        clone.lost_len = lost_len;
         self.insert_blob(clone);
         if let Some(parent) = self.blobs.get_mut(&parent_id) {
             parent.clones.insert(id);
@@ -130,8 +128,6 @@ impl State {
         debug_assert!(blob.clones.is_empty());
         let name = blob.name().to_vec();
         blob.dying = true;
-        // It inherits nothing any more.
-        blob.damage_from_below(None);
         // It lets go of its clusters part by part: on disk only a thin blob may have holes.
         blob.flags.invalid.insert(InvalidFlags::THIN_PROV);
         self.dying.insert(id);
@@ -140,6 +136,7 @@ impl State {
         blob.external = None;
         blob.external_is_parent = false;
         blob.inherit_len = 0;
+        blob.lost_len = 0;
         if let Some(parent) = blob.parent.take().and_then(|parent| self.blobs.get_mut(&parent)) {
             parent.clones.remove(&id);
         }
@@ -170,8 +167,6 @@ impl State {
             return;
         };
         self.forget_name(snapshot.name(), snapshot_id);
-        let below = snapshot.parent.and_then(|parent| self.blobs.get(&parent));
-        let damage = below.and_then(Blob::damage_of_clones);
         let Some(clone) = self.blobs.get_mut(&clone_id) else {
             return;
         };
@@ -188,7 +183,6 @@ impl State {
         clone.parent = snapshot.parent;
         clone.inherit_len = clone.inherit_len.min(snapshot.inherit_len);
         clone.external_is_parent = snapshot.external_is_parent;
-        clone.damage_from_below(damage);
         clone.own_clusters = clone.own_clusters + snapshot.own_clusters - freed.len() as u64;
         if let Some(parent) = snapshot.parent.and_then(|parent| self.blobs.get_mut(&parent)) {
             parent.clones.remove(&snapshot_id);

@@ -125,7 +125,7 @@ impl State {
             let next = (ordinal.first_cluster().0 + crate::map::SLOTS as u64).min(range.end);
             let Some(blob) = self.blobs.get(&id) else { return };
             let shows = blob.external.as_ref().is_some_and(|external| at < external.len);
-            if blob.tree.leaf(ordinal).is_some() || shows {
+            if blob.tree.leaf(ordinal).is_some() || shows || at < blob.lost_len {
                 for cluster in at..next {
                     self.apply_zero_blocks(id, BlobCluster(cluster), 0..blocks);
                 }
@@ -159,6 +159,7 @@ impl State {
         };
         blob.tree.truncate(BlobCluster(len));
         blob.inherit_len = blob.inherit_len.min(len);
+        blob.lost_len = blob.lost_len.min(len);
         if let Some(external) = &mut blob.external {
             external.len = external.len.min(len);
         }

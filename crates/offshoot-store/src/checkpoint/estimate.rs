@@ -16,6 +16,8 @@ impl Record {
             Self::UseExtentTable { blobs } => blobs.len(),
             Self::Snapshot { .. }
             | Self::Map { .. }
+            | Self::Fill { .. }
+            | Self::DropZeros { .. }
             | Self::ZeroBlocks { .. }
             | Self::ZeroClusters { .. }
             | Self::Resize { .. }
@@ -37,7 +39,10 @@ impl State {
                 0
             }
             Record::Snapshot { origin, .. } => self.chain_images(*origin) + 1,
-            Record::Map { blob, at, .. } | Record::ZeroBlocks { blob, at, .. } => {
+            Record::Map { blob, at, .. }
+            | Record::Fill { blob, at, .. }
+            | Record::DropZeros { blob, at }
+            | Record::ZeroBlocks { blob, at, .. } => {
                 let pages = self.blob(*blob).map_or(0, |blob| self.range_images(blob, at.0..at.0 + 1));
                 self.chain_images(*blob) + pages
             }

@@ -5,7 +5,7 @@
 //! checkpoint of everything dirty still fits the ring beside it (R7); otherwise it waits for the checkpoint that its
 //! waiting brings about.
 
-use super::{Engine, Life, OpOwner, Target, TaskId};
+use super::{Engine, Life, OpOwner, Target, TaskId, Ticket};
 use crate::checkpoint::{SET_BYTES, images_per_set};
 use crate::error::{During, Error};
 use crate::journal::{self, Ring, Slot};
@@ -27,6 +27,7 @@ pub(super) enum After {
     Write(TaskId),
     Verb(TaskId),
     Release,
+    Job(Ticket),
 }
 
 #[derive(Debug)]
@@ -338,7 +339,8 @@ impl Engine {
             self.checkpoint.records_after(frame.lsn);
         }
         for transaction in frame.transactions {
-            let maps = transaction.records.iter().any(|record| matches!(record, Record::Map { .. }));
+            let is_map = |record: &Record| matches!(record, Record::Map { .. } | Record::Fill { .. });
+            let maps = transaction.records.iter().any(is_map);
             if let After::Write(task) = transaction.after
                 && maps
             {
@@ -362,6 +364,7 @@ impl Engine {
             After::Write(task) => self.write_committed(task, result),
             After::Verb(task) => self.verb_committed(task, result),
             After::Release => self.release_committed(&result),
+            After::Job(job) => self.job_committed(job, result),
         }
     }
 

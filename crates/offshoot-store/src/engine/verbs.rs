@@ -105,7 +105,7 @@ impl Engine {
         };
         match planned {
             Ok(plan) => self.zero_for_verb(task, plan),
-            Err(Error::NoClusters { needed, free })
+            Err(Error::NoClusters { needed, free } | Error::ClustersWithheld { needed, free, .. })
                 if needed <= self.state.clusters.free() as u64 + self.state.dying_clusters()
                     && self.may_reclaim() =>
             {
@@ -237,7 +237,20 @@ impl Engine {
             Err(error) => self.reply(verb.ticket, Err(error)),
         }
         self.verbs.end(verb.makes.as_deref());
+        for fill in self.verbs.take_fills() {
+            self.resume(fill);
+        }
         self.start_verbs();
+    }
+
+    /// Resumes a task once the verb whose records are on their way is done.
+    pub(super) fn retry_after_verb(&mut self, task: TaskId) {
+        self.verbs.let_fill_wait(task);
+    }
+
+    /// Whether a verb has begun that is not done.
+    pub(super) fn verb_is_running(&self) -> bool {
+        self.verbs.is_running()
     }
 
     /// Whether the records of a verb are on their way.

@@ -50,6 +50,8 @@ pub(crate) struct Replay<'a> {
     /// Frames that must not be overwritten before a new checkpoint is sealed: number, position, length.
     pub live: Vec<(Lsn, u64, u64)>,
     pub damage: Option<JournalDamage>,
+    /// Frames that are there behind one that is missing.
+    pub lost: u64,
 }
 
 /// Frames start at multiples of this, in bytes.
@@ -81,6 +83,37 @@ pub(crate) fn read_ring<'a>(
             Replay::of(&current, newest_facts(&current, header), rules).with_tail(&current, trusted)
         }
     }
+}
+
+/// The md pages that checkpoints up to that of `checkpoint` wrote in place, as they wrote them last, as far as they are in
+/// the ring. A page that has been given back since is not among them: what came there later went there without an image.
+pub(crate) fn written_images(
+    ring: &[u8],
+    header: &NativeHeader,
+    checkpoint: u64,
+) -> BTreeMap<MdPageIdx, PageImage> {
+    let frames = scan(ring, header.epoch, header.start_lsn..u64::MAX);
+    let mut images = BTreeMap::new();
+    let mut next = 0;
+    for (lsn, frame) in &frames {
+        if *lsn != next {
+            // What a frame that is gone said of a page is not known.
+            images.clear();
+        }
+        next = lsn + 1;
+        if frame.is_records() || frame.header.capture > checkpoint {
+            continue;
+        }
+        let Ok(set) = ImageSet::decode(*lsn, frame.payload) else {
+            images.clear();
+            continue;
+        };
+        images.extend(set.images);
+        for run in set.zeroed {
+            images.retain(|at, _| !(u64::from(run.start.0)..run.end()).contains(&u64::from(at.0)));
+        }
+    }
+    images
 }
 
 /// What is known to be durable in an epoch that nothing has recovered yet.
@@ -140,6 +173,7 @@ impl<'a> Replay<'a> {
             decided,
             live: range(frames, decided.tail..end.saturating_add(1)).map(Found::place).collect(),
             damage: missing.map(|lsn| JournalDamage { lsn }),
+            lost: missing.map_or(0, |lsn| range(frames, lsn..u64::MAX).count() as u64),
         };
         if decided.image_frames > 0 {
             replay.collect_images(frames);

@@ -1,12 +1,12 @@
 //! The journal of a store that was not closed: what counts instead of the md pages, and what came after them.
 
+use super::lost::{self, clusters_of};
 use super::pages::MdPages;
 use super::verify::{Finding, Found};
-use crate::blob::Blob;
-use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring};
+use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring, written_images};
 use crate::options::Session;
 use crate::pool::Pool;
-use crate::record::{MappedRun, Record};
+use crate::record::Record;
 use crate::rules::Rules;
 use crate::state::State;
 use alloc::{
@@ -16,8 +16,8 @@ use alloc::{
 };
 use core::ops::Range;
 use offshoot_format::{
-    Bitmap, BlobId, ClusterIdx, DataRoFlags, JournalArea, Layout, LiveMaskPage, MaskKind, MdPageIdx,
-    MdPageRun, PageImage, PreviousEpoch, SuperBlock, live_mask_pages,
+    Bitmap, BlobId, ClusterIdx, JournalArea, Layout, LiveMaskPage, MaskKind, MdPageIdx, MdPageRun, PageImage,
+    PreviousEpoch, SuperBlock, live_mask_pages,
 };
 
 /// What an opening for writing does before anything else, when a store was not closed.
@@ -35,8 +35,17 @@ pub struct Recovery {
     pub live: Vec<(crate::record::Lsn, u64, u64)>,
 }
 
+impl Recovery {
+    /// What is behind a frame does not count.
+    fn end_at(&mut self, lsn: u64) {
+        self.previous.last_lsn = self.previous.last_lsn.min(lsn).max(self.previous.checkpoint);
+        let last = self.previous.last_lsn;
+        self.live.retain(|(frame, ..)| frame.0 <= last);
+    }
+}
+
 /// A journal as it was read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct FoundJournal {
     /// Md pages and clusters in use, as far as is known.
     pub(super) masks: [Bitmap; 2],
@@ -49,6 +58,10 @@ pub(super) struct FoundJournal {
     /// Blobs that their records are still to make. Looked up where the mask of md pages does not say what is in use.
     made: BTreeSet<BlobId>,
     damage: Option<JournalDamage>,
+    /// Intact frames behind what is missing.
+    lost: u64,
+    /// What checkpoints of this epoch wrote in place, and nothing has overwritten since: for a repair.
+    pub(super) copies: BTreeMap<MdPageIdx, PageImage>,
     md_len: u32,
 }
 
@@ -65,6 +78,7 @@ impl FoundJournal {
         bytes: &[u8],
         session: Option<Session>,
         rules: Rules,
+        keep_copies: bool,
     ) -> Option<Self> {
         let header = super_block.native.as_ref()?;
         let area = header.journal?;
@@ -91,6 +105,10 @@ impl FoundJournal {
             mask
         });
         let made = if unknown[0].is_empty() { BTreeSet::new() } else { made_by(&frames, layout) };
+        let copies = match keep_copies {
+            true => written_images(ring, header, replay.decided.checkpoint),
+            false => BTreeMap::new(),
+        };
         let recovery = Recovery {
             area,
             previous: replay.decided,
@@ -106,6 +124,8 @@ impl FoundJournal {
             frames,
             made,
             damage: replay.damage,
+            lost: replay.lost,
+            copies,
             md_len: layout.md_len,
         })
     }
@@ -166,23 +186,55 @@ impl FoundJournal {
         }
     }
 
+    /// Frames behind what is missing, which nobody can replay.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Gives up a frame and all behind it. Says whether there was such a frame.
+    pub(super) fn give_up_from(&mut self, lsn: u64) -> bool {
+        let before = self.frames.len();
+        self.frames.retain(|(frame, _)| *frame < lsn);
+        let given_up = before - self.frames.len();
+        self.lost += given_up as u64;
+        if given_up > 0 {
+            self.recovery.end_at(lsn.saturating_sub(1));
+        }
+        given_up > 0
+    }
+
+    /// Clusters that its records name.
+    pub(super) fn clusters(&self, layout: &Layout) -> Bitmap {
+        let mut named = Bitmap::new(layout.total_clusters as usize);
+        let records =
+            self.frames.iter().filter_map(|(_, payload)| decode_all(payload, layout).ok()).flatten();
+        for record in records {
+            let clusters = clusters_of(&record).filter(|cluster| cluster.0 < layout.total_clusters);
+            clusters.for_each(|cluster| named.set(cluster.0 as usize, true));
+        }
+        for cluster in (0..layout.total_clusters).map(ClusterIdx) {
+            if in_area(layout, self.recovery.area, cluster) {
+                named.set(cluster.0 as usize, true);
+            }
+        }
+        named
+    }
+
     /// Brings a State that was assembled from the md pages up to date. Says what recovery has to do, and what of the
-    /// journal makes no sense.
+    /// journal makes no sense. With `go_on` frames that are missing end it, and no more.
     pub(super) fn replay(
-        self,
+        mut self,
         state: &mut State,
         pages: &MdPages,
-        findings: &mut Vec<Finding>,
+        go_on: bool,
     ) -> (Option<Recovery>, Option<Found>) {
         hold_area(state, self.recovery.area);
         let unclaimed = self.unclaimed(state, pages);
-        let damaged: BTreeSet<BlobId> = damaged(state).map(|blob| blob.id).collect();
         for (lsn, payload) in &self.frames {
             if let Err(why) = self.replay_frame(state, payload) {
                 return (None, Some(Found::JournalRecord { lsn: *lsn, why }));
             }
         }
-        findings.extend(damaged_since(state, &damaged));
         state.settle_freed();
         // What still has no owner may be a damaged blob's: it counts as used from here on.
         for (pool, units) in [&mut state.md, &mut state.clusters].into_iter().zip(unclaimed) {
@@ -192,6 +244,7 @@ impl FoundJournal {
                 }
             }
         }
+        state.count_withheld();
         state.pack_if_short();
         if !state.has_checkpoint_pages() {
             let why = "what it adds up to takes more md pages than there are".into();
@@ -199,6 +252,12 @@ impl FoundJournal {
         }
         match self.damage {
             None => (Some(self.recovery), None),
+            Some(damage) if go_on => {
+                if damage.lsn > self.recovery.previous.checkpoint {
+                    self.recovery.end_at(damage.lsn - 1);
+                }
+                (Some(self.recovery), Some(Found::Journal(damage)))
+            }
             Some(damage) => (None, Some(Found::Journal(damage))),
         }
     }
@@ -213,16 +272,7 @@ impl FoundJournal {
             if clusters_of(&record).any(|cluster| in_area(&state.layout, area, cluster)) {
                 return Err("it names a cluster of the journal".into());
             }
-            list_lost(state, area, &record);
-            match state.fits(&record) {
-                Ok(()) => state.apply(&record),
-                // Also where only what lies below is damaged: what stands in for a record that could not be applied
-                // need not have the relations that later ones count on.
-                Err(_) if record.blobs().iter().any(|blob| is_damaged(state, *blob)) => {
-                    apply_what_is_known(state, &record);
-                }
-                Err(misfit) => return Err(misfit.to_string()),
-            }
+            lost::replay(state, area, &record)?;
         }
         Ok(())
     }
@@ -243,92 +293,6 @@ fn made_by(frames: &[(u64, Vec<u8>)], layout: &Layout) -> BTreeSet<BlobId> {
         _ => None,
     });
     made.collect()
-}
-
-fn damaged(state: &State) -> impl Iterator<Item = &Blob> {
-    state.blobs().filter(|blob| blob.damage.is_some() && !blob.dying)
-}
-
-/// What to report of blobs that are damaged and were not `before`.
-fn damaged_since(state: &State, before: &BTreeSet<BlobId>) -> Vec<Finding> {
-    let since = damaged(state).filter(|blob| !before.contains(&blob.id));
-    let finding = |blob: &Blob| {
-        let why = blob.damage.clone().unwrap_or_default();
-        Finding { lvol: Some(blob.display_name()), what: Found::Damaged { blob: blob.id, why } }
-    };
-    since.map(finding).collect()
-}
-
-fn is_damaged(state: &State, id: BlobId) -> bool {
-    state.blob(id).is_none_or(|blob| blob.damage.is_some())
-}
-
-/// Blobs that a record is about and that are not there, but whose root pages are in use and nobody else's, are lost
-/// with these pages. They are listed, so that what is made of them has something to inherit from.
-fn list_lost(state: &mut State, area: JournalArea, record: &Record) {
-    for id in record.blobs() {
-        let root = id.root().0;
-        let is_of_journal = (u64::from(area.start.0)..area.end()).contains(&root.into());
-        let is_held = !is_of_journal && !state.md.is_used(root) && !state.md.is_available(root);
-        let is_let_go = state.freed_md.contains(&id.root());
-        if state.blob(id).is_none() && is_held && !is_let_go {
-            let damage = Some("its root page cannot be read".into());
-            let blob = Blob { damage, ..Blob::new(id, state.tags.assign(id)) };
-            state.md.take(root);
-            state.blobs.insert(id, blob);
-        }
-    }
-}
-
-/// A record about blobs that cannot be read: how their history went on is not known. What it made of them has a history
-/// of its own, and inherits what is not known; what it gave to them is handed to nobody else.
-fn apply_what_is_known(state: &mut State, record: &Record) {
-    protect(state, record);
-    match record {
-        Record::Clone { parent, id, .. } if stands(state, *parent, *id) => state.apply(record),
-        Record::Snapshot { origin, id, len, xattrs } if stands(state, *origin, *id) => {
-            // The origin cannot be written, so it cannot become its clone: the snapshot shows what the origin shows.
-            let (parent, xattrs) = (*origin, xattrs.clone());
-            state.apply(&Record::Clone { parent, id: *id, len: *len, xattrs });
-            if let Some(snapshot) = state.blobs.get_mut(id) {
-                snapshot.flags.data_ro.insert(DataRoFlags::READ_ONLY);
-            }
-        }
-        Record::UseExtentTable { blobs } => {
-            let known = |id: &BlobId| state.blob(*id).is_some_and(Blob::is_readable);
-            let blobs = blobs.iter().copied().filter(known).collect();
-            state.apply(&Record::UseExtentTable { blobs });
-        }
-        _ => {}
-    }
-}
-
-/// Whether a new blob can be made of another.
-fn stands(state: &State, parent: BlobId, id: BlobId) -> bool {
-    state.blob(parent).is_some_and(|parent| !parent.dying) && state.new_id_fits(id).is_ok()
-}
-
-/// Clusters that a record gives to a damaged blob are handed to nobody else.
-fn protect(state: &mut State, record: &Record) {
-    for ClusterIdx(cluster) in clusters_of(record) {
-        if !state.clusters.is_used(cluster) {
-            state.clusters.take(cluster);
-        }
-    }
-}
-
-/// Clusters that a record gives to a blob.
-fn clusters_of(record: &Record) -> impl Iterator<Item = ClusterIdx> + '_ {
-    let one = match record {
-        Record::Map { cluster, .. } => Some(*cluster),
-        _ => None,
-    };
-    let runs: &[MappedRun] = match record {
-        Record::Create { runs, .. } | Record::Resize { runs, .. } => runs,
-        _ => &[],
-    };
-    let runs = runs.iter().flat_map(|run| run.cluster.0..run.cluster.0 + run.length).map(ClusterIdx);
-    one.into_iter().chain(runs)
 }
 
 /// Whether the journal lies in a cluster.

@@ -16,3 +16,6 @@ mod init;
 mod locks;
 mod looking;
 mod qcow2;
+mod repair;
+mod rpc;
+mod seal;

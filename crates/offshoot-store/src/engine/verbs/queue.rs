@@ -8,6 +8,7 @@ use crate::engine::{TaskId, Ticket};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     string::{String, ToString},
+    vec::Vec,
 };
 
 /// Verbs that have been planned and are not applied yet, and those that wait for their turn.
@@ -22,6 +23,8 @@ pub(in crate::engine) struct VerbQueue {
     pub(super) committing: usize,
     /// In the order in which they were asked for.
     waiting: BTreeMap<Ticket, TaskId>,
+    /// Fills that look at their cluster again once a verb whose records are on their way is done.
+    fills: Vec<TaskId>,
 }
 
 impl VerbQueue {
@@ -54,6 +57,21 @@ impl VerbQueue {
         if let Some(name) = makes {
             self.names.remove(name);
         }
+    }
+
+    /// Lets a fill wait until a verb is done.
+    pub(super) fn let_fill_wait(&mut self, fill: TaskId) {
+        self.fills.push(fill);
+    }
+
+    /// The fills that waited for a verb.
+    pub(super) fn take_fills(&mut self) -> Vec<TaskId> {
+        core::mem::take(&mut self.fills)
+    }
+
+    /// Whether a verb has begun that is not done.
+    pub(super) fn is_running(&self) -> bool {
+        self.running > 0
     }
 
     /// Whether no other verb runs.

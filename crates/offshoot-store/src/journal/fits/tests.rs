@@ -73,7 +73,7 @@ fn draw() -> impl Strategy<Value = Draw> {
     let at = prop_oneof![0_u64..4, 509_u64..514, 1020_u64..1027, 0_u64..600];
     let len = prop_oneof![0_u64..6, 500_u64..530, 600_u64..1030];
     let numbers = (0_u32..64, 0_u32..4, 1_u32..=4);
-    (0_u8..32, prop::bool::weighted(0.15), 0_u32..MD_LEN, 0_u32..MD_LEN, at, len, numbers).prop_map(
+    (0_u8..36, prop::bool::weighted(0.15), 0_u32..MD_LEN, 0_u32..MD_LEN, at, len, numbers).prop_map(
         |(kind, wild, blob, other, at, len, (cluster, block, blocks))| Draw {
             kind,
             wild,
@@ -183,6 +183,19 @@ impl Draw {
                 Record::Release { blob, ordinals: if self.wild { wild } else { ordinals } }
             }
             28 => Record::Destroy { blob: self.blob(state, |blob| blob.dying) },
+            29..=32 => {
+                let blob = self.blob(state, |blob| !blob.dying && blob.id != id(0));
+                let len = state.blob(blob).map_or(1, |blob| blob.len.max(1));
+                let at = BlobCluster(if self.wild { self.at } else { self.at % len });
+                let owned = |tag| state.owner(tag) == Some(blob);
+                let entry = state.blob(blob).map(|blob| blob.tree.entry(at));
+                let own = entry.and_then(|entry| entry.clusters_of(owned).last());
+                let cluster = own.filter(|_| self.other.is_multiple_of(2)).unwrap_or(ClusterIdx(chosen));
+                match self.kind {
+                    32 => Record::DropZeros { blob, at },
+                    _ => Record::Fill { blob, at, cluster, blocks },
+                }
+            }
             _ => {
                 let snapshot = self.blob(state, |blob| blob.clones.len() == 1);
                 let clones = state.blob(snapshot).map(|blob| blob.clones.clone()).unwrap_or_default();
@@ -541,11 +554,24 @@ fn says_which_record_and_why() {
         Record::Release { blob: id(root), ordinals }
     };
     let zero = |root, range| Record::ZeroClusters { blob: id(root), range };
+    let fill = |root, at, cluster| Record::Fill {
+        blob: id(root),
+        at: BlobCluster(at),
+        cluster: ClusterIdx(cluster),
+        blocks: 0..4,
+    };
     let cases = [
         (map(9, 0, 50, 0..4), "map of blob 0x100000009: it does not exist"),
         (map(0, 0, 50, 0..4), "map of blob 0x100000000: it is the super blob"),
         (map(6, 0, 50, 0..4), "map of blob 0x100000006: it is dying"),
         (map(4, 0, 50, 0..4), "map of blob 0x100000004: it has 2 clones"),
+        (fill(9, 0, 50), "fill of blob 0x100000009: it does not exist"),
+        (fill(3, 600, 50), "fill of blob 0x100000003: cluster 600 is beyond its end at 600"),
+        (fill(3, 1, 42), "fill of blob 0x100000003: cluster 42 is in use"),
+        (
+            Record::DropZeros { blob: id(3), at: BlobCluster(0) },
+            "drop zeros of blob 0x100000003: cluster 0 does not read zeros by itself",
+        ),
         (map(8, 0, 50, 0..4), "map of blob 0x100000008: it is read-only"),
         (map(3, 600, 50, 0..4), "map of blob 0x100000003: cluster 600 is beyond its end at 600"),
         (map(3, 0, 42, 0..4), "map of blob 0x100000003: cluster 42 is in use"),

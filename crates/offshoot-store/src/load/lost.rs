@@ -1,0 +1,179 @@
+//! What is lost, and how far it reaches: which blobs are damaged, and what becomes of records about them.
+//!
+//! A blob is damaged by itself, where its own metadata cannot be read, or from below, where all that is unknown is what
+//! it inherits ([`Blob::damaged_below`]). What a blob of the second kind owns is known and can be written, so its
+//! records are replayed like all others. Of a blob of the first kind nothing is written: what it has on the device may
+//! be put right yet.
+
+use super::verify::{Finding, Found};
+use crate::blob::Blob;
+use crate::map::Tree;
+use crate::record::{MappedRun, Record};
+use crate::state::State;
+use alloc::{
+    collections::BTreeSet,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+use offshoot_format::{BlobId, ClusterIdx, DataRoFlags, JournalArea};
+
+/// What inherits unknown parts from a damaged blob is damaged too.
+pub(super) fn spread_damage(state: &mut State) {
+    for blob in state.blobs.values_mut().filter(|blob| blob.damaged_below) {
+        (blob.damage, blob.damaged_below) = (None, false);
+    }
+    let damaged = state.blobs.values().filter(|blob| blob.damage.is_some());
+    let mut queue: Vec<(BlobId, String)> = damaged.map(|blob| (blob.id, blob.display_name())).collect();
+    let mut seen = BTreeSet::new();
+    while let Some((id, name)) = queue.pop() {
+        let clones = state.blobs.get(&id).map(|blob| blob.clones.clone()).unwrap_or_default();
+        for clone in clones.into_iter().filter(|clone| seen.insert(*clone)) {
+            queue.push((clone, name.clone()));
+            let is_hit = state.blob(clone).is_some_and(|blob| state.reads_unknown(blob));
+            let hit = state.blobs.get_mut(&clone).filter(|blob| is_hit && blob.damage.is_none());
+            if let Some(blob) = hit {
+                blob.damage = Some(format!("it inherits from \"{name}\", which is damaged"));
+                blob.damaged_below = true;
+            }
+        }
+    }
+}
+
+/// What is to be said of damaged lvols.
+pub(super) fn findings(state: &State) -> impl Iterator<Item = Finding> {
+    state.blobs().filter(|blob| !blob.dying).filter_map(|blob| {
+        let what = Found::Damaged { blob: blob.id, why: blob.damage.clone()? };
+        Some(Finding { lvol: Some(blob.display_name()), what })
+    })
+}
+
+/// Makes a record of the journal true, as far as the blobs that it is about are known.
+///
+/// # Errors
+/// It does not fit, and nothing that is lost explains that.
+pub(super) fn replay(state: &mut State, area: JournalArea, record: &Record) -> Result<(), String> {
+    list_lost(state, area, record);
+    let misfit = match state.fits(record) {
+        Ok(()) => {
+            state.apply(record);
+            return Ok(());
+        }
+        Err(misfit) => misfit,
+    };
+    let is_explained = record.blobs().into_iter().any(|id| is_damaged(state, id));
+    if !is_explained || map_of(record).and_then(|id| state.blob(id)).is_some_and(Blob::is_readable) {
+        return Err(misfit.to_string());
+    }
+    protect(state, record);
+    match record {
+        Record::Clone { parent, id, .. } if stands(state, *parent, *id) => state.apply(record),
+        Record::Snapshot { origin, id, len, xattrs } if stands(state, *origin, *id) => {
+            // The origin is not written, so it cannot become a clone: the snapshot shows what the origin shows.
+            let (parent, xattrs) = (*origin, xattrs.clone());
+            state.apply(&Record::Clone { parent, id: *id, len: *len, xattrs });
+            if let Some(snapshot) = state.blobs.get_mut(id) {
+                snapshot.flags.data_ro.insert(DataRoFlags::READ_ONLY);
+            }
+        }
+        Record::Adopt { snapshot, clone } if stands_in(state, *snapshot, *clone) => {
+            state.apply(&Record::MarkDying { blob: *snapshot });
+            state.apply(&Record::Destroy { blob: *snapshot });
+        }
+        Record::UseExtentTable { blobs } => {
+            let known = |id: &BlobId| state.blob(*id).is_some_and(Blob::is_readable);
+            let blobs = blobs.iter().copied().filter(known).collect();
+            state.apply(&Record::UseExtentTable { blobs });
+        }
+        _ => lose(state, record),
+    }
+    Ok(())
+}
+
+/// Blobs that a record is about and that are not there, but whose root pages are in use and nobody else's, are lost
+/// with these pages. They are listed, so that what is made of them has something to inherit from.
+fn list_lost(state: &mut State, area: JournalArea, record: &Record) {
+    for id in record.blobs() {
+        let root = id.root().0;
+        let is_of_journal = (u64::from(area.start.0)..area.end()).contains(&root.into());
+        let is_held = !is_of_journal && !state.md.is_used(root) && !state.md.is_available(root);
+        let is_let_go = state.freed_md.contains(&id.root());
+        if state.blob(id).is_none() && is_held && !is_let_go {
+            let damage = Some("its root page cannot be read".into());
+            let blob = Blob { damage, lost_len: u64::MAX, ..Blob::new(id, state.tags.assign(id)) };
+            state.md.take(root);
+            state.blobs.insert(id, blob);
+        }
+    }
+}
+
+/// Whether a blob is lost, or damaged, or inherits from one that is.
+fn is_damaged(state: &State, id: BlobId) -> bool {
+    let mut next = Some(id);
+    while let Some(id) = next {
+        let Some(blob) = state.blob(id).filter(|blob| blob.damage.is_none()) else { return true };
+        next = blob.parent;
+    }
+    false
+}
+
+/// The blob whose map a record makes or changes by itself. Where that is known and the record does not fit, the map
+/// must not be written.
+fn map_of(record: &Record) -> Option<BlobId> {
+    match record {
+        Record::Create { id: blob, .. }
+        | Record::Map { blob, .. }
+        | Record::Fill { blob, .. }
+        | Record::DropZeros { blob, .. }
+        | Record::ZeroBlocks { blob, .. }
+        | Record::ZeroClusters { blob, .. }
+        | Record::Resize { blob, .. } => Some(*blob),
+        _ => None,
+    }
+}
+
+/// Whether a new blob can be made of another.
+fn stands(state: &State, parent: BlobId, id: BlobId) -> bool {
+    state.blob(parent).is_some_and(|parent| !parent.dying) && state.new_id_fits(id).is_ok()
+}
+
+/// Whether a snapshot shows what an lvol shows that should have become its clone, and can go because nobody else needs
+/// it.
+fn stands_in(state: &State, snapshot: BlobId, origin: BlobId) -> bool {
+    let is_empty = |blob: &Blob| blob.clones.is_empty() && blob.own_clusters == 0 && !blob.dying;
+    state.blob(snapshot).is_some_and(|blob| blob.parent == Some(origin) && is_empty(blob))
+}
+
+/// Clusters that a record gives to a damaged blob are handed to nobody else.
+fn protect(state: &mut State, record: &Record) {
+    for ClusterIdx(cluster) in clusters_of(record) {
+        if !state.clusters.is_used(cluster) {
+            state.clusters.take(cluster);
+        }
+    }
+}
+
+/// What was known of a damaged blob is out of date once a record that changes its map cannot be applied.
+fn lose(state: &mut State, record: &Record) {
+    let blob = map_of(record).and_then(|id| state.blobs.get_mut(&id));
+    if let Some(blob) = blob.filter(|blob| !blob.is_readable() && !blob.dying) {
+        // What it owns stays in use, and its pages stay where they are.
+        blob.lost_len = blob.len.max(blob.lost_len);
+        blob.tree = Tree::default();
+        blob.own_clusters = 0;
+    }
+}
+
+/// Clusters that a record gives to a blob.
+pub(super) fn clusters_of(record: &Record) -> impl Iterator<Item = ClusterIdx> + '_ {
+    let one = match record {
+        Record::Map { cluster, .. } | Record::Fill { cluster, .. } => Some(*cluster),
+        _ => None,
+    };
+    let runs: &[MappedRun] = match record {
+        Record::Create { runs, .. } | Record::Resize { runs, .. } => runs,
+        _ => &[],
+    };
+    let runs = runs.iter().flat_map(|run| run.cluster.0..run.cluster.0 + run.length).map(ClusterIdx);
+    one.into_iter().chain(runs)
+}
