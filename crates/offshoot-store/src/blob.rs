@@ -12,6 +12,9 @@ use uuid::Uuid;
 /// Xattr with the time of creation, in seconds since 1970 as decimal text. SPDK keeps xattrs that it does not know.
 pub const XATTR_CREATED: &[u8] = b"offshoot.created";
 
+/// Xattrs whose name begins like this are labels: the key follows.
+pub const LABEL_PREFIX: &[u8] = b"offshoot.label.";
+
 /// Where clusters come from that no blob of the chain holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct External {
@@ -127,6 +130,14 @@ impl Blob {
     #[must_use]
     pub fn created(&self) -> Option<u64> {
         core::str::from_utf8(self.xattr(XATTR_CREATED)?).ok()?.parse().ok()
+    }
+
+    /// Keys and values of its labels, in the order in which they were set.
+    pub fn labels(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.xattrs.iter().filter_map(|xattr| {
+            let key = xattr.name.strip_prefix(LABEL_PREFIX)?;
+            Some((escape(key), escape(&xattr.value)))
+        })
     }
 
     /// The value of an xattr.
