@@ -38,6 +38,7 @@ mod md_page_header;
 mod native;
 mod piece;
 mod super_block;
+mod torn;
 mod xattr;
 
 pub use bitmap::Bitmap;
@@ -68,6 +69,7 @@ pub use native::{
     NativeFlags, NativeHeader, PreviousEpoch, SessionId, block_bytes, blocks_per_cluster, encode_frame,
     live_mask_pages, records_per_layer_page, states_bytes,
 };
-pub use super_block::{NATIVE_VERSION, Probe, Reserved, SuperBlock};
+pub use super_block::{Mended, NATIVE_VERSION, Probe, Reserved, SuperBlock};
+pub use torn::TornPage;
 pub use uuid::Uuid;
 pub use xattr::{XATTR_BYTES_MAX, Xattr};

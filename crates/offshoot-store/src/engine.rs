@@ -205,6 +205,7 @@ impl Engine {
         let ring_bytes = area.map_or(0, |area| u64::from(area.len) * u64::from(state.layout.md_page_size));
         let ring = Ring::new(ring_bytes, u64::from(sector));
         let no_room = area.is_none() && !options.read_only;
+        let freed_md = core::mem::take(&mut state.freed_md);
         Self {
             state,
             super_block,
@@ -220,7 +221,7 @@ impl Engine {
             barrier: Barrier::default(),
             checkpoint: Checkpoint::default(),
             space: Space::default(),
-            freed_md: Vec::new(),
+            freed_md,
             verbs: VerbQueue::default(),
             locks: BTreeMap::new(),
             tasks: Slab::default(),
@@ -289,15 +290,12 @@ impl Engine {
         self.state.clusters.free() as u64
     }
 
-    /// What of a range is data and what is a hole. See [`State::extents`].
+    /// What of a range is data, what is a hole, and, in a damaged lvol, what is unknown. See [`State::extents`].
     ///
     /// # Errors
-    /// When the lvol does not exist or is damaged, or the range is not in it.
+    /// When the lvol does not exist, or the range is not in it.
     pub fn extents(&self, lvol: BlobId, range: Range<u64>, limit: usize) -> Result<Vec<Extent>, Error> {
         let blob = self.state.blob(lvol).filter(|blob| !blob.dying).ok_or(Error::UnknownBlob(lvol))?;
-        if blob.damage.is_some() {
-            return Err(Error::Damaged(blob.display_name()));
-        }
         check_range(&range, self.state.bytes(blob))?;
         Ok(self.state.extents(blob, range, limit))
     }

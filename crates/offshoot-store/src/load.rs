@@ -4,10 +4,19 @@
 //! instead of what is there, its live masks tell which md pages are in use, and what was journaled since is replayed
 //! through the same `apply` as in life. Sans-IO like the engine: [`Loader::poll_device`] says what to read, [`Loader::handle_completion`] takes it.
 //! Nothing is written. A blob that cannot be read costs itself and what inherits from it, never the store.
+//!
+//! A store that SPDK did not close has neither journal nor masks: the md region is read once, in large parts, and every
+//! root that is found is a blob, as in SPDK's own recovery. What SPDK was in the midst of is settled in memory
+//! (`resolve`), and what unreadable blobs may own is held back (`ownership`). Opened for writing, such a store gets a
+//! journal and a checkpoint of the outcome before anything is served ([`crate::Engine::settle_load`]).
 
 mod assemble;
+mod decode;
 mod journal;
+mod ownership;
 mod pages;
+mod resolve;
+mod super_block;
 mod verify;
 
 pub use journal::Recovery;
@@ -21,13 +30,12 @@ use crate::state::State;
 use alloc::{
     collections::{BTreeMap, VecDeque},
     format,
-    string::ToString,
     vec::Vec,
 };
 use journal::{FoundJournal, area_bytes};
 use offshoot_block::{Buffer, DeviceError, DeviceGeometry, DeviceOffset, DeviceOp, OpId};
 use offshoot_format::{
-    Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NATIVE_VERSION, NativeFlags, Probe,
+    Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NativeFlags,
     SuperBlock, crc32c, decode_mask,
 };
 use pages::MdPages;
@@ -196,22 +204,13 @@ impl Loader {
             return Ok(());
         };
         let (bytes, copy) = bytes.as_slice().split_at(MD_STRUCT_BYTES);
-        let super_block = match decode_super_block(bytes) {
-            Ok(super_block) => super_block,
-            Err(why) => {
-                let copy = usable_copy(bytes, copy).ok_or_else(|| why.clone())?;
-                self.findings.push(Finding { lvol: None, what: Found::SuperBlock { why: why.to_string() } });
-                copy
-            }
-        };
         let device = self.geometry.size_bytes;
+        let (super_block, what) = super_block::read(bytes, copy, device)?;
+        self.findings.extend(what.map(|what| Finding { lvol: None, what }));
         let layout = super_block.layout(device).map_err(|damage| match damage.what {
             Fault::DeviceSize { stored, device } => LoadError::Truncated { store: stored, device },
             _ => LoadError::Damage(damage),
         })?;
-        if !super_block.is_native() && !super_block.is_clean() {
-            return Err(LoadError::DirtySpdk);
-        }
         let native = super_block.native.as_ref().filter(|_| super_block.is_native());
         if let Some(area) = native.filter(|_| !super_block.is_clean()).and_then(|native| native.journal) {
             self.phase = Phase::Journal;
@@ -397,32 +396,6 @@ impl Loader {
         self.reads.insert(id, offset);
         self.device.push_back((id, offset, len));
     }
-}
-
-fn decode_super_block(bytes: &[u8]) -> Result<SuperBlock, LoadError> {
-    match SuperBlock::probe(bytes) {
-        Probe::NotAStore => {
-            let why = match crate::signature::name(bytes) {
-                Some(what) => format!("it holds {what}"),
-                None => "no signature of an lvstore".into(),
-            };
-            Err(LoadError::NotAStore(why))
-        }
-        Probe::NewerVersion(version) => Err(LoadError::NewerVersion(version)),
-        _ => Ok(SuperBlock::decode(bytes)?),
-    }
-}
-
-/// The copy of a super block that cannot be read, if it speaks of a store that is open. One that says that it was
-/// sealed has outlived its copy.
-fn usable_copy(first: &[u8], copy: &[u8]) -> Option<SuperBlock> {
-    if matches!(SuperBlock::probe(first), Probe::Store { version } if version != NATIVE_VERSION) {
-        return None;
-    }
-    let copy = SuperBlock::decode(copy).ok()?;
-    let layout = copy.layout(copy.size_bytes).ok()?;
-    let in_use = copy.is_native() && !copy.is_clean() && layout.super_block_copy().is_some();
-    in_use.then_some(copy)
 }
 
 /// Runs of set bits, across gaps that cost less to read than a request of their own.

@@ -98,6 +98,7 @@ impl<D: BlockDevice> Store<D> {
         // What an earlier process wrote and did not live to sync is not seen now and gone after a power cut.
         let durable = match loaded.recovery {
             Some(recovery) => store.engine.recover(recovery),
+            None if store.engine.needs_settling() => store.engine.settle_load(),
             None => store.engine.submit(IoRequest::Flush),
         };
         store.wait_for(durable).map_err(LoadError::Recovery)?;
@@ -256,7 +257,7 @@ impl<D: BlockDevice> Store<D> {
         self.wait_for(ticket).map(drop)
     }
 
-    /// What of a range is data and what is a hole.
+    /// What of a range is data, what is a hole, and, in a damaged lvol, what is unknown.
     ///
     /// # Errors
     /// An unknown lvol or a range outside it.

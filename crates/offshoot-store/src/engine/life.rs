@@ -90,14 +90,41 @@ impl Engine {
         self.state.md.take_changed();
         self.state.clusters.take_changed();
         let opened = checkpoint::opened(&self.super_block, &opening);
-        let steps = [
-            Step::Write(write_pages(&self.state.layout, &masks)),
+        let mut steps = VecDeque::from([Step::Write(write_pages(&self.state.layout, &masks))]);
+        if !self.super_block.is_clean() {
+            // More than one sector of it changes: should they be torn, the copy is whole.
+            steps.push_back(self.write_copy(&opened));
+        }
+        steps.extend([
             Step::Sync,
             Step::Write(alloc::vec![write_super_block(&opened, 0)]),
             Step::Sync,
             self.write_copy(&opened),
-        ];
-        self.begin(steps.into(), opened, Outcome::Opened);
+        ]);
+        self.begin(steps, opened, Outcome::Opened);
+    }
+
+    /// Whether the md pages are to be brought into order before anything is served: SPDK did not close the store, or
+    /// was in the midst of something.
+    #[must_use]
+    pub fn needs_settling(&self) -> bool {
+        let left_dirty = !self.super_block.is_native() && !self.super_block.is_clean();
+        let is_changed = !self.state.dirty.is_empty() || !self.freed_md.is_empty();
+        !self.read_only && self.life == Life::Closed && (left_dirty || is_changed)
+    }
+
+    /// Opens the journal of a store that SPDK left in disorder, and writes a checkpoint of what loading made of it. The
+    /// reply comes when both are durable.
+    ///
+    /// Until the super block says that a journal is in use, nothing has changed that SPDK's recovery, or another
+    /// opening of ours, would look at: live masks lie in free pages. From then on loading does what it did before, to
+    /// the same end, since the md pages are the same. The checkpoint replaces all of them at once.
+    pub fn settle_load(&mut self) -> Ticket {
+        let ticket = self.next_ticket();
+        self.transition.recovering = Some(ticket);
+        self.checkpoint.wanted = true;
+        self.append();
+        ticket
     }
 
     /// Brings back a store that was not closed: what was replayed becomes durable, a fresh epoch begins that names
@@ -168,7 +195,7 @@ impl Engine {
             self.transition.closing = None;
             return self.reply(ticket, Err(Error::Stopped(failure)));
         }
-        let at_rest = !self.super_block.is_native() || self.super_block.is_clean();
+        let at_rest = self.super_block.is_clean();
         if self.read_only || (self.life == Life::Closed && at_rest) {
             self.transition.closing = None;
             return self.reply_after_barrier(ticket, Reply::Done);

@@ -96,7 +96,7 @@ impl Engine {
         };
         match planned {
             Ok(plan) => self.zero_for_verb(task, plan),
-            Err(Error::NoClusters { needed, free })
+            Err(Error::NoClusters { needed, free } | Error::ClustersWithheld { needed, free, .. })
                 if needed <= self.state.clusters.free() as u64 + self.state.dying_clusters()
                     && self.may_reclaim() =>
             {

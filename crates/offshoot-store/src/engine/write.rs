@@ -167,7 +167,8 @@ impl Engine {
         match self.plan_write(task) {
             Ok(()) => self.fill_gaps(task),
             Err(error)
-                if (matches!(error, Error::NoClusters { .. }) && self.may_reclaim())
+                if (matches!(error, Error::NoClusters { .. } | Error::ClustersWithheld { .. })
+                    && self.may_reclaim())
                     || (matches!(error, Error::NoMdPages { .. }) && self.may_reclaim_md()) =>
             {
                 self.abandon_plan(task);

@@ -207,6 +207,7 @@ impl FoundJournal {
                     }
                     Err(_) if record.blobs().iter().any(|blob| is_damaged(state, *blob)) => {
                         protect(state, &record);
+                        lose(state, &record);
                     }
                     Err(misfit) => {
                         return (None, Some(Found::JournalRecord { lsn: *lsn, why: misfit.to_string() }));
@@ -224,6 +225,7 @@ impl FoundJournal {
                 .into_iter()
                 .for_each(|unit| pool.take(unit));
         }
+        state.count_withheld();
         state.pack_if_short();
         if !state.has_checkpoint_pages() {
             let why = "what it adds up to takes more md pages than there are".into();
@@ -265,6 +267,26 @@ fn protect(state: &mut State, record: &Record) {
     for ClusterIdx(cluster) in clusters_of(record) {
         if !state.clusters.is_used(cluster) {
             state.clusters.take(cluster);
+        }
+    }
+}
+
+/// What was known of a damaged blob is out of date once a record that changes its map cannot be applied.
+fn lose(state: &mut State, record: &Record) {
+    let changes = matches!(
+        record,
+        Record::Map { .. }
+            | Record::ZeroBlocks { .. }
+            | Record::ZeroClusters { .. }
+            | Record::Resize { .. }
+            | Record::Adopt { .. }
+    );
+    for id in record.blobs().into_iter().filter(|_| changes) {
+        if let Some(blob) = state.blobs.get_mut(&id).filter(|blob| blob.damage.is_some() && !blob.dying) {
+            // What it owns stays in use, and its pages stay where they are.
+            blob.lost_len = blob.len;
+            blob.tree = crate::map::Tree::default();
+            blob.own_clusters = 0;
         }
     }
 }

@@ -64,6 +64,18 @@ pub enum Found {
         /// How many.
         count: usize,
     },
+    /// Clusters of a store that SPDK did not close which no readable blob owns and damaged ones may. They are not
+    /// handed out.
+    Withheld {
+        /// How many.
+        clusters: u64,
+    },
+    /// A write of the super block was torn when SPDK died. With the fields put back that it was about to change, the
+    /// checksum fits. The next opening for writing writes it anew.
+    SuperBlockTorn {
+        /// Their names.
+        fields: Vec<&'static str>,
+    },
     /// The super block cannot be read. Its copy was used.
     SuperBlock {
         /// What is wrong with it.
@@ -132,6 +144,12 @@ impl fmt::Display for Found {
             Self::RottenPages { count } => {
                 write!(f, "{count} md pages cannot be read, and nothing refers to them: lvols may be missing")
             }
+            Self::Withheld { clusters } => {
+                write!(f, "{clusters} clusters may belong to what is damaged and are not handed out")
+            }
+            Self::SuperBlockTorn { fields } => {
+                write!(f, "super block: torn by a crash; its checksum fits with the old {}", fields.join(", "))
+            }
             Self::SuperBlock { why } => write!(f, "super block: {why}; its copy is good"),
             Self::LiveMask { why } => write!(f, "{why}: all that it is about counts as used"),
             Self::Journal(damage) => write!(f, "{damage}"),
@@ -159,7 +177,9 @@ impl Found {
                 "remove one of the two lvols"
             }
             Self::RottenPages { .. } | Self::Unreadable { .. } => "restore what is missing from a backup",
+            Self::Withheld { .. } => "remove or restore what is damaged, then rebuild the masks",
             Self::SuperBlock { .. } => "write it anew from its copy",
+            Self::SuperBlockTorn { .. } => "open the store for writing, or write it anew as it was understood",
             Self::Journal(_) | Self::JournalRecord { .. } => "go on with what the journal says up to there",
             Self::Mask { .. } | Self::MaskChecksum | Self::LiveMask { .. } => {
                 "rebuild the masks from the md pages"
@@ -181,6 +201,7 @@ pub(super) struct Disputes {
 }
 
 /// Who owns what. Owners of units that more than one claims are found in a second pass: there are rarely any.
+#[derive(Clone)]
 pub(super) struct Owners {
     clusters: Bitmap,
     md: Bitmap,
@@ -279,16 +300,31 @@ impl Owners {
     }
 
     /// Clusters and md pages that may not be handed out: what is referenced, and, if they are `complete`, what the
-    /// masks add to that. A marked cluster that nothing readable refers to may belong to a damaged blob; where a
-    /// journal is still to be replayed, that is found out afterwards.
-    pub(super) fn pools(&self, masks: &[Option<Bitmap>; 3], complete: bool) -> (Bitmap, Bitmap) {
+    /// masks add to what was referenced `before` anything was settled. A marked cluster that nothing readable refers to
+    /// may belong to a damaged blob; where a journal is still to be replayed, that is found out afterwards.
+    pub(super) fn pools(
+        &self,
+        before: &Self,
+        masks: &[Option<Bitmap>; 3],
+        complete: bool,
+    ) -> (Bitmap, Bitmap) {
         let [mut md, mut clusters, _] = self.referenced();
-        for (bits, mask) in [(&mut md, &masks[0]), (&mut clusters, &masks[1])] {
+        let [md_before, clusters_before, _] = before.referenced();
+        for (bits, known, mask) in
+            [(&mut md, md_before, &masks[0]), (&mut clusters, clusters_before, &masks[1])]
+        {
             for unit in mask.iter().filter(|_| complete).flat_map(Bitmap::iter_ones) {
-                bits.set(unit, true);
+                if !known.get(unit) {
+                    bits.set(unit, true);
+                }
             }
         }
         (clusters, md)
+    }
+
+    /// How many of these clusters nobody claims.
+    pub(super) fn unclaimed(&self, clusters: &Bitmap) -> u64 {
+        (clusters.count_ones() - self.clusters.count_ones()) as u64
     }
 
     /// In the order of [`MaskKind::ALL`].

@@ -25,6 +25,9 @@ pub enum Entry {
     },
     /// Blocks come from several places.
     Stack(Arc<Stack>),
+    /// Nobody can tell: the metadata of the blob, or of an ancestor, that said so cannot be read. Only damaged blobs
+    /// have such entries, and a damaged blob is never written.
+    Unknown,
 }
 
 /// One layer of a cluster: the blocks that one blob wrote or zeroed here.
@@ -57,7 +60,7 @@ impl Stack {
     pub fn new(top: Layer, below: Entry) -> Self {
         let depth_below = match &below {
             Entry::Absent => 0,
-            Entry::Full { .. } => 1,
+            Entry::Full { .. } | Entry::Unknown => 1,
             Entry::Stack(stack) => stack.depth,
         };
         let flat = (depth_below > Flat::DEPTH_MIN).then(|| Arc::new(Flat::of(&below, top.states.blocks())));
@@ -81,8 +84,11 @@ impl Drop for Stack {
 /// Where a run of blocks of one cluster is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The external snapshot if there is one, else zeros.
+    /// What lies below the whole chain: the external snapshot if there is one, else zeros, unless the map of an
+    /// ancestor is lost ([`crate::Blob::lost_len`]).
     Base,
+    /// Nobody can tell.
+    Unknown,
     /// Zeros.
     Zeros,
     /// The same blocks of a physical cluster.
@@ -103,6 +109,7 @@ impl Entry {
         loop {
             match entry {
                 Self::Absent => return (Source::Base, end),
+                Self::Unknown => return (Source::Unknown, end),
                 Self::Full { tag, cluster } => {
                     return (Source::Cluster { tag: *tag, cluster: *cluster }, end);
                 }
@@ -128,7 +135,7 @@ impl Entry {
     pub fn layers(&self) -> impl Iterator<Item = (Tag, Option<ClusterIdx>, Option<&BlockStates>)> {
         let mut next = Some(self);
         core::iter::from_fn(move || match next? {
-            Self::Absent => None,
+            Self::Absent | Self::Unknown => None,
             Self::Full { tag, cluster } => {
                 next = None;
                 Some((*tag, Some(*cluster), None))

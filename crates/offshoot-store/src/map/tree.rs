@@ -77,6 +77,11 @@ impl Tree {
         }
     }
 
+    /// Puts a leaf in as a whole, where there is none yet.
+    pub fn insert_leaf(&mut self, ordinal: ExtentOrdinal, leaf: Leaf) {
+        *self.leaf_mut(ordinal) = leaf;
+    }
+
     /// Whether this tree and another share the leaf of an ordinal (or both have none).
     #[must_use]
     pub fn shares_leaf(&self, other: &Self, ordinal: ExtentOrdinal) -> bool {

@@ -239,8 +239,7 @@ impl Engine {
     }
 
     fn choose_for_write(&mut self, lvol: BlobId, at: u64) -> Result<offshoot_format::ClusterIdx, Error> {
-        let free = self.state.clusters.available() as u64;
-        self.choose_cluster(lvol, BlobCluster(at)).ok_or(Error::NoClusters { needed: 1, free })
+        self.choose_cluster(lvol, BlobCluster(at)).ok_or_else(|| self.state.no_clusters(1))
     }
 
     /// Keeps back the md pages that the records of this write may need, next to those of all others in flight.
