@@ -3,8 +3,8 @@
 use crate::map::MapParts;
 use crate::piece::{Piece, write_page};
 use crate::{
-    BLOB_CLUSTERS_MAX, BlobId, BlobMd, DESCRIPTORS_BYTES, Damage, Descriptor, Fault, Flags, MapMd, MdPage, MdPageHeader,
-    MdPageIdx, NativeBlob, PageImage, TableEntry, XATTR_SNAP, Xattr,
+    BLOB_CLUSTERS_MAX, BlobId, BlobMd, DESCRIPTORS_BYTES, Damage, Descriptor, Fault, Flags, MapMd, MdPage,
+    MdPageHeader, MdPageIdx, NativeBlob, PageImage, TableEntry, XATTR_SNAP, Xattr,
 };
 use alloc::vec::Vec;
 

@@ -57,7 +57,8 @@ impl TornPage {
 /// ends where their lengths make no sense.
 fn has_table(descriptors: &[u8]) -> bool {
     let flags = InvalidFlags::from_bits_retain(le64(descriptors, 5));
-    let is_flags = DescriptorKind(descriptors[0]) == DescriptorKind::FLAGS && le32(descriptors, 1) == FLAGS_BYTES;
+    let is_flags =
+        DescriptorKind(descriptors[0]) == DescriptorKind::FLAGS && le32(descriptors, 1) == FLAGS_BYTES;
     let (mut has_table, mut has_runs) = (false, false);
     let mut rest = descriptors;
     while let [kind, tail @ ..] = rest

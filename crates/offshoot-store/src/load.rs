@@ -35,8 +35,8 @@ use alloc::{
 use journal::{FoundJournal, area_bytes};
 use offshoot_block::{Buffer, DeviceError, DeviceGeometry, DeviceOffset, DeviceOp, OpId};
 use offshoot_format::{
-    Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NativeFlags,
-    SuperBlock, crc32c, decode_mask,
+    Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NativeFlags, SuperBlock, crc32c,
+    decode_mask,
 };
 use pages::MdPages;
 

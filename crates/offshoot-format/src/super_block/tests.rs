@@ -260,10 +260,8 @@ fn a_torn_write_of_spdks_is_mended() {
     };
     let mut grown = SuperBlock { clean: 0, size_bytes: device, ..old.clone() };
     grown.used_cluster_mask.len = cluster_mask_len(device);
-    let cases = [
-        SuperBlock { clean: 1 - old.clean, ..old.clone() },
-        SuperBlock { super_blob: None, ..old.clone() },
-    ];
+    let cases =
+        [SuperBlock { clean: 1 - old.clean, ..old.clone() }, SuperBlock { super_blob: None, ..old.clone() }];
     for new in cases {
         for (first, last) in [(&old, &new), (&new, &old)] {
             let (first, last) = (first.encode(), last.encode());

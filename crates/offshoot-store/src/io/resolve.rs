@@ -117,7 +117,9 @@ impl State {
     fn judged(&self, blob: &Blob, at: u64, source: Source) -> Source {
         match source {
             Source::Base if at < blob.lost_len => Source::Unknown,
-            Source::Cluster { cluster, .. } if self.disputed_clusters.contains_key(&cluster) => Source::Unknown,
+            Source::Cluster { cluster, .. } if self.disputed_clusters.contains_key(&cluster) => {
+                Source::Unknown
+            }
             _ => source,
         }
     }
@@ -185,7 +187,9 @@ impl State {
             let slots = usize::try_from(blob.len.saturating_sub(start)).unwrap_or(usize::MAX);
             let slots = 0..slots.min(crate::map::SLOTS);
             let leaf = blob.tree.leaf(ordinal);
-            leaf.is_some_and(|leaf| slots.into_iter().any(|slot| is_unknown(start + slot as u64, &leaf.entry(slot))))
+            leaf.is_some_and(|leaf| {
+                slots.into_iter().any(|slot| is_unknown(start + slot as u64, &leaf.entry(slot)))
+            })
         })
     }
 

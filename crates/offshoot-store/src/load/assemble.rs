@@ -49,7 +49,8 @@ pub(super) fn assemble(
         units: &units,
         pages,
         native: super_block.is_native(),
-        resizing: is_dirty_spdk,
+        // Until the first checkpoint of ours the md pages are as SPDK left them.
+        resizing: !super_block.is_clean(),
     };
     let decoded = roots.iter().map(|root| (BlobId::from_root(*root), Parts::decode(reading, *root)));
     let mut all: BTreeMap<BlobId, Parts> = decoded.collect();
@@ -58,7 +59,8 @@ pub(super) fn assemble(
     let resolution = resolve(&mut all);
     let owners = if resolution.is_any { claims(&layout, &all) } else { before.clone() };
     let disputes = if owners.has_doubles() {
-        let claims = all.iter().map(|(id, parts)| (*id, parts.md_pages().collect(), parts.clusters().collect()));
+        let claims =
+            all.iter().map(|(id, parts)| (*id, parts.md_pages().collect(), parts.clusters().collect()));
         owners.doubles(claims, &mut found)
     } else {
         Disputes::default()
@@ -95,7 +97,8 @@ pub(super) fn assemble(
     let mut state = State::new(layout, Pool::new(clusters), Pool::new(md));
     state.withheld = withheld;
     state.super_blob = super_block.super_blob;
-    let cut_off: Vec<MdPageIdx> = all.values_mut().flat_map(|parts| core::mem::take(&mut parts.cut_off)).collect();
+    let cut_off: Vec<MdPageIdx> =
+        all.values_mut().flat_map(|parts| core::mem::take(&mut parts.cut_off)).collect();
     let changes = build_all(&mut state, all);
     for (blob, text) in disputes.blobs {
         if let Some(blob) = state.blobs.get_mut(&blob) {
@@ -158,14 +161,13 @@ fn report_rotten(count: usize, found: &mut Vec<Finding>) {
 
 /// Builds every blob. Says which of them must be written.
 fn build_all(state: &mut State, mut all: BTreeMap<BlobId, Parts>) -> Vec<Change> {
-    let changes = all
-        .iter_mut()
-        .filter(|(_, parts)| parts.is_changed || !parts.changed.is_empty())
-        .map(|(id, parts)| Change {
+    let changes = all.iter_mut().filter(|(_, parts)| parts.is_changed || !parts.changed.is_empty()).map(
+        |(id, parts)| Change {
             blob: *id,
             chain: parts.is_changed || parts.encoding() == Encoding::Rle,
             extents: core::mem::take(&mut parts.changed),
-        });
+        },
+    );
     let changes = changes.collect();
     let mut waiting: BTreeSet<BlobId> = all.keys().copied().collect();
     let ids: Vec<BlobId> = waiting.iter().copied().collect();
@@ -210,10 +212,7 @@ fn full(units: usize) -> Bitmap {
 }
 
 /// Without its super blob a store has no name, and SPDK does not load it either.
-fn check_super_blob(
-    super_block: &SuperBlock,
-    all: &BTreeMap<BlobId, Parts>,
-) -> Result<(), LoadError> {
+fn check_super_blob(super_block: &SuperBlock, all: &BTreeMap<BlobId, Parts>) -> Result<(), LoadError> {
     let id = super_block.super_blob.ok_or_else(|| LoadError::NoSuperBlob("none is named".into()))?;
     match all.get(&id) {
         None => Err(LoadError::NoSuperBlob(format!("blob {id} does not exist"))),
@@ -374,9 +373,7 @@ fn spread_damage(state: &mut State) {
             queue.push((clone, name.clone()));
             let is_hit = state.blob(clone).is_some_and(|blob| state.reads_unknown(blob));
             if let Some(blob) = state.blobs.get_mut(&clone).filter(|_| is_hit) {
-                blob.damage.get_or_insert_with(|| {
-                    format!("it inherits from \"{name}\", which is damaged")
-                });
+                blob.damage.get_or_insert_with(|| format!("it inherits from \"{name}\", which is damaged"));
             }
         }
     }

@@ -116,7 +116,8 @@ impl Parts {
         parts.finish_shrink();
         for (ordinal, slots) in &parts.full {
             let count = slots.iter().filter(|cluster| **cluster != 0).count();
-            parts.pages.ordinals.entry(*ordinal).or_default().own_full = u16::try_from(count).unwrap_or(u16::MAX);
+            parts.pages.ordinals.entry(*ordinal).or_default().own_full =
+                u16::try_from(count).unwrap_or(u16::MAX);
         }
         parts
     }
@@ -124,7 +125,8 @@ impl Parts {
     /// A blob with a chain of which only the first pages can be read.
     fn without_map(root: MdPageIdx, chain: &[(MdPageIdx, &[u8])], why: String) -> Self {
         let heads = (1..=chain.len()).rev().map(|len| &chain[..len]);
-        let Some((head, (md, size))) = heads.filter_map(|head| Some((head, BlobMd::decode_head(head).ok()?))).next()
+        let Some((head, (md, size))) =
+            heads.filter_map(|head| Some((head, BlobMd::decode_head(head).ok()?))).next()
         else {
             return Self::unreadable(root, None, why);
         };
@@ -194,12 +196,13 @@ impl Parts {
         };
         let extent = match reading.resizing {
             false => ExtentPage::decode(page, bytes, ordinal, len),
-            true => ExtentPage::decode_as_found(page, bytes)
-                .and_then(|found| if found.ordinal() == Some(ordinal) || found.clusters.is_empty() {
+            true => ExtentPage::decode_as_found(page, bytes).and_then(|found| {
+                if found.ordinal() == Some(ordinal) || found.clusters.is_empty() {
                     Ok(found)
                 } else {
                     ExtentPage::decode(page, bytes, ordinal, len)
-                }),
+                }
+            }),
         };
         let extent = match extent {
             Ok(extent) => extent,
@@ -216,7 +219,8 @@ impl Parts {
         for (slot, cluster) in slots.iter_mut().zip(extent.clusters.iter().take(len)) {
             *slot = cluster.map_or(0, |cluster| cluster.0);
         }
-        let is_bad = |cluster: &&u32| **cluster != 0 && !reading.layout.contains_data_cluster(ClusterIdx(**cluster));
+        let is_bad =
+            |cluster: &&u32| **cluster != 0 && !reading.layout.contains_data_cluster(ClusterIdx(**cluster));
         if let Some(bad) = slots.iter().find(is_bad) {
             return self.lose(ordinal, format!("extent page {page}: cluster {bad} holds no data"));
         }
@@ -235,9 +239,8 @@ impl Parts {
                     found.entry(*ordinal).or_default().push((*page, slots));
                     let first = ordinal.first_cluster().0;
                     let records = records.into_iter();
-                    self.layers.extend(
-                        records.map(|record| (BlobCluster(first + u64::from(record.slot)), record)),
-                    );
+                    self.layers
+                        .extend(records.map(|record| (BlobCluster(first + u64::from(record.slot)), record)));
                 }
                 Err(why) => {
                     // Its place is known: the page goes with the blob.
@@ -262,13 +265,16 @@ impl Parts {
     ) -> Result<Vec<LayerRecord>, String> {
         let states_bytes = u16::try_from(reading.units.states_bytes).unwrap_or(u16::MAX);
         let bytes = reading.pages.page(page).ok_or_else(|| format!("layer page {page} is not in use"))?;
-        let layers = LayerPage::decode(page, bytes, ordinal, states_bytes).map_err(|damage| damage.to_string())?;
+        let layers =
+            LayerPage::decode(page, bytes, ordinal, states_bytes).map_err(|damage| damage.to_string())?;
         for record in &layers.records {
             let at = ordinal.first_cluster().0 + u64::from(record.slot);
             if at >= self.len {
                 return Err(format!("layer page {page}: cluster {at} is beyond the end"));
             }
-            if let Some(cluster) = record.cluster.filter(|cluster| !reading.layout.contains_data_cluster(*cluster)) {
+            if let Some(cluster) =
+                record.cluster.filter(|cluster| !reading.layout.contains_data_cluster(*cluster))
+            {
                 return Err(format!("layer page {page}: cluster {cluster} holds no data"));
             }
         }

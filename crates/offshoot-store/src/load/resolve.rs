@@ -25,8 +25,8 @@ use alloc::{
     vec::Vec,
 };
 use offshoot_format::{
-    BlobId, ClusterIdx, DataRoFlags, ExtentOrdinal, Flags, MdPageIdx, Transition, XATTR_SNAPRM, XATTR_SNAPTMP,
-    Xattr,
+    BlobId, ClusterIdx, DataRoFlags, ExtentOrdinal, Flags, MdPageIdx, Transition, XATTR_SNAPRM,
+    XATTR_SNAPTMP, Xattr,
 };
 
 /// What resolving did.
@@ -157,12 +157,7 @@ fn count(parts: &mut Parts, ordinal: ExtentOrdinal) {
 }
 
 /// The snapshot is gone. What the other blob names as well is that one's.
-fn remove(
-    all: &mut BTreeMap<BlobId, Parts>,
-    snapshot: BlobId,
-    other: BlobId,
-    resolution: &mut Resolution,
-) {
+fn remove(all: &mut BTreeMap<BlobId, Parts>, snapshot: BlobId, other: BlobId, resolution: &mut Resolution) {
     let Some(gone) = all.remove(&snapshot) else { return };
     let Some(heir) = all.get(&other) else { return };
     for ordinal in &heir.lost {

@@ -148,7 +148,11 @@ impl fmt::Display for Found {
                 write!(f, "{clusters} clusters may belong to what is damaged and are not handed out")
             }
             Self::SuperBlockTorn { fields } => {
-                write!(f, "super block: torn by a crash; its checksum fits with the old {}", fields.join(", "))
+                write!(
+                    f,
+                    "super block: torn by a crash; its checksum fits with the old {}",
+                    fields.join(", ")
+                )
             }
             Self::SuperBlock { why } => write!(f, "super block: {why}; its copy is good"),
             Self::LiveMask { why } => write!(f, "{why}: all that it is about counts as used"),
@@ -179,7 +183,9 @@ impl Found {
             Self::RottenPages { .. } | Self::Unreadable { .. } => "restore what is missing from a backup",
             Self::Withheld { .. } => "remove or restore what is damaged, then rebuild the masks",
             Self::SuperBlock { .. } => "write it anew from its copy",
-            Self::SuperBlockTorn { .. } => "open the store for writing, or write it anew as it was understood",
+            Self::SuperBlockTorn { .. } => {
+                "open the store for writing, or write it anew as it was understood"
+            }
             Self::Journal(_) | Self::JournalRecord { .. } => "go on with what the journal says up to there",
             Self::Mask { .. } | Self::MaskChecksum | Self::LiveMask { .. } => {
                 "rebuild the masks from the md pages"
