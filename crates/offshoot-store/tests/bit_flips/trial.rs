@@ -1,0 +1,220 @@
+//! One flipped bit: what the store makes of it.
+
+use crate::device::Overlay;
+use crate::lvols::{SESSION, named, writable};
+use crate::subject::{Contents, Region, Subject};
+use offshoot_block::Buffer;
+use offshoot_format::BlobId;
+use offshoot_store::{ErrorKind, Finding, LoadError, OpenOptions, Store, Verb};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+const BLOCK: usize = 4096;
+
+/// What becomes of a flip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verdict {
+    /// Something is said about it, now and after a session.
+    Detected,
+    /// Something was said about it, and after a session everything is right.
+    Repaired,
+    /// Everything is right, and there is nothing to say.
+    Harmless,
+}
+
+/// What can be seen of a store: blocks of its lvols, `None` where a read is refused.
+type Seen = Vec<(BlobId, Vec<Option<Vec<u8>>>)>;
+
+/// Flips a bit, looks, changes something, closes and looks again.
+pub(crate) fn flip(subject: &Subject, region: &Region, at: usize, bit: u8) -> Result<Verdict, String> {
+    let trial = || Trial { subject, region }.run(at, bit);
+    let outcome = catch_unwind(AssertUnwindSafe(trial)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        Err(format!("panic: {}", text.unwrap_or_default()))
+    });
+    outcome.map_err(|what| format!("{}, {} at {at:#x}, bit {bit}: {what}", subject.name, region.name))
+}
+
+struct Trial<'a> {
+    subject: &'a Subject,
+    region: &'a Region,
+}
+
+impl Trial<'_> {
+    fn run(&self, at: usize, bit: u8) -> Result<Verdict, String> {
+        let mut device = self.subject.device.clone();
+        device.flip(at, bit);
+        let store = match Store::open(device.clone(), Vec::new(), &OpenOptions::read_only(Some(SESSION))) {
+            Ok(store) => store,
+            Err(error) => return self.refused(device, &error),
+        };
+        let first = store.findings().to_vec();
+        let version = self.check(store, &self.subject.versions)?;
+        if version < self.subject.covered && first.is_empty() {
+            return Err(format!("version {version} of the contents, and nothing is said about it"));
+        }
+        let (device, expected) = self.change(device, &first, version)?;
+        self.check_clusters(&device, &expected.1)?;
+
+        let store = Store::open(device, Vec::new(), &OpenOptions::read_only(Some(SESSION)))
+            .map_err(|error| format!("not opened again: {error}"))?;
+        let last = store.findings().to_vec();
+        self.check(store, std::slice::from_ref(&expected.0))?;
+        match (first.is_empty(), last.is_empty()) {
+            (true, true) => Ok(Verdict::Harmless),
+            (false, true) => Ok(Verdict::Repaired),
+            (false, false) => Ok(Verdict::Detected),
+            (true, false) => Err(format!("found only after a session: {}", text(&last))),
+        }
+    }
+
+    /// Not opened for looking: not opened for writing either.
+    fn refused(&self, device: Overlay, error: &LoadError) -> Result<Verdict, String> {
+        if !self.region.is_vital {
+            return Err(format!("the store is refused: {error}"));
+        }
+        match Store::open(device, Vec::new(), &writable()) {
+            Ok(_) => Err(format!("opened for writing, but not for looking: {error}")),
+            Err(_) => Ok(Verdict::Detected),
+        }
+    }
+
+    /// Holds what a store reads against what it may read. Hands back the number of the newest version that fits.
+    fn check(&self, mut store: Store<Overlay>, versions: &[Contents]) -> Result<usize, String> {
+        let seen = self.look(&mut store)?;
+        let fits = versions.iter().rposition(|version| self.is_version(&seen, version));
+        if let Some(number) = fits {
+            return Ok(number);
+        }
+        let findings = text(store.findings());
+        Err(format!("what is read is nothing that was written ({findings}): {}", differences(&seen, versions)))
+    }
+
+    fn look(&self, store: &mut Store<Overlay>) -> Result<Seen, String> {
+        let lvols: Vec<_> = store
+            .state()
+            .lvols()
+            .map(|lvol| (lvol.id, store.state().bytes(lvol), lvol.damage.clone()))
+            .collect();
+        let mut seen = Vec::new();
+        for (id, len, damage) in lvols {
+            let len = usize::try_from(len).unwrap();
+            let mut blocks = Vec::new();
+            match store.read(id, 0, len) {
+                Ok(bytes) => blocks.extend(bytes.as_slice().chunks(BLOCK).map(|block| Some(block.to_vec()))),
+                Err(error) if damage.is_none() => return Err(format!("lvol {id} is sound, but: {error}")),
+                Err(_) => {
+                    for at in (0..len).step_by(BLOCK) {
+                        let block = store.read(id, at as u64, BLOCK).ok();
+                        blocks.push(block.map(|block| block.as_slice().to_vec()));
+                    }
+                }
+            }
+            seen.push((id, blocks));
+        }
+        Ok(seen)
+    }
+
+    /// Whether all that is read is of one version, and all of it is there but for what the damage is about.
+    fn is_version(&self, seen: &Seen, version: &Contents) -> bool {
+        let fits = |(id, blocks): &(BlobId, Vec<Option<Vec<u8>>>)| {
+            let Some(expected) = version.get(id) else { return false };
+            let is_whole = expected.len() == blocks.len() * BLOCK && blocks.iter().all(Option::is_some);
+            let pairs = blocks.iter().zip(expected.chunks(BLOCK));
+            (is_whole || self.region.describes.contains(id))
+                && pairs.into_iter().all(|(read, block)| read.as_ref().is_none_or(|read| read == block))
+        };
+        let is_there = |id: &BlobId| {
+            self.region.describes.contains(id) || seen.iter().any(|(other, _)| other == id)
+        };
+        seen.iter().all(fits) && version.keys().all(is_there)
+    }
+
+    /// A session: writes over what is there, writes where nothing is, makes an lvol. Hands back what must be read
+    /// afterwards, and who was written to.
+    #[expect(clippy::type_complexity, reason = "used in one place")]
+    fn change(
+        &self,
+        device: Overlay,
+        first: &[Finding],
+        version: usize,
+    ) -> Result<(Overlay, (Contents, Option<BlobId>)), String> {
+        let mut expected = self.subject.versions[version].clone();
+        let mut store = Store::open(device, Vec::new(), &writable())
+            .map_err(|error| format!("not opened for writing: {error}"))?;
+        let excused = |what: &str, kind: ErrorKind| {
+            let is_short = matches!(kind, ErrorKind::NoSpace | ErrorKind::ReadOnly);
+            if is_short && !first.is_empty() { Ok(()) } else { Err(format!("{what}: {kind:?}")) }
+        };
+        let sound = store.state().lvols().filter(|lvol| lvol.damage.is_none() && !lvol.is_read_only());
+        let target = sound.map(|lvol| lvol.id).find(|id| !self.region.describes.contains(id));
+        let target = target.ok_or("no lvol is left to write to")?;
+        let len = expected.get(&target).map_or(0, |content| content.len());
+        for at in [0, len - BLOCK] {
+            let data = vec![0xa5; BLOCK];
+            match store.write(target, at as u64, Buffer::copy_of(&data)) {
+                Ok(_) => {
+                    let content = expected.get_mut(&target).ok_or("an lvol that never was")?;
+                    let mut bytes = content.to_vec();
+                    bytes[at..at + BLOCK].copy_from_slice(&data);
+                    *content = bytes.into();
+                }
+                Err(error) => excused("write", error.kind())?,
+            }
+        }
+        let size_bytes = store.state().units.cluster;
+        match store.execute(Verb::Create { identity: named("made"), size_bytes, thick: true }) {
+            Ok(made) => {
+                let zeros = vec![0; usize::try_from(size_bytes).unwrap()];
+                if expected.insert(made[0], zeros.into()).is_some() {
+                    return Err(format!("the new lvol has the id of another, {}", made[0]));
+                }
+            }
+            Err(error) => excused("create", error.kind())?,
+        }
+        let (device, closed) = store.close();
+        closed.map_err(|error| format!("close: {error}"))?;
+        Ok((device, (expected, Some(target))))
+    }
+
+    /// No cluster that another lvol may own was written to, damaged or not.
+    fn check_clusters(&self, device: &Overlay, written_to: &Option<BlobId>) -> Result<(), String> {
+        for (page, now, before) in device.written() {
+            let cluster = (page * BLOCK) as u64 / self.subject.cluster_size;
+            if let Some(owner) = self.subject.owned.get(&cluster).filter(|owner| Some(**owner) != *written_to)
+                && now != before
+            {
+                return Err(format!("cluster {cluster} of lvol {owner} was written over"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn text(findings: &[Finding]) -> String {
+    let lines: Vec<String> = findings.iter().map(|finding| finding.what.to_string()).collect();
+    lines.join("; ")
+}
+
+/// Where what is read differs from the newest version.
+fn differences(seen: &Seen, versions: &[Contents]) -> String {
+    let Some(version) = versions.last() else { return String::new() };
+    let mut lines = Vec::new();
+    for (id, expected) in version {
+        let Some((_, blocks)) = seen.iter().find(|(other, _)| other == id) else {
+            lines.push(format!("lvol {id} is not there"));
+            continue;
+        };
+        if blocks.len() * BLOCK != expected.len() {
+            lines.push(format!("lvol {id} has {} blocks", blocks.len()));
+        }
+        for (number, (read, block)) in blocks.iter().zip(expected.chunks(BLOCK)).enumerate() {
+            match read {
+                None => lines.push(format!("lvol {id}, block {number}: refused")),
+                Some(read) if read != block => lines.push(format!("lvol {id}, block {number}: {:#x}", read[0])),
+                Some(_) => {}
+            }
+        }
+    }
+    lines.extend(seen.iter().filter(|(id, _)| !version.contains_key(id)).map(|(id, _)| format!("lvol {id} is new")));
+    lines.join(", ")
+}
