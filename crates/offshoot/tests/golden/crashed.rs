@@ -33,9 +33,10 @@ enum Is {
 
 /// A cut store, what it is found as, and the lvols that are damaged, each with the name that it had (empty for one that
 /// was about to come into being).
-type Cut = (&'static str, Is, &'static [(&'static str, &'static str)]);
+type Cut = (&'static str, Is, &'static [Damaged]);
+type Damaged = (&'static str, &'static str);
 
-const SOUND: &[(&str, &str)] = &[];
+const SOUND: &[Damaged] = &[];
 
 const CUT: &[Cut] = &[
     ("clone_01", Is::Before, SOUND),
@@ -81,7 +82,7 @@ const CUT: &[Cut] = &[
 
 #[test]
 fn cut_stores_are_as_before_or_after() {
-    let mut expected: BTreeMap<&str, (Is, &[(&str, &str)])> =
+    let mut expected: BTreeMap<&str, (Is, &[Damaged])> =
         CUT.iter().map(|(name, is, damaged)| (*name, (*is, *damaged))).collect();
     for cut in CutStore::all() {
         let (is, damaged) = expected.remove(cut.name.as_str()).unwrap_or_else(|| panic!("{}", cut.name));
@@ -114,7 +115,7 @@ struct Crashed<'a> {
     name: &'a str,
     image: &'a Path,
     logical_block: u32,
-    damaged: &'a [(&'a str, &'a str)],
+    damaged: &'a [Damaged],
 }
 
 impl Crashed<'_> {
