@@ -16,6 +16,7 @@ mod journal;
 mod ownership;
 mod pages;
 mod resolve;
+mod roots;
 mod super_block;
 mod verify;
 
@@ -277,7 +278,8 @@ impl Loader {
             let bits = layout.mask_bits(kind) as usize;
             self.masks[index] = Some(decode_mask(kind, bytes(kind), bits)?);
         }
-        let used = self.masks[0].clone().unwrap_or_else(|| Bitmap::new(0));
+        let mut used = self.masks[0].clone().unwrap_or_else(|| Bitmap::new(0));
+        self.masks[2].iter().flat_map(Bitmap::iter_ones).for_each(|root| used.set(root, true));
         self.phase = Phase::MdPages;
         self.read_md_pages(&layout, runs(&used));
         self.wanted = Some(used);
@@ -334,19 +336,17 @@ impl Loader {
         if let Some(journal) = &self.journal {
             journal.overlay(&mut self.pages);
         }
-        let roots: Vec<MdPageIdx> = match &self.masks[2] {
-            Some(mask) => {
-                mask.iter_ones().filter_map(|root| u32::try_from(root).ok().map(MdPageIdx)).collect()
-            }
-            None => self
-                .pages
-                .iter()
-                .filter(|(at, bytes)| BlobMd::is_root(*at, bytes))
-                .map(|(at, _)| at)
-                .filter(|at| self.journal.as_ref().is_none_or(|journal| journal.is_root(*at, &layout)))
-                .collect(),
-        };
-        match assemble::assemble(layout, &super_block, &self.pages, &roots, &self.masks) {
+        let roots = self.roots(&super_block, &layout);
+        let assembled = assemble::assemble(layout.clone(), &super_block, &self.pages, &roots, &self.masks);
+        if self.may_blame_masks(&super_block, &assembled) {
+            // What is in use is looked for everywhere then. The masks still tell what may not be handed out.
+            self.wanted = None;
+            self.findings.retain(|finding| !matches!(finding.what, Found::Unreadable { .. }));
+            self.search_md_pages(&layout);
+            self.super_block = Some((super_block, layout));
+            return;
+        }
+        match assembled {
             Ok((mut state, mut findings)) => {
                 self.findings.append(&mut findings);
                 if self.untrusted_masks {
@@ -362,6 +362,40 @@ impl Loader {
             }
             Err(error) => self.error = Some(error),
         }
+    }
+
+    fn roots(&self, super_block: &SuperBlock, layout: &Layout) -> Vec<MdPageIdx> {
+        match &self.masks {
+            [Some(md), _, Some(blob_ids)] if !super_block.is_native() => {
+                roots::of_masks(&self.pages, md, blob_ids)
+            }
+            [.., Some(mask)] => {
+                mask.iter_ones().filter_map(|root| u32::try_from(root).ok().map(MdPageIdx)).collect()
+            }
+            _ => self
+                .pages
+                .iter()
+                .filter(|(at, bytes)| BlobMd::is_root(*at, bytes))
+                .map(|(at, _)| at)
+                .filter(|at| self.journal.as_ref().is_none_or(|journal| journal.is_root(*at, layout)))
+                .collect(),
+        }
+    }
+
+    /// Whether a blob looks damaged that is not: SPDK's masks have no checksum, and a page that a blob refers to but a
+    /// mask does not know was not read.
+    fn may_blame_masks(
+        &self,
+        super_block: &SuperBlock,
+        assembled: &Result<(State, Vec<Finding>), LoadError>,
+    ) -> bool {
+        let by_masks = self.wanted.is_some() && self.masks[2].is_some() && !super_block.is_native();
+        let is_suspect = |finding: &Finding| match &finding.what {
+            Found::Damaged { .. } => true,
+            Found::Mask { kind, .. } => *kind != MaskKind::Clusters,
+            _ => false,
+        };
+        by_masks && assembled.as_ref().map_or(true, |(_, found)| found.iter().any(is_suspect))
     }
 
     /// Reads the whole md region, to find the roots without a mask.

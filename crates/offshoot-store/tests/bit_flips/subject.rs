@@ -73,7 +73,8 @@ impl Subject {
 
     /// A store that died with changes that only its journal knows, the last of them behind the last barrier.
     fn killed() -> Self {
-        let mut store = new_store(true);
+        // A journal that takes all of it without a checkpoint.
+        let mut store = store_with(true, 192 << 10);
         fill(&mut store);
         let (device, closed) = store.close();
         closed.unwrap();
@@ -126,8 +127,12 @@ impl Subject {
 }
 
 fn new_store(native: bool) -> Store<MemDevice> {
+    store_with(native, 64 << 10)
+}
+
+fn store_with(native: bool, journal_bytes: u64) -> Store<MemDevice> {
     let block = 512;
-    let init = InitOptions { journal_bytes: Some(64 << 10), ..options(8192, block, native) };
+    let init = InitOptions { journal_bytes: Some(journal_bytes), ..options(8192, block, native) };
     Store::init(MemDevice::new(1 << 20, block), &init, &writable()).unwrap()
 }
 
@@ -146,7 +151,7 @@ fn fill(store: &mut Store<MemDevice>) {
 
 /// What SPDK makes, or leaves when it dies: tables and runs, a snapshot with a clone.
 fn spdk(clean: u32) -> Vec<u8> {
-    let mut plan = Plan { clean, clusters: 64, cluster_size: 8192, md_len: 48, ..Plan::new() };
+    let mut plan = Plan { clean, clusters: 48, cluster_size: 8192, md_len: 24, ..Plan::new() };
     plan.add(Blob::thin("plain", 1, "x.x"));
     let snap = plan.add(Blob::thin("snap", 2, "xx.").snapshot());
     plan.add(Blob::thin("base", 3, ".x.").clone_of(snap));
