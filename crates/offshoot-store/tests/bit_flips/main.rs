@@ -2,7 +2,8 @@
 //! panics or runs for ever, lvols that the flipped structure does not describe read and are written as before, and
 //! nothing that a damaged one may own is handed out.
 //!
-//! By default one bit of each byte flips, a different one from byte to byte; `cargo xtask bitflips` flips all of them.
+//! By default one bit of each byte flips, a different one from byte to byte, and a session follows where what is seen is
+//! new, and on one byte in sixteen; `cargo xtask bitflips` flips all bits, with a session after each.
 //!
 //! - `subject`: the stores, and what each byte of their metadata is about;
 //! - `trial`: a flip and what follows;
@@ -20,10 +21,12 @@ mod lvols;
 mod plain_checker;
 #[path = "../common/plain_maker.rs"]
 mod plain_maker;
+#[path = "../crash/tape.rs"]
+mod tape;
 
 use std::collections::BTreeMap;
 use subject::Subject;
-use trial::Verdict;
+use trial::{Known, Verdict};
 
 /// Set to anything, all bits are flipped: `cargo xtask bitflips`.
 const ALL_VARIABLE: &str = "OFFSHOOT_FLIP_ALL_BITS";
@@ -31,60 +34,52 @@ const ALL_VARIABLE: &str = "OFFSHOOT_FLIP_ALL_BITS";
 /// Violations that are shown; one mistake makes many.
 const SHOWN: usize = 20;
 
-#[test]
-fn a_sealed_store() {
-    run(0);
+/// Bytes from one session to the next where all bits look the same. Every flip is looked at.
+const STRIDE: usize = 16;
+
+/// One test for each store, so that they run beside each other.
+macro_rules! stores {
+    ($($name:ident),*) => {
+        $(
+            #[test]
+            fn $name() {
+                run(&Subject::$name());
+            }
+        )*
+    };
 }
 
-#[test]
-fn a_native_store_at_rest() {
-    run(1);
-}
+stores!(sealed, native_at_rest, killed, killed_in_a_checkpoint, clean_of_spdk, dirty_of_spdk);
 
-#[test]
-fn a_killed_store() {
-    run(2);
-}
-
-#[test]
-fn a_clean_store_of_spdk() {
-    run(3);
-}
-
-#[test]
-fn a_dirty_store_of_spdk() {
-    run(4);
-}
-
-fn run(number: usize) {
-    let (name, make) = Subject::ALL[number];
-    let subject = make();
+fn run(subject: &Subject) {
     let all = std::env::var_os(ALL_VARIABLE).is_some();
-    let (mut counts, mut violations) = (BTreeMap::new(), Vec::new());
-    let mut flips = 0_u64;
+    let mut counts: BTreeMap<(&str, Verdict), u64> = BTreeMap::new();
+    let mut violations = Vec::new();
     for region in &subject.regions {
+        let mut known = Known::new(if all { 1 } else { STRIDE });
         for at in region.bytes.clone() {
-            let bits = if all { 0..8 } else { (at % 8) as u8..(at % 8) as u8 + 1 };
+            let bits = (0..8).filter(|bit| all || at % 8 == usize::from(*bit));
             for bit in bits {
-                flips += 1;
-                match trial::flip(&subject, region, at, bit) {
-                    Ok(verdict) => *counts.entry((region.name, verdict)).or_insert(0_u64) += 1,
+                match trial::flip(subject, region, (at, bit), &mut known) {
+                    Ok(verdict) => *counts.entry((region.name, verdict)).or_default() += 1,
                     Err(what) => violations.push(what),
                 }
             }
         }
     }
-    let sum = |verdict| -> u64 { counts.iter().filter(|((_, v), _)| *v == verdict).map(|(_, n)| n).sum() };
-    let (detected, repaired) = (sum(Verdict::Detected), sum(Verdict::Repaired));
-    let harmless = sum(Verdict::Harmless);
     for ((region, verdict), count) in &counts {
-        println!("{name}: {region}: {verdict:?} {count}");
+        println!("{}, {region}: {count} {verdict:?}", subject.name);
     }
+    let sum = |wanted| -> u64 {
+        counts.iter().filter(|((_, verdict), _)| *verdict == wanted).map(|(_, count)| count).sum()
+    };
+    let [detected, repaired, harmless] = [Verdict::Detected, Verdict::Repaired, Verdict::Harmless].map(sum);
+    let wrong = violations.len() as u64;
+    let flips = detected + repaired + harmless + wrong;
     // Line for line what `cargo xtask bitflips` looks for.
     println!(
-        "flips={flips} detected={detected} repaired={repaired} harmless={harmless} violations={}",
-        violations.len()
+        "flips={flips} detected={detected} repaired={repaired} harmless={harmless} violations={wrong}"
     );
     let shown = violations.iter().take(SHOWN).fold(String::new(), |text, line| text + "\n  " + line);
-    assert!(violations.is_empty(), "{} violations{shown}", violations.len());
+    assert!(violations.is_empty(), "{}: {wrong} violations{shown}", subject.name);
 }

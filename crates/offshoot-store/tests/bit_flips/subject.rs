@@ -3,6 +3,7 @@
 use crate::device::Overlay;
 use crate::lvols::{Lvols as _, SESSION, options, pattern, writable};
 use crate::plain_maker::{Blob, Plan};
+use crate::tape::Taped;
 use offshoot_device::MemDevice;
 use offshoot_format::{BlobId, FRAME_HEADER_BYTES, FrameHeader, JournalArea, Layout, MaskKind};
 use offshoot_store::{InitOptions, OpenOptions, State, Store};
@@ -43,23 +44,15 @@ pub(crate) struct Region {
 }
 
 impl Subject {
-    pub(crate) const ALL: [(&'static str, fn() -> Self); 5] = [
-        ("sealed", Self::sealed),
-        ("native, closed", Self::native),
-        ("killed", Self::killed),
-        ("of SPDK, clean", Self::spdk_clean),
-        ("of SPDK, dirty", Self::spdk_dirty),
-    ];
-
     /// A store of ours at rest, a plain one of SPDK's version.
-    fn sealed() -> Self {
+    pub(crate) fn sealed() -> Self {
         let mut store = new_store(false);
         fill(&mut store);
         Self::at_rest("sealed", store)
     }
 
     /// A store of ours at rest with partial clusters.
-    fn native() -> Self {
+    pub(crate) fn native_at_rest() -> Self {
         let mut store = new_store(true);
         fill(&mut store);
         Self::at_rest("native, closed", store)
@@ -72,37 +65,37 @@ impl Subject {
     }
 
     /// A store that died with changes that only its journal knows, the last of them behind the last barrier.
-    fn killed() -> Self {
-        // A journal that takes all of it without a checkpoint.
-        let mut store = store_with(true, 192 << 10);
-        fill(&mut store);
-        let (device, closed) = store.close();
-        closed.unwrap();
-        let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
-        let mut versions = vec![contents(&mut store)];
-        let plain = store.id("plain");
-        let mut covered = 0;
-        for step in 0..7 {
-            match step {
-                0 => drop(store.create("new", CLUSTER, true).unwrap()),
-                1 => drop(store.write(plain, 2 * CLUSTER, pattern(BLOCK, 5)).unwrap()),
-                2 => store.write_zeroes(plain, 0..BLOCK).unwrap(),
-                3 => drop(store.snapshot("plain", "later").unwrap()),
-                4 => drop(store.write(plain, CLUSTER, pattern(BLOCK, 6)).unwrap()),
-                5 => store.flush().unwrap(),
-                _ => drop(store.write(plain, 2 * CLUSTER, pattern(BLOCK, 7)).unwrap()),
-            }
-            covered = if step <= 5 { versions.len() } else { covered };
-            versions.push(contents(&mut store));
-        }
-        Self::of("killed", store.device().content(), Some((versions, covered)))
+    pub(crate) fn killed() -> Self {
+        let (store, history) = changed();
+        Self::of("killed", store.device().content(), Some(history))
     }
 
-    fn spdk_clean() -> Self {
+    /// One that died when the checkpoint of its close was sealed, and nothing of it was in place.
+    pub(crate) fn killed_in_a_checkpoint() -> Self {
+        let (store, (versions, _)) = changed();
+        let taped = Taped::new(store.device().clone());
+        let store = Store::open(taped.clone(), Vec::new(), &writable()).unwrap();
+        let area = store.super_block().native.as_ref().and_then(|native| native.journal).unwrap();
+        let layout = store.state().layout.clone();
+        let (_, closed) = store.close();
+        closed.unwrap();
+        let tape = taped.tape();
+        let is_sealed = |bytes: &Vec<u8>| {
+            let newest = frames(&layout, area, bytes).into_iter().max_by_key(|(frame, _)| frame.lsn);
+            newest.is_some_and(|(frame, _)| frame.image_frames > 0 && !frame.in_place)
+        };
+        let cuts = (0..=tape.len()).map(|cut| tape.device_after(cut).content());
+        let bytes = cuts.into_iter().find(is_sealed).unwrap();
+        // A close ends with a barrier.
+        let covered = versions.len() - 1;
+        Self::of("killed in a checkpoint", bytes, Some((versions, covered)))
+    }
+
+    pub(crate) fn clean_of_spdk() -> Self {
         Self::of("of SPDK, clean", spdk(1), None)
     }
 
-    fn spdk_dirty() -> Self {
+    pub(crate) fn dirty_of_spdk() -> Self {
         Self::of("of SPDK, dirty", spdk(0), None)
     }
 
@@ -124,6 +117,34 @@ impl Subject {
             cluster_size: store.state().units.cluster,
         }
     }
+}
+
+/// A store that is open, with changes that only its journal knows, what it read after each of them, and the number of
+/// the last one that a barrier covers.
+fn changed() -> (Store<MemDevice>, (Vec<Contents>, usize)) {
+    // A journal that takes all of it without a checkpoint.
+    let mut store = store_with(true, 192 << 10);
+    fill(&mut store);
+    let (device, closed) = store.close();
+    closed.unwrap();
+    let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
+    let mut versions = vec![contents(&mut store)];
+    let plain = store.id("plain");
+    for step in 0..6 {
+        match step {
+            0 => drop(store.create("new", CLUSTER, true).unwrap()),
+            1 => drop(store.write(plain, 2 * CLUSTER, pattern(BLOCK, 5)).unwrap()),
+            2 => store.write_zeroes(plain, 0..BLOCK).unwrap(),
+            3 => drop(store.snapshot("plain", "later").unwrap()),
+            4 => drop(store.write(plain, CLUSTER, pattern(BLOCK, 6)).unwrap()),
+            _ => store.flush().unwrap(),
+        }
+        versions.push(contents(&mut store));
+    }
+    let covered = versions.len() - 1;
+    store.write(plain, 2 * CLUSTER, pattern(BLOCK, 7)).unwrap();
+    versions.push(contents(&mut store));
+    (store, (versions, covered))
 }
 
 fn new_store(native: bool) -> Store<MemDevice> {
@@ -209,8 +230,8 @@ fn regions(store: &Store<Overlay>, bytes: &[u8]) -> Vec<Region> {
         regions.push(region("mask", start + 5..end, nobody(), false));
     }
     if let Some(area) = journal {
-        let used = frames(layout, area, bytes);
-        regions.extend(used.into_iter().map(|bytes| region("journal", bytes, nobody(), false)));
+        let frames = frames(layout, area, bytes);
+        regions.extend(frames.into_iter().map(|(_, bytes)| region("frame", bytes, nobody(), false)));
         let masks = md_page(layout, area.start.0 + area.len).start;
         let masks = masks..masks + area.masks as usize * PAGE;
         regions.push(region("live masks", masks, nobody(), false));
@@ -238,19 +259,16 @@ fn add_descendants(state: &State, id: BlobId, found: &mut BTreeSet<BlobId>) {
     state.blob(id).unwrap().clones.iter().for_each(|clone| add_descendants(state, *clone, found));
 }
 
-/// The parts of the ring that hold frames, of this epoch or another.
-fn frames(layout: &Layout, area: JournalArea, bytes: &[u8]) -> Vec<Range<usize>> {
+/// The frames in the ring, of this epoch or another, and where each is.
+fn frames(layout: &Layout, area: JournalArea, bytes: &[u8]) -> Vec<(FrameHeader, Range<usize>)> {
     let start = md_page(layout, area.start.0).start;
     let len = area.len as usize * PAGE;
-    let mut found: Vec<Range<usize>> = Vec::new();
+    let mut found = Vec::new();
     for at in (0..len).step_by(512) {
         let head = &bytes[start + at..start + at + FRAME_HEADER_BYTES];
         if let Some(frame) = FrameHeader::decode(head, at as u64) {
-            let frame = start + at..start + at + usize::try_from(frame.frame_len(512)).unwrap();
-            match found.last_mut() {
-                Some(last) if last.end >= frame.start => last.end = last.end.max(frame.end),
-                _ => found.push(frame),
-            }
+            let end = start + at + usize::try_from(frame.frame_len(512)).unwrap();
+            found.push((frame, start + at..end));
         }
     }
     found

@@ -6,6 +6,7 @@ use crate::subject::{Contents, Region, Subject};
 use offshoot_block::Buffer;
 use offshoot_format::BlobId;
 use offshoot_store::{ErrorKind, Finding, LoadError, OpenOptions, Store, Verb};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 const BLOCK: usize = 4096;
@@ -24,9 +25,33 @@ pub(crate) enum Verdict {
 /// What can be seen of a store: blocks of its lvols, `None` where a read is refused.
 type Seen = Vec<(BlobId, Vec<Option<Vec<u8>>>)>;
 
+/// What can be seen of a flip before anything is changed: kinds of findings, the version of the contents, and which
+/// blocks are refused.
+type Outcome = (Vec<String>, usize, Vec<(BlobId, Vec<bool>)>);
+
+/// What has become of each outcome in a region so far.
+#[derive(Debug)]
+pub(crate) struct Known {
+    verdicts: BTreeMap<Outcome, Verdict>,
+    /// Bytes from one session to the next, where the outcome is a known one.
+    stride: usize,
+}
+
+impl Known {
+    /// Nothing yet. A session follows on each new outcome, and on one flip in `stride` in any case.
+    pub(crate) fn new(stride: usize) -> Self {
+        Self { verdicts: BTreeMap::new(), stride }
+    }
+}
+
 /// Flips a bit, looks, changes something, closes and looks again.
-pub(crate) fn flip(subject: &Subject, region: &Region, at: usize, bit: u8) -> Result<Verdict, String> {
-    let trial = || Trial { subject, region }.run(at, bit);
+pub(crate) fn flip(
+    subject: &Subject,
+    region: &Region,
+    (at, bit): (usize, u8),
+    known: &mut Known,
+) -> Result<Verdict, String> {
+    let trial = || Trial { subject, region }.run(at, bit, known);
     let outcome = catch_unwind(AssertUnwindSafe(trial)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         Err(format!("panic: {}", text.unwrap_or_default()))
@@ -40,7 +65,7 @@ struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    fn run(&self, at: usize, bit: u8) -> Result<Verdict, String> {
+    fn run(&self, at: usize, bit: u8, known: &mut Known) -> Result<Verdict, String> {
         let mut device = self.subject.device.clone();
         device.flip(at, bit);
         let store = match Store::open(device.clone(), Vec::new(), &OpenOptions::read_only(Some(SESSION))) {
@@ -48,11 +73,26 @@ impl Trial<'_> {
             Err(error) => return self.refused(device, &error),
         };
         let first = store.findings().to_vec();
-        let version = self.check(store, &self.subject.versions)?;
+        let (version, refused) = self.check(store, &self.subject.versions)?;
         if version < self.subject.covered && first.is_empty() {
             return Err(format!("version {version} of the contents, and nothing is said about it"));
         }
-        let (device, expected) = self.change(device, &first, version)?;
+        let outcome = (first.iter().map(kind).collect(), version, refused);
+        if let Some(verdict) = known.verdicts.get(&outcome).filter(|_| !at.is_multiple_of(known.stride)) {
+            return Ok(*verdict);
+        }
+        let verdict = self.after_a_session(device, &first, version)?;
+        known.verdicts.insert(outcome, verdict);
+        Ok(verdict)
+    }
+
+    fn after_a_session(
+        &self,
+        device: Overlay,
+        first: &[Finding],
+        version: usize,
+    ) -> Result<Verdict, String> {
+        let (device, expected) = self.change(device, first, version)?;
         self.check_clusters(&device, &expected.1)?;
 
         let store = Store::open(device, Vec::new(), &OpenOptions::read_only(Some(SESSION)))
@@ -78,12 +118,18 @@ impl Trial<'_> {
         }
     }
 
-    /// Holds what a store reads against what it may read. Hands back the number of the newest version that fits.
-    fn check(&self, mut store: Store<Overlay>, versions: &[Contents]) -> Result<usize, String> {
+    /// Holds what a store reads against what it may read. Hands back the number of the newest version that fits, and
+    /// which blocks are refused.
+    fn check(
+        &self,
+        mut store: Store<Overlay>,
+        versions: &[Contents],
+    ) -> Result<(usize, Vec<(BlobId, Vec<bool>)>), String> {
         let seen = self.look(&mut store)?;
         let fits = versions.iter().rposition(|version| self.is_version(&seen, version));
         if let Some(number) = fits {
-            return Ok(number);
+            let refused = |blocks: Vec<Option<Vec<u8>>>| blocks.iter().map(Option::is_none).collect();
+            return Ok((number, seen.into_iter().map(|(id, blocks)| (id, refused(blocks))).collect()));
         }
         let findings = text(store.findings());
         Err(format!("what is read is nothing that was written ({findings}): {}", differences(&seen, versions)))
@@ -188,6 +234,13 @@ impl Trial<'_> {
         }
         Ok(())
     }
+}
+
+/// What kind of finding this is, and of which lvol: without its numbers.
+fn kind(finding: &Finding) -> String {
+    let what = format!("{:?}", finding.what);
+    let end = what.find(['(', ' ']).unwrap_or(what.len());
+    format!("{} {:?}", &what[..end], finding.lvol)
 }
 
 fn text(findings: &[Finding]) -> String {
