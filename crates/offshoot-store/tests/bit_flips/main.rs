@@ -3,7 +3,7 @@
 //! nothing that a damaged one may own is handed out.
 //!
 //! By default one bit of each byte flips, a different one from byte to byte, and a session follows where what is seen is
-//! new, and on one byte in sixteen; `cargo xtask bitflips` flips all bits, with a session after each.
+//! new, and on one byte in 64; `cargo xtask bitflips` flips all bits, with a session after each.
 //!
 //! - `subject`: the stores, and what each byte of their metadata is about;
 //! - `trial`: a flip and what follows;
@@ -35,7 +35,7 @@ const ALL_VARIABLE: &str = "OFFSHOOT_FLIP_ALL_BITS";
 const SHOWN: usize = 20;
 
 /// Bytes from one session to the next where all bits look the same. Every flip is looked at.
-const STRIDE: usize = 16;
+const STRIDE: usize = 64;
 
 /// One test for each store, so that they run beside each other.
 macro_rules! stores {

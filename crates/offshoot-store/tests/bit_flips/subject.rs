@@ -43,6 +43,14 @@ pub(crate) struct Region {
     pub(crate) is_vital: bool,
 }
 
+impl Region {
+    /// This one, if it were about every lvol that ever was.
+    pub(crate) fn describing_all(&self, subject: &Subject) -> Self {
+        let describes = subject.versions.iter().flat_map(|version| version.keys().copied()).collect();
+        Self { bytes: self.bytes.clone(), describes, ..*self }
+    }
+}
+
 impl Subject {
     /// A store of ours at rest, a plain one of SPDK's version.
     pub(crate) fn sealed() -> Self {
@@ -123,7 +131,7 @@ impl Subject {
 /// the last one that a barrier covers.
 fn changed() -> (Store<MemDevice>, (Vec<Contents>, usize)) {
     // A journal that takes all of it without a checkpoint.
-    let mut store = store_with(true, 192 << 10);
+    let mut store = store_with(true, 128 << 10);
     fill(&mut store);
     let (device, closed) = store.close();
     closed.unwrap();
@@ -157,7 +165,7 @@ fn store_with(native: bool, journal_bytes: u64) -> Store<MemDevice> {
     Store::init(MemDevice::new(1 << 20, block), &init, &writable()).unwrap()
 }
 
-/// A snapshot with a clone, an lvol without relatives, and an empty one.
+/// A snapshot with a clone, and an lvol without relatives.
 fn fill(store: &mut Store<MemDevice>) {
     let plain = store.create("plain", 3 * CLUSTER, false).unwrap();
     store.write(plain, 0, pattern(CLUSTER, 1)).unwrap();
@@ -167,7 +175,6 @@ fn fill(store: &mut Store<MemDevice>) {
     // Less than a cluster: a partial one where that is allowed.
     store.write(base, CLUSTER, pattern(BLOCK, 3)).unwrap();
     store.write(base, 2 * CLUSTER, pattern(BLOCK, 4)).unwrap();
-    store.create("empty", CLUSTER, false).unwrap();
 }
 
 /// What SPDK makes, or leaves when it dies: tables and runs, a snapshot with a clone.

@@ -5,7 +5,7 @@ use crate::lvols::{SESSION, named, writable};
 use crate::subject::{Contents, Region, Subject};
 use offshoot_block::Buffer;
 use offshoot_format::BlobId;
-use offshoot_store::{ErrorKind, Finding, LoadError, OpenOptions, Store, Verb};
+use offshoot_store::{ErrorKind, Finding, Found, LoadError, OpenOptions, ReadOnlyCause, Store, Verb};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -22,8 +22,13 @@ pub(crate) enum Verdict {
     Harmless,
 }
 
-/// What can be seen of a store: blocks of its lvols, `None` where a read is refused.
-type Seen = Vec<(BlobId, Vec<Option<Vec<u8>>>)>;
+/// What can be read of an lvol.
+struct Seen {
+    lvol: BlobId,
+    bytes: Buffer,
+    /// Blocks that cannot be read; empty where all can.
+    refused: Vec<bool>,
+}
 
 /// What can be seen of a flip before anything is changed: kinds of findings, the version of the contents, and which
 /// blocks are refused.
@@ -59,6 +64,15 @@ pub(crate) fn flip(
     outcome.map_err(|what| format!("{}, {} at {at:#x}, bit {bit}: {what}", subject.name, region.name))
 }
 
+/// What a session has left.
+struct Session {
+    device: Overlay,
+    /// What must be read now.
+    expected: Contents,
+    /// The lvol that was there before and was written to.
+    written_to: BlobId,
+}
+
 struct Trial<'a> {
     subject: &'a Subject,
     region: &'a Region,
@@ -73,6 +87,9 @@ impl Trial<'_> {
             Err(error) => return self.refused(device, &error),
         };
         let first = store.findings().to_vec();
+        if first.iter().any(|finding| matches!(finding.what, Found::Journal(_))) {
+            return self.older(store, device);
+        }
         let (version, refused) = self.check(store, &self.subject.versions)?;
         if version < self.subject.covered && first.is_empty() {
             return Err(format!("version {version} of the contents, and nothing is said about it"));
@@ -92,13 +109,13 @@ impl Trial<'_> {
         first: &[Finding],
         version: usize,
     ) -> Result<Verdict, String> {
-        let (device, expected) = self.change(device, first, version)?;
-        self.check_clusters(&device, &expected.1)?;
+        let Session { device, expected, written_to } = self.change(device, first, version)?;
+        self.check_clusters(&device, written_to)?;
 
         let store = Store::open(device, Vec::new(), &OpenOptions::read_only(Some(SESSION)))
             .map_err(|error| format!("not opened again: {error}"))?;
         let last = store.findings().to_vec();
-        self.check(store, std::slice::from_ref(&expected.0))?;
+        self.check(store, std::slice::from_ref(&expected))?;
         match (first.is_empty(), last.is_empty()) {
             (true, true) => Ok(Verdict::Harmless),
             (false, true) => Ok(Verdict::Repaired),
@@ -118,6 +135,28 @@ impl Trial<'_> {
         }
     }
 
+    /// The journal lacks what a barrier made durable. The store says so and takes no changes; each lvol reads as it did
+    /// at some time.
+    fn older(&self, mut store: Store<Overlay>, device: Overlay) -> Result<Verdict, String> {
+        let everything = Trial { subject: self.subject, region: &self.region.describing_all(self.subject) };
+        let seen = everything.look(&mut store)?;
+        for lvol in seen.chunks(1) {
+            if !self.subject.versions.iter().any(|version| everything.is_version(lvol, version)) {
+                return Err(format!("what is read never was: {}", differences(lvol, &self.subject.versions)));
+            }
+        }
+        let before: Vec<_> = device.written().map(|(page, now, _)| (page, now.to_vec())).collect();
+        let store = Store::open(device, Vec::new(), &writable())
+            .map_err(|error| format!("not opened for writing: {error}"))?;
+        if store.engine().read_only_cause() != Some(ReadOnlyCause::JournalDamage) {
+            return Err("writable, although the journal is damaged".into());
+        }
+        let (device, closed) = store.close();
+        closed.map_err(|error| format!("close: {error}"))?;
+        let is_same = device.written().map(|(page, now, _)| (page, now.to_vec())).eq(before);
+        if is_same { Ok(Verdict::Detected) } else { Err("something was written".into()) }
+    }
+
     /// Holds what a store reads against what it may read. Hands back the number of the newest version that fits, and
     /// which blocks are refused.
     fn check(
@@ -126,64 +165,61 @@ impl Trial<'_> {
         versions: &[Contents],
     ) -> Result<(usize, Vec<(BlobId, Vec<bool>)>), String> {
         let seen = self.look(&mut store)?;
-        let fits = versions.iter().rposition(|version| self.is_version(&seen, version));
-        if let Some(number) = fits {
-            let refused = |blocks: Vec<Option<Vec<u8>>>| blocks.iter().map(Option::is_none).collect();
-            return Ok((number, seen.into_iter().map(|(id, blocks)| (id, refused(blocks))).collect()));
+        match versions.iter().rposition(|version| self.is_version(&seen, version)) {
+            Some(number) => Ok((number, seen.into_iter().map(|seen| (seen.lvol, seen.refused)).collect())),
+            None => {
+                let (findings, what) = (text(store.findings()), differences(&seen, versions));
+                Err(format!("what is read is nothing that was written ({findings}): {what}"))
+            }
         }
-        let findings = text(store.findings());
-        Err(format!("what is read is nothing that was written ({findings}): {}", differences(&seen, versions)))
     }
 
-    fn look(&self, store: &mut Store<Overlay>) -> Result<Seen, String> {
+    fn look(&self, store: &mut Store<Overlay>) -> Result<Vec<Seen>, String> {
         let lvols: Vec<_> = store
             .state()
             .lvols()
-            .map(|lvol| (lvol.id, store.state().bytes(lvol), lvol.damage.clone()))
+            .map(|lvol| (lvol.id, store.state().bytes(lvol), lvol.damage.is_some()))
             .collect();
         let mut seen = Vec::new();
-        for (id, len, damage) in lvols {
+        for (lvol, len, is_damaged) in lvols {
             let len = usize::try_from(len).unwrap();
-            let mut blocks = Vec::new();
-            match store.read(id, 0, len) {
-                Ok(bytes) => blocks.extend(bytes.as_slice().chunks(BLOCK).map(|block| Some(block.to_vec()))),
-                Err(error) if damage.is_none() => return Err(format!("lvol {id} is sound, but: {error}")),
+            let (mut bytes, mut refused);
+            match store.read(lvol, 0, len) {
+                Ok(read) => (bytes, refused) = (read, Vec::new()),
+                Err(error) if !is_damaged => return Err(format!("lvol {lvol} is sound, but: {error}")),
                 Err(_) => {
-                    for at in (0..len).step_by(BLOCK) {
-                        let block = store.read(id, at as u64, BLOCK).ok();
-                        blocks.push(block.map(|block| block.as_slice().to_vec()));
+                    (bytes, refused) = (Buffer::zeroed(len), Vec::new());
+                    for block in bytes.as_mut_slice().chunks_mut(BLOCK) {
+                        let read = store.read(lvol, (refused.len() * BLOCK) as u64, BLOCK).ok();
+                        refused.push(read.is_none());
+                        read.iter().for_each(|read| block.copy_from_slice(read.as_slice()));
                     }
                 }
             }
-            seen.push((id, blocks));
+            seen.push(Seen { lvol, bytes, refused });
         }
         Ok(seen)
     }
 
     /// Whether all that is read is of one version, and all of it is there but for what the damage is about.
-    fn is_version(&self, seen: &Seen, version: &Contents) -> bool {
-        let fits = |(id, blocks): &(BlobId, Vec<Option<Vec<u8>>>)| {
-            let Some(expected) = version.get(id) else { return false };
-            let is_whole = expected.len() == blocks.len() * BLOCK && blocks.iter().all(Option::is_some);
-            let pairs = blocks.iter().zip(expected.chunks(BLOCK));
-            (is_whole || self.region.describes.contains(id))
-                && pairs.into_iter().all(|(read, block)| read.as_ref().is_none_or(|read| read == block))
+    fn is_version(&self, seen: &[Seen], version: &Contents) -> bool {
+        let fits = |Seen { lvol, bytes, refused }: &Seen| {
+            let Some(expected) = version.get(lvol) else { return false };
+            if refused.is_empty() && **expected == *bytes.as_slice() {
+                return true;
+            }
+            let mut blocks = bytes.as_slice().chunks(BLOCK).zip(expected.chunks(BLOCK)).enumerate();
+            self.region.describes.contains(lvol)
+                && blocks.all(|(number, (read, block))| refused.get(number) == Some(&true) || read == block)
         };
-        let is_there = |id: &BlobId| {
-            self.region.describes.contains(id) || seen.iter().any(|(other, _)| other == id)
-        };
+        let is_there =
+            |id: &BlobId| self.region.describes.contains(id) || seen.iter().any(|seen| seen.lvol == *id);
         seen.iter().all(fits) && version.keys().all(is_there)
     }
 
     /// A session: writes over what is there, writes where nothing is, makes an lvol. Hands back what must be read
     /// afterwards, and who was written to.
-    #[expect(clippy::type_complexity, reason = "used in one place")]
-    fn change(
-        &self,
-        device: Overlay,
-        first: &[Finding],
-        version: usize,
-    ) -> Result<(Overlay, (Contents, Option<BlobId>)), String> {
+    fn change(&self, device: Overlay, first: &[Finding], version: usize) -> Result<Session, String> {
         let mut expected = self.subject.versions[version].clone();
         let mut store = Store::open(device, Vec::new(), &writable())
             .map_err(|error| format!("not opened for writing: {error}"))?;
@@ -219,14 +255,14 @@ impl Trial<'_> {
         }
         let (device, closed) = store.close();
         closed.map_err(|error| format!("close: {error}"))?;
-        Ok((device, (expected, Some(target))))
+        Ok(Session { device, expected, written_to: target })
     }
 
     /// No cluster that another lvol may own was written to, damaged or not.
-    fn check_clusters(&self, device: &Overlay, written_to: &Option<BlobId>) -> Result<(), String> {
+    fn check_clusters(&self, device: &Overlay, written_to: BlobId) -> Result<(), String> {
         for (page, now, before) in device.written() {
             let cluster = (page * BLOCK) as u64 / self.subject.cluster_size;
-            if let Some(owner) = self.subject.owned.get(&cluster).filter(|owner| Some(**owner) != *written_to)
+            if let Some(owner) = self.subject.owned.get(&cluster).filter(|owner| **owner != written_to)
                 && now != before
             {
                 return Err(format!("cluster {cluster} of lvol {owner} was written over"));
@@ -249,25 +285,25 @@ fn text(findings: &[Finding]) -> String {
 }
 
 /// Where what is read differs from the newest version.
-fn differences(seen: &Seen, versions: &[Contents]) -> String {
+fn differences(seen: &[Seen], versions: &[Contents]) -> String {
     let Some(version) = versions.last() else { return String::new() };
     let mut lines = Vec::new();
     for (id, expected) in version {
-        let Some((_, blocks)) = seen.iter().find(|(other, _)| other == id) else {
+        let Some(Seen { bytes, refused, .. }) = seen.iter().find(|seen| seen.lvol == *id) else {
             lines.push(format!("lvol {id} is not there"));
             continue;
         };
-        if blocks.len() * BLOCK != expected.len() {
-            lines.push(format!("lvol {id} has {} blocks", blocks.len()));
+        if bytes.len() != expected.len() {
+            lines.push(format!("lvol {id} has {} bytes", bytes.len()));
         }
-        for (number, (read, block)) in blocks.iter().zip(expected.chunks(BLOCK)).enumerate() {
-            match read {
-                None => lines.push(format!("lvol {id}, block {number}: refused")),
-                Some(read) if read != block => lines.push(format!("lvol {id}, block {number}: {:#x}", read[0])),
-                Some(_) => {}
-            }
+        let blocks = bytes.as_slice().chunks(BLOCK).zip(expected.chunks(BLOCK));
+        for (number, (read, block)) in blocks.enumerate().filter(|(_, (read, block))| read != block) {
+            let is_refused = refused.get(number) == Some(&true);
+            let what = if is_refused { "refused".into() } else { format!("{:#x}, not {:#x}", read[0], block[0]) };
+            lines.push(format!("lvol {id}, block {number}: {what}"));
         }
     }
-    lines.extend(seen.iter().filter(|(id, _)| !version.contains_key(id)).map(|(id, _)| format!("lvol {id} is new")));
+    let new = seen.iter().filter(|seen| !version.contains_key(&seen.lvol));
+    lines.extend(new.map(|seen| format!("lvol {} is new", seen.lvol)));
     lines.join(", ")
 }
