@@ -43,7 +43,7 @@ mod xattr;
 
 pub use bitmap::Bitmap;
 pub use blob::{BlobMd, Transition};
-pub use checksum::{crc32c, page_crc_ok};
+pub use checksum::{crc32c, mend_page, page_crc_ok};
 pub use damage::{Area, Damage, Fault, Place};
 pub use descriptor::{Descriptor, DescriptorKind};
 pub use dump::{dump_blob, dump_extent_page, dump_frame, dump_image_set, dump_layer_page, dump_super_block};
@@ -70,6 +70,6 @@ pub use native::{
     live_mask_pages, records_per_layer_page, states_bytes,
 };
 pub use super_block::{Mended, NATIVE_VERSION, Probe, Reserved, SuperBlock};
-pub use torn::TornPage;
+pub use torn::{TornPage, mend_torn_snapshot};
 pub use uuid::Uuid;
 pub use xattr::{XATTR_BYTES_MAX, Xattr};

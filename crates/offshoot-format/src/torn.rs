@@ -4,7 +4,11 @@
 //! is that of some version of it, and the first one holds what tells a root from other pages.
 
 use crate::md_page_header::DESCRIPTORS_OFFSET;
-use crate::{BlobId, DESCRIPTORS_BYTES, DescriptorKind, InvalidFlags, MD_STRUCT_BYTES, MdPageIdx};
+use crate::{
+    BlobId, BlobMd, DESCRIPTORS_BYTES, DataRoFlags, DescriptorKind, InvalidFlags, MD_STRUCT_BYTES, MdPageIdx,
+    NO_PAGE, PageImage, XATTR_SNAPTMP, Xattr, blob_id_value, crc32c,
+};
+use alloc::vec::Vec;
 
 /// What a device writes as a whole, in bytes.
 const SECTOR_BYTES: usize = 512;
@@ -51,6 +55,47 @@ impl TornPage {
             _ => Self::Unrecognised,
         }
     }
+}
+
+/// The root page of a snapshot of `origin`, at `at`, which was torn while SPDK wrote the last thing that makes it one:
+/// its mark `SNAPTMP` goes, `READ_ONLY` comes. First come sectors of the new page, then those of the old one, whose
+/// checksum is the last of them. What the old page was follows from the new one: if its sectors and its checksum are
+/// exactly what the page ends with, nothing of either is in doubt, and the new page is what this gives.
+#[must_use]
+pub fn mend_torn_snapshot(at: MdPageIdx, bytes: &[u8], origin: BlobId) -> Option<PageImage> {
+    let page = bytes.first_chunk::<MD_STRUCT_BYTES>()?;
+    (SECTOR_BYTES..MD_STRUCT_BYTES).step_by(SECTOR_BYTES).find_map(|new_bytes| {
+        let mut image = [0; MD_STRUCT_BYTES];
+        image[..new_bytes].copy_from_slice(&page[..new_bytes]);
+        image[MD_STRUCT_BYTES - 8..MD_STRUCT_BYTES - 4].copy_from_slice(&NO_PAGE.to_le_bytes());
+        let sum = crc32c(&image[..MD_STRUCT_BYTES - 4]);
+        image[MD_STRUCT_BYTES - 4..].copy_from_slice(&sum.to_le_bytes());
+        let new = BlobMd::decode_chain(&[(at, &image)]).ok()?;
+        let is_old = |old: &BlobMd| {
+            old.chain_len() == 1 && old.encode_chain(&[at])[0][new_bytes..] == page[new_bytes..]
+        };
+        let is_proven = new.chain_len() == 1 && unfinished_forms(&new, origin).iter().any(is_old);
+        is_proven.then(|| new.encode_chain(&[at]).into_iter().next())?
+    })
+}
+
+/// What a finished snapshot may have been before its last write. SPDK appends internal xattrs, and its flag for them
+/// came with the origin's, or not.
+fn unfinished_forms(snapshot: &BlobMd, origin: BlobId) -> Vec<BlobMd> {
+    if !snapshot.flags.data_ro.contains(DataRoFlags::READ_ONLY) || snapshot.transition().is_some() {
+        return Vec::new();
+    }
+    let places = 0..=snapshot.internal_xattrs.len();
+    let forms = places.flat_map(|place| {
+        [false, true].map(|is_flagged| {
+            let mut form = snapshot.clone();
+            form.flags.data_ro.remove(DataRoFlags::READ_ONLY);
+            form.flags.invalid.set(InvalidFlags::INTERNAL_XATTR, is_flagged);
+            form.internal_xattrs.insert(place, Xattr::new(XATTR_SNAPTMP, blob_id_value(origin)));
+            form
+        })
+    });
+    forms.collect()
 }
 
 /// Whether flags and descriptors both say that the map is a table. A walk along descriptors that may be of two versions
@@ -105,6 +150,39 @@ mod tests {
             unknown: vec![],
         };
         blob.encode_chain(&[AT])[0]
+    }
+
+    #[test]
+    fn a_snapshot_torn_at_the_end_of_its_making_is_whole_again() {
+        let origin = BlobId::from_root(MdPageIdx(1));
+        let map = MapMd::Table { num_clusters: 600, pages: vec![Some(MdPageIdx(9)), None] };
+        let mut finished = BlobMd::decode_chain(&[(AT, &root(map))]).unwrap();
+        finished.flags.data_ro.insert(DataRoFlags::READ_ONLY);
+        finished.xattrs.push(Xattr::new("name", vec![b's'; 64]));
+        finished
+            .internal_xattrs
+            .push(Xattr::new(crate::XATTR_SNAP, blob_id_value(BlobId::from_root(MdPageIdx(2)))));
+        let new = finished.encode_chain(&[AT])[0];
+        for old in unfinished_forms(&finished, origin) {
+            let old = old.encode_chain(&[AT])[0];
+            for sectors in 1..8 {
+                let mut torn = old;
+                torn[..sectors * SECTOR_BYTES].copy_from_slice(&new[..sectors * SECTOR_BYTES]);
+                assert_eq!(mend_torn_snapshot(AT, &torn, origin), Some(new), "{sectors} sectors");
+                assert_eq!(
+                    mend_torn_snapshot(AT, &torn, BlobId::from_root(MdPageIdx(3))),
+                    None,
+                    "of another"
+                );
+                for bit in (0..8 * MD_STRUCT_BYTES).step_by(61) {
+                    torn[bit / 8] ^= 1 << (bit % 8);
+                    let mended = mend_torn_snapshot(AT, &torn, origin);
+                    assert!(mended.is_none_or(|image| image == new), "{sectors} sectors, bit {bit}");
+                    torn[bit / 8] ^= 1 << (bit % 8);
+                }
+            }
+        }
+        assert_eq!(mend_torn_snapshot(AT, &[], origin), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 mod barrier;
 mod checkpoint;
 mod commit;
+mod job;
 mod journal;
 mod life;
 mod read;
@@ -34,6 +35,8 @@ use barrier::Barrier;
 use checkpoint::Checkpoint;
 use commit::Commit;
 use core::ops::Range;
+use job::Jobs;
+pub use job::{Progress, Work};
 use journal::Journal;
 use life::{Life, Transition};
 use offshoot_block::{Buffer, DeviceError, DeviceOp, OpId};
@@ -173,6 +176,7 @@ pub struct Engine {
     /// Md pages that records have let go since the last checkpoint.
     freed_md: Vec<MdPageIdx>,
     verbs: VerbQueue,
+    jobs: Jobs,
     locks: BTreeMap<BlobId, RangeLocks<TaskId>>,
     tasks: Slab<Task>,
     tickets: u64,
@@ -195,13 +199,15 @@ impl Engine {
     #[must_use]
     pub fn new(mut state: State, super_block: SuperBlock, sector: u32, options: &OpenOptions) -> Self {
         let in_use = super_block.native.as_ref().and_then(|native| native.journal);
-        let area = match options.read_only {
-            true => None,
-            false => in_use.filter(|_| !super_block.is_clean()).or_else(|| ring::choose_area(&state, sector)),
+        let area = match (options.read_only, in_use.filter(|_| !super_block.is_clean())) {
+            (true, _) => None,
+            // Held since before its records were replayed.
+            (false, Some(area)) => Some(area),
+            (false, None) => {
+                let chosen = ring::choose_area(&state, sector);
+                chosen.inspect(|area| ring::hold_area(&mut state, *area))
+            }
         };
-        if let Some(area) = area {
-            ring::hold_area(&mut state, area);
-        }
         let ring_bytes = area.map_or(0, |area| u64::from(area.len) * u64::from(state.layout.md_page_size));
         let ring = Ring::new(ring_bytes, u64::from(sector));
         let no_room = area.is_none() && !options.read_only;
@@ -223,6 +229,7 @@ impl Engine {
             space: Space::default(),
             freed_md,
             verbs: VerbQueue::default(),
+            jobs: Jobs::default(),
             locks: BTreeMap::new(),
             tasks: Slab::default(),
             tickets: 0,
@@ -374,9 +381,10 @@ impl Engine {
     }
 
     /// Does one bounded step of what nobody waits for: releasing the clusters of dying blobs, giving freed
-    /// clusters back. Says whether there may be more to do without waiting for a device.
+    /// clusters back, jobs. Says whether there may be more to do without waiting for a device.
     pub fn advance(&mut self) -> bool {
         let released = self.release_step();
+        self.step_jobs();
         self.settle();
         released
     }
@@ -393,6 +401,7 @@ impl Engine {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.is_releasing()
+            || self.has_jobs()
             || !self.tasks.is_empty()
             || !self.ops.is_empty()
             || self.barrier.is_busy()

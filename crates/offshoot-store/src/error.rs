@@ -156,6 +156,12 @@ pub enum Error {
         /// How many nobody can tell the owner of.
         withheld: u64,
     },
+    /// A job was ended before it was done.
+    #[error("ended before it was done")]
+    Cancelled,
+    /// A job that is about everything does not come to an end.
+    #[error("there is always something left to do: the store changes meanwhile")]
+    Restless,
     /// A read through to an external snapshot that was not given.
     #[error("lvol \"{0}\" is degraded: its external snapshot is missing")]
     Degraded(String),
@@ -180,7 +186,7 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::ChainTooDeep { .. } => ErrorKind::Invalid,
             Self::ReadOnlyLvol(_) | Self::ReadOnlyStore(_) => ErrorKind::ReadOnly,
-            Self::HasClones { .. } | Self::InUse(_) => ErrorKind::Busy,
+            Self::HasClones { .. } | Self::InUse(_) | Self::Cancelled | Self::Restless => ErrorKind::Busy,
             Self::NoClusters { .. }
             | Self::ClustersWithheld { .. }
             | Self::NoMdPages { .. }

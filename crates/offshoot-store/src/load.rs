@@ -13,14 +13,17 @@
 mod assemble;
 mod decode;
 mod journal;
+mod mend;
 mod ownership;
 mod pages;
+mod repair;
 mod resolve;
 mod roots;
 mod super_block;
 mod verify;
 
 pub use journal::Recovery;
+pub use repair::{ClusterCopy, Note, Repairs};
 pub use verify::{Finding, Found};
 
 use crate::error::LoadError;
@@ -31,15 +34,18 @@ use crate::state::State;
 use alloc::{
     collections::{BTreeMap, VecDeque},
     format,
+    string::ToString as _,
     vec::Vec,
 };
 use journal::{FoundJournal, area_bytes};
+use mend::Mended;
 use offshoot_block::{Buffer, DeviceError, DeviceGeometry, DeviceOffset, DeviceOp, OpId};
 use offshoot_format::{
     Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NativeFlags, SuperBlock, crc32c,
     decode_mask,
 };
 use pages::MdPages;
+use repair::Repair;
 
 /// Parts that may be unreadable before the device as a whole counts as failed.
 const UNREADABLE_MAX: usize = 64;
@@ -58,6 +64,8 @@ pub struct Loaded {
     /// Whether the journal lacks what a barrier made durable. The State is older than it should be, and nothing may
     /// be written.
     pub journal_damage: bool,
+    /// What a repair has changed in the State, and what is to be done about it on the device.
+    pub repairs: Option<Repairs>,
 }
 
 #[derive(Debug)]
@@ -75,6 +83,7 @@ pub struct Loader {
     geometry: DeviceGeometry,
     session: Option<Session>,
     rules: Rules,
+    repair: bool,
     phase: Phase,
     /// Reads to hand out: position and length in bytes.
     device: VecDeque<(OpId, u64, usize)>,
@@ -111,6 +120,7 @@ impl Loader {
             geometry,
             session: options.session,
             rules: options.rules,
+            repair: options.repair,
             phase: Phase::SuperBlock,
             device: VecDeque::new(),
             pending: 0,
@@ -242,7 +252,7 @@ impl Loader {
         let len = buffers.iter().map(|(_, buffer)| buffer.len()).sum();
         let mut bytes = Vec::with_capacity(len);
         buffers.iter().for_each(|(_, buffer)| bytes.extend_from_slice(buffer.as_slice()));
-        let found = FoundJournal::read(&layout, &super_block, &bytes, self.session, self.rules);
+        let found = FoundJournal::read(&layout, &super_block, &bytes, self.session, self.rules, self.repair);
         if let Some(mut found) = found {
             self.findings.append(&mut found.findings);
             let [md, clusters] = found.masks.clone();
@@ -276,7 +286,21 @@ impl Loader {
         }
         for (index, kind) in MaskKind::ALL.into_iter().enumerate() {
             let bits = layout.mask_bits(kind) as usize;
-            self.masks[index] = Some(decode_mask(kind, bytes(kind), bits)?);
+            match decode_mask(kind, bytes(kind), bits) {
+                Ok(mask) => self.masks[index] = Some(mask),
+                Err(damage) => {
+                    let what = Found::MaskUnreadable { why: damage.to_string() };
+                    self.findings.push(Finding { lvol: None, what });
+                    self.masks = [None, None, None];
+                    self.search_md_pages(&layout);
+                    return Ok(());
+                }
+            }
+        }
+        if self.repair {
+            // What is not marked may be in use.
+            self.search_md_pages(&layout);
+            return Ok(());
         }
         let mut used = self.masks[0].clone().unwrap_or_else(|| Bitmap::new(0));
         self.masks[2].iter().flat_map(Bitmap::iter_ones).for_each(|root| used.set(root, true));
@@ -336,31 +360,89 @@ impl Loader {
         if let Some(journal) = &self.journal {
             journal.overlay(&mut self.pages);
         }
+        if self.masks[2].is_none() {
+            self.pages.mend_torn_snapshots();
+        }
+        let mended = match (self.repair, &self.journal) {
+            (true, Some(journal)) => Mended::mend(&mut self.pages, &journal.copies),
+            (true, None) => Mended::mend(&mut self.pages, &BTreeMap::new()),
+            (false, _) => Mended::default(),
+        };
         let roots = self.roots(&super_block, &layout);
-        let assembled = assemble::assemble(layout.clone(), &super_block, &self.pages, &roots, &self.masks);
-        if self.may_blame_masks(&super_block, &assembled) {
+        self.loaded = match self.repair {
+            false => self.assemble(&layout, &super_block, &roots, None),
+            true => self.assemble_repaired(&layout, &super_block, &roots, &mended),
+        };
+        if self.may_blame_masks(&super_block) {
             // What is in use is looked for everywhere then. The masks still tell what may not be handed out.
-            self.wanted = None;
+            (self.loaded, self.error, self.wanted) = (None, None, None);
             self.findings.retain(|finding| !matches!(finding.what, Found::Unreadable { .. }));
             self.search_md_pages(&layout);
             self.super_block = Some((super_block, layout));
-            return;
         }
-        match assembled {
-            Ok((mut state, mut findings)) => {
-                self.findings.append(&mut findings);
-                if self.untrusted_masks {
-                    self.findings.push(Finding { lvol: None, what: Found::MaskChecksum });
-                }
-                let journal = self.journal.take();
-                let (recovery, damage) =
-                    journal.map_or((None, None), |journal| journal.replay(&mut state, &self.pages));
-                let journal_damage = damage.is_some();
-                self.findings.extend(damage.map(|what| Finding { lvol: None, what }));
-                let findings = core::mem::take(&mut self.findings);
-                self.loaded = Some(Loaded { state, super_block, findings, recovery, journal_damage });
+    }
+
+    fn assemble(
+        &mut self,
+        layout: &Layout,
+        super_block: &SuperBlock,
+        roots: &[MdPageIdx],
+        mut repair: Option<Repair>,
+    ) -> Option<Loaded> {
+        let assembled =
+            assemble::assemble(layout.clone(), super_block, &self.pages, roots, &self.masks, repair.as_mut());
+        let (mut state, mut found) = match assembled {
+            Ok(assembled) => assembled,
+            Err(error) => {
+                self.error = Some(error);
+                return None;
             }
-            Err(error) => self.error = Some(error),
+        };
+        let mut findings = self.findings.clone();
+        findings.append(&mut found);
+        if self.untrusted_masks {
+            findings.push(Finding { lvol: None, what: Found::MaskChecksum });
+        }
+        let erased = repair.as_ref().map_or(&[][..], |repair| &repair.repairs.erased);
+        erased.iter().for_each(|page| self.pages.remove(*page));
+        let go_on = repair.is_some();
+        let journal = self.journal.clone();
+        let (recovery, damage) =
+            journal.map_or((None, None), |journal| journal.replay(&mut state, &self.pages, go_on));
+        let journal_damage = damage.is_some() && recovery.is_none();
+        findings.extend(damage.map(|what| Finding { lvol: None, what }));
+        let repairs = repair.map(|repair| repair.finish(&mut state));
+        let super_block = super_block.clone();
+        Some(Loaded { state, super_block, findings, recovery, journal_damage, repairs })
+    }
+
+    /// Goes on with what the journal says up to the first record that does not fit: as often as that takes.
+    fn assemble_repaired(
+        &mut self,
+        layout: &Layout,
+        super_block: &SuperBlock,
+        roots: &[MdPageIdx],
+        mended: &Mended,
+    ) -> Option<Loaded> {
+        let mut misfits = Vec::new();
+        loop {
+            let spoken_for = self.journal.as_ref().map(|journal| journal.clusters(layout));
+            let repair = Repair::new(spoken_for, self.journal.as_ref().map_or(0, FoundJournal::lost));
+            let mut loaded = self.assemble(layout, super_block, roots, Some(repair))?;
+            let misfit = loaded.findings.iter().find_map(|finding| match finding.what {
+                Found::JournalRecord { lsn, .. } => Some((finding.clone(), lsn)),
+                _ => None,
+            });
+            let given_up = misfit
+                .filter(|(_, lsn)| self.journal.as_mut().is_some_and(|journal| journal.give_up_from(*lsn)));
+            let Some((finding, _)) = given_up else {
+                loaded.findings.append(&mut misfits);
+                if let Some(repairs) = &mut loaded.repairs {
+                    mended.mark_dirty(&mut loaded.state, repairs);
+                }
+                return Some(loaded);
+            };
+            misfits.push(finding);
         }
     }
 
@@ -384,18 +466,14 @@ impl Loader {
 
     /// Whether a blob looks damaged that is not: SPDK's masks have no checksum, and a page that a blob refers to but a
     /// mask does not know was not read.
-    fn may_blame_masks(
-        &self,
-        super_block: &SuperBlock,
-        assembled: &Result<(State, Vec<Finding>), LoadError>,
-    ) -> bool {
+    fn may_blame_masks(&self, super_block: &SuperBlock) -> bool {
         let by_masks = self.wanted.is_some() && self.masks[2].is_some() && !super_block.is_native();
         let is_suspect = |finding: &Finding| match &finding.what {
             Found::Damaged { .. } => true,
             Found::Mask { kind, .. } => *kind != MaskKind::Clusters,
             _ => false,
         };
-        by_masks && assembled.as_ref().map_or(true, |(_, found)| found.iter().any(is_suspect))
+        by_masks && self.loaded.as_ref().is_none_or(|loaded| loaded.findings.iter().any(is_suspect))
     }
 
     /// Reads the whole md region, to find the roots without a mask.

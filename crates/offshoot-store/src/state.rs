@@ -64,7 +64,8 @@ pub struct State {
     pub units: Units,
     /// The blob that holds the store's identity.
     pub super_blob: Option<BlobId>,
-    /// Whether new partial and zero clusters may arise.
+    /// Whether new partial and zero clusters may arise, as long as the store is open: what [`State::allows_native`] says,
+    /// unless it is being sealed.
     pub native_allowed: bool,
     /// Cluster numbers.
     pub clusters: Pool,
@@ -214,6 +215,13 @@ impl State {
             }
             None => blob.external_is_parent,
         }
+    }
+
+    /// Whether new partial and zero clusters may arise in this store: [`XATTR_NATIVE`].
+    #[must_use]
+    pub fn allows_native(&self) -> bool {
+        let super_blob = self.super_blob.and_then(|id| self.blob(id));
+        super_blob.is_some_and(|blob| blob.xattr(XATTR_NATIVE) == Some(b"1"))
     }
 
     /// Whether anything in the store is something that SPDK's format cannot say.

@@ -9,9 +9,12 @@ mod name;
 mod remove;
 mod rename;
 mod resize;
+mod seal;
 mod snapshot;
 
 pub use name::check_name;
+pub use seal::SealCost;
+pub(crate) use seal::{Need, Needed};
 
 use crate::blob::{Blob, XATTR_CREATED};
 use crate::error::Error;
@@ -117,6 +120,15 @@ impl Verb {
         drains.sort_unstable();
         drains.dedup();
         drains
+    }
+
+    /// The name of the new lvol, where making one is all that the verb does to the store.
+    #[must_use]
+    pub fn only_makes(&self) -> Option<&str> {
+        match self {
+            Self::Create { identity, .. } | Self::Clone { identity, .. } => Some(&identity.name),
+            Self::Snapshot { .. } | Self::Remove { .. } | Self::Resize { .. } | Self::Rename { .. } => None,
+        }
     }
 
     /// Plans the verb against a State.

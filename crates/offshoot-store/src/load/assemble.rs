@@ -7,15 +7,17 @@
 use super::decode::{Parts, Reading, Slots};
 use super::ownership::Strays;
 use super::pages::MdPages;
+use super::repair::Repair;
 use super::resolve::{Resolution, resolve, unmark};
 use super::verify::{Disputes, Finding, Found, Owners};
 use crate::apply::stacked;
 use crate::blob::{Blob, External};
 use crate::error::LoadError;
 use crate::map::{BlockStates, Entry, Layer, Leaf, Tag, Tree};
+use crate::pages::OrdinalMd;
 use crate::pool::Pool;
 use crate::record::Encoding;
-use crate::state::{State, Units, XATTR_NATIVE};
+use crate::state::{State, Units};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
@@ -40,6 +42,7 @@ pub(super) fn assemble(
     pages: &MdPages,
     roots: &[MdPageIdx],
     masks: &[Option<Bitmap>; 3],
+    mut repair: Option<&mut Repair>,
 ) -> Result<(State, Vec<Finding>), LoadError> {
     let mut found = Vec::new();
     let is_dirty_spdk = !super_block.is_native() && !super_block.is_clean();
@@ -54,39 +57,41 @@ pub(super) fn assemble(
     };
     let decoded = roots.iter().map(|root| (BlobId::from_root(*root), Parts::decode(reading, *root)));
     let mut all: BTreeMap<BlobId, Parts> = decoded.collect();
+    for root in pages.mended_snapshots() {
+        all.entry(BlobId::from_root(root)).and_modify(|parts| parts.is_changed = true);
+    }
     let before = claims(&layout, &all);
     before.compare(masks, &mut found);
     let resolution = resolve(&mut all);
-    let owners = if resolution.is_any { claims(&layout, &all) } else { before.clone() };
-    let disputes = if owners.has_doubles() {
-        let claims =
-            all.iter().map(|(id, parts)| (*id, parts.md_pages().collect(), parts.clusters().collect()));
-        owners.doubles(claims, &mut found)
-    } else {
-        Disputes::default()
-    };
+    let mut owners = if resolution.is_any { claims(&layout, &all) } else { before.clone() };
+    let mut disputes = disputes(&owners, &all, &mut found);
+    if let Some(repair) = repair.as_deref_mut().filter(|_| owners.has_doubles()) {
+        repair.part_owners(&mut all, &mut owners, masks[1].as_ref());
+        disputes = self::disputes(&owners, &all, &mut Vec::new());
+    }
 
     let (mut clusters, mut md) = owners.pools(&before, masks, masks[2].is_some());
     resolution.withheld.iter().for_each(|cluster| clusters.set(cluster.0 as usize, true));
     let mut leftovers = Vec::new();
     if masks[2].is_none() && !super_block.is_native() {
-        let strays = Strays::find(pages, &owners, &layout);
+        let mut strays = Strays::find(pages, &owners, &layout);
         for (root, has_table) in &strays.torn_roots {
             let why = format!("md page {root}: its root is torn or rotten");
             let encoding = has_table.then_some(Encoding::Table);
             all.insert(BlobId::from_root(*root), Parts::unreadable(*root, encoding, why));
             md.set(root.0 as usize, true);
         }
-        report_rotten(strays.unrecognised, &mut found);
+        report_rotten(&mut strays.unrecognised, &mut found, repair.as_deref_mut());
         let is_held_back = strays.hold_back(&all, pages, &mut clusters, &mut md);
         if is_dirty_spdk && !is_held_back && strays.torn_roots.is_empty() {
             leftovers = strays.pages;
         }
     } else if masks[2].is_none() {
         let unreadable = all.values().any(|parts| parts.lost_map.is_some() || !parts.lost.is_empty());
-        let rotten = pages.iter().filter(|(at, bytes)| !page_crc_ok(bytes) && !owners.refers_to(*at)).count();
-        report_rotten(rotten, &mut found);
-        if masks[1].is_none() && (unreadable || rotten > 0) {
+        let rotten = pages.iter().filter(|(at, bytes)| !page_crc_ok(bytes) && !owners.refers_to(*at));
+        let mut rotten: Vec<MdPageIdx> = rotten.map(|(at, _)| at).collect();
+        report_rotten(&mut rotten, &mut found, repair);
+        if masks[1].is_none() && (unreadable || !rotten.is_empty()) {
             // Nobody knows what the unreadable ones own, so nothing may be handed out.
             clusters = full(clusters.len());
             md = full(md.len());
@@ -125,10 +130,7 @@ pub(super) fn assemble(
         }
     }
     index_names(&mut state, &mut found);
-    state.native_allowed = state
-        .super_blob
-        .and_then(|id| state.blob(id))
-        .is_some_and(|blob| blob.xattr(XATTR_NATIVE) == Some(b"1"));
+    state.native_allowed = state.allows_native();
     apply_changes(&mut state, changes, &resolution);
     let freed = resolution.freed.into_iter().chain(cut_off).chain(leftovers);
     for page in freed {
@@ -153,9 +155,22 @@ fn claims(layout: &Layout, all: &BTreeMap<BlobId, Parts>) -> Owners {
     owners
 }
 
-fn report_rotten(count: usize, found: &mut Vec<Finding>) {
-    if count > 0 {
-        found.push(Finding { lvol: None, what: Found::RottenPages { count } });
+fn disputes(owners: &Owners, all: &BTreeMap<BlobId, Parts>, found: &mut Vec<Finding>) -> Disputes {
+    if !owners.has_doubles() {
+        return Disputes::default();
+    }
+    let claims = all.iter().map(|(id, parts)| (*id, parts.md_pages().collect(), parts.clusters().collect()));
+    owners.doubles(claims, found)
+}
+
+/// Tells of pages that may be anything. A repair gives them up.
+fn report_rotten(pages: &mut Vec<MdPageIdx>, found: &mut Vec<Finding>, repair: Option<&mut Repair>) {
+    if pages.is_empty() {
+        return;
+    }
+    found.push(Finding { lvol: None, what: Found::RottenPages { count: pages.len() } });
+    if let Some(repair) = repair {
+        repair.erase(core::mem::take(pages));
     }
 }
 
@@ -197,7 +212,7 @@ fn apply_changes(state: &mut State, changes: Vec<Change>, resolution: &Resolutio
             continue;
         }
         for ordinal in extents {
-            state.touch_ordinal(blob, ordinal, |md| md.extent_dirty = true);
+            state.touch_ordinal(blob, ordinal, OrdinalMd::rewrite);
         }
         if chain {
             state.touch_chain(blob);

@@ -338,8 +338,17 @@ impl Parts {
 
     /// The md pages that it claims.
     pub(super) fn md_pages(&self) -> impl Iterator<Item = MdPageIdx> {
-        let ordinals = self.pages.ordinals.values();
-        self.pages.chain.iter().copied().chain(ordinals.flat_map(OrdinalMd::pages))
+        self.pages.chain.iter().copied().chain(self.mapped_pages())
+    }
+
+    /// Extent and layer pages that it claims.
+    pub(super) fn mapped_pages(&self) -> impl Iterator<Item = MdPageIdx> {
+        self.pages.ordinals.values().flat_map(OrdinalMd::pages)
+    }
+
+    /// Whether all of its own md pages say is known.
+    pub(super) fn is_known(&self) -> bool {
+        self.damage.is_none() && self.lost.is_empty() && self.lost_map.is_none()
     }
 
     /// The clusters that it claims.

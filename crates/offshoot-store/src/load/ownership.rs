@@ -30,7 +30,7 @@ pub(super) struct Strays {
     /// Roots whose checksum is bad, and whether their map is a table.
     pub(super) torn_roots: Vec<(MdPageIdx, bool)>,
     /// Pages with a bad checksum that may have been roots.
-    pub(super) unrecognised: usize,
+    pub(super) unrecognised: Vec<MdPageIdx>,
     /// Other pages with a bad checksum: extent pages or parts of chains.
     torn_others: usize,
     /// Clusters that good extent pages name.
@@ -53,7 +53,7 @@ impl Strays {
                 TornPage::Unfinished => {}
                 TornPage::Root { has_table } => strays.torn_roots.push((at, has_table)),
                 TornPage::Other => strays.torn_others += 1,
-                TornPage::Unrecognised => strays.unrecognised += 1,
+                TornPage::Unrecognised => strays.unrecognised.push(at),
             }
         }
         strays
@@ -69,7 +69,7 @@ impl Strays {
     ) -> bool {
         let damaged = all.values().filter(|parts| parts.lost_map.is_some() || !parts.lost.is_empty());
         let mut lost_tables = 0;
-        let mut is_unknown = self.unrecognised > 0;
+        let mut is_unknown = !self.unrecognised.is_empty();
         for parts in damaged {
             match parts.lost_map {
                 Some(Some(Encoding::Table)) => lost_tables += 1,

@@ -6,7 +6,7 @@ use alloc::{
     format,
     string::{String, ToString},
 };
-use offshoot_format::{NATIVE_VERSION, Probe, SuperBlock};
+use offshoot_format::{NATIVE_VERSION, Probe, SuperBlock, mend_page};
 
 /// The super block in `first`, its copy in `copy`, on a device of `device_bytes`, and what is wrong with it.
 pub(super) fn read(
@@ -27,7 +27,12 @@ pub(super) fn read(
             let super_block = SuperBlock { clean: 0, ..mended.super_block };
             Ok((super_block, Some(Found::SuperBlockTorn { fields: mended.fields })))
         }
-        None => Err(why),
+        None => {
+            let mended = mend_page(first)
+                .and_then(|page| SuperBlock::decode(&page).ok())
+                .ok_or_else(|| why.clone())?;
+            Ok((mended, Some(Found::SuperBlockBit { why: why.to_string() })))
+        }
     }
 }
 
