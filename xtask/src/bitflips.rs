@@ -1,11 +1,11 @@
 //! `cargo xtask bitflips`: the test binary `bit_flips` of the `offshoot-store` crate over every bit of the metadata of
 //! its stores, optimised. The last line of the output is the sum over all of them.
 
+use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::env;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -16,7 +16,16 @@ use crate::counts::Counts;
 pub(crate) fn run(root: &Path) -> Result<ExitCode> {
     let mut child = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")))
         .current_dir(root)
-        .args(["test", "--release", "--package", "offshoot-store", "--test", "bit_flips", "--", "--nocapture"])
+        .args([
+            "test",
+            "--release",
+            "--package",
+            "offshoot-store",
+            "--test",
+            "bit_flips",
+            "--",
+            "--nocapture",
+        ])
         .env("OFFSHOOT_FLIP_ALL_BITS", "1")
         .stdout(Stdio::piped())
         .spawn()

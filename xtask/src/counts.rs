@@ -26,8 +26,7 @@ impl Counts {
             return;
         };
         let parse = |(word, name): (&str, &str)| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok();
-        let counts: Option<Vec<u64>> =
-            line[start..].split_whitespace().zip(self.names).map(parse).collect();
+        let counts: Option<Vec<u64>> = line[start..].split_whitespace().zip(self.names).map(parse).collect();
         for (sum, count) in
             self.sums.iter_mut().zip(counts.filter(|counts| counts.len() == LEN).into_iter().flatten())
         {

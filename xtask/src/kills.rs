@@ -1,12 +1,12 @@
 //! `cargo xtask kills`: the test binary `kills` of the `offshoot` crate with more kills than the gate has time for, on
 //! a file and on a loop device. The last line of the output is the sum of both.
 
+use std::env;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::env;
 
 use anyhow::{Context as _, Result, bail};
 

@@ -77,9 +77,7 @@ fn run(subject: &Subject) {
     let wrong = violations.len() as u64;
     let flips = detected + repaired + harmless + wrong;
     // Line for line what `cargo xtask bitflips` looks for.
-    println!(
-        "flips={flips} detected={detected} repaired={repaired} harmless={harmless} violations={wrong}"
-    );
+    println!("flips={flips} detected={detected} repaired={repaired} harmless={harmless} violations={wrong}");
     let shown = violations.iter().take(SHOWN).fold(String::new(), |text, line| text + "\n  " + line);
     assert!(violations.is_empty(), "{}: {wrong} violations{shown}", subject.name);
 }

@@ -109,7 +109,8 @@ impl Subject {
 
     fn of(name: &'static str, bytes: Vec<u8>, history: Option<(Vec<Contents>, usize)>) -> Self {
         let device = Overlay::new(bytes.clone().into());
-        let mut store = Store::open(device.clone(), Vec::new(), &OpenOptions::read_only(Some(SESSION))).unwrap();
+        let mut store =
+            Store::open(device.clone(), Vec::new(), &OpenOptions::read_only(Some(SESSION))).unwrap();
         assert_eq!(store.findings(), &[], "{name}");
         let now = contents(&mut store);
         let (versions, covered) = history.unwrap_or_else(|| (vec![now.clone()], 0));
@@ -130,8 +131,7 @@ impl Subject {
 /// A store that is open, with changes that only its journal knows, what it read after each of them, and the number of
 /// the last one that a barrier covers.
 fn changed() -> (Store<MemDevice>, (Vec<Contents>, usize)) {
-    // A journal that takes all of it without a checkpoint.
-    let mut store = store_with(true, 128 << 10);
+    let mut store = new_store(true);
     fill(&mut store);
     let (device, closed) = store.close();
     closed.unwrap();
@@ -156,12 +156,9 @@ fn changed() -> (Store<MemDevice>, (Vec<Contents>, usize)) {
 }
 
 fn new_store(native: bool) -> Store<MemDevice> {
-    store_with(native, 64 << 10)
-}
-
-fn store_with(native: bool, journal_bytes: u64) -> Store<MemDevice> {
     let block = 512;
-    let init = InitOptions { journal_bytes: Some(journal_bytes), ..options(8192, block, native) };
+    // The journal takes all of the changes without a checkpoint.
+    let init = InitOptions { journal_bytes: Some(128 << 10), ..options(8192, block, native) };
     Store::init(MemDevice::new(1 << 20, block), &init, &writable()).unwrap()
 }
 

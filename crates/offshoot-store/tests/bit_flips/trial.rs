@@ -32,7 +32,10 @@ struct Seen {
 
 /// What can be seen of a flip before anything is changed: kinds of findings, the version of the contents, and which
 /// blocks are refused.
-type Outcome = (Vec<String>, usize, Vec<(BlobId, Vec<bool>)>);
+type Outcome = (Vec<String>, usize, Refused);
+
+/// The blocks of each lvol that cannot be read.
+type Refused = Vec<(BlobId, Vec<bool>)>;
 
 /// What has become of each outcome in a region so far.
 #[derive(Debug)]
@@ -103,12 +106,7 @@ impl Trial<'_> {
         Ok(verdict)
     }
 
-    fn after_a_session(
-        &self,
-        device: Overlay,
-        first: &[Finding],
-        version: usize,
-    ) -> Result<Verdict, String> {
+    fn after_a_session(&self, device: Overlay, first: &[Finding], version: usize) -> Result<Verdict, String> {
         let Session { device, expected, written_to } = self.change(device, first, version)?;
         self.check_clusters(&device, written_to)?;
 
@@ -159,11 +157,7 @@ impl Trial<'_> {
 
     /// Holds what a store reads against what it may read. Hands back the number of the newest version that fits, and
     /// which blocks are refused.
-    fn check(
-        &self,
-        mut store: Store<Overlay>,
-        versions: &[Contents],
-    ) -> Result<(usize, Vec<(BlobId, Vec<bool>)>), String> {
+    fn check(&self, mut store: Store<Overlay>, versions: &[Contents]) -> Result<(usize, Refused), String> {
         let seen = self.look(&mut store)?;
         match versions.iter().rposition(|version| self.is_version(&seen, version)) {
             Some(number) => Ok((number, seen.into_iter().map(|seen| (seen.lvol, seen.refused)).collect())),
@@ -299,7 +293,8 @@ fn differences(seen: &[Seen], versions: &[Contents]) -> String {
         let blocks = bytes.as_slice().chunks(BLOCK).zip(expected.chunks(BLOCK));
         for (number, (read, block)) in blocks.enumerate().filter(|(_, (read, block))| read != block) {
             let is_refused = refused.get(number) == Some(&true);
-            let what = if is_refused { "refused".into() } else { format!("{:#x}, not {:#x}", read[0], block[0]) };
+            let what =
+                if is_refused { "refused".into() } else { format!("{:#x}, not {:#x}", read[0], block[0]) };
             lines.push(format!("lvol {id}, block {number}: {what}"));
         }
     }

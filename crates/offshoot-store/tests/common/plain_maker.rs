@@ -212,8 +212,7 @@ impl Blob {
 
     /// An lvol; its UUID follows from `number`.
     pub fn lvol(name: &str, number: usize, thin: bool, clusters: usize) -> Self {
-        let xattrs =
-            vec![(b"name".to_vec(), padded_name(name)), (b"uuid".to_vec(), uuid_value(number))];
+        let xattrs = vec![(b"name".to_vec(), padded_name(name)), (b"uuid".to_vec(), uuid_value(number))];
         Self { xattrs, ..Self::new([TABLE | u64::from(thin), 0, 0], Map::Table, clusters) }
     }
 
