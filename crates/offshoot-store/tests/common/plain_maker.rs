@@ -243,6 +243,10 @@ impl Blob {
         self
     }
 
+    pub fn is_external_clone(&self) -> bool {
+        self.flags[0] & EXTERNAL != 0
+    }
+
     /// Its map as runs (section 5.3).
     pub fn in_runs(mut self) -> Self {
         self.flags[0] &= !TABLE;
