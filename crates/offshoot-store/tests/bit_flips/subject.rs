@@ -159,7 +159,7 @@ fn new_store(native: bool) -> Store<MemDevice> {
     let block = 512;
     // The journal takes all of the changes without a checkpoint.
     let init = InitOptions { journal_bytes: Some(128 << 10), ..options(8192, block, native) };
-    Store::init(MemDevice::new(1 << 20, block), &init, &writable()).unwrap()
+    Store::init(MemDevice::new(640 << 10, block), &init, &writable()).unwrap()
 }
 
 /// A snapshot with a clone, and an lvol without relatives.
