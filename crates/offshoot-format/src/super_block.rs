@@ -200,7 +200,7 @@ impl SuperBlock {
             None => (),
         }
         let base_version = native.as_ref().map_or(version, |native| native.base_version);
-        // Version 1 has no type of its own; SPDK puts one there when it first changes such a store.
+        // Version 1 knew no type, but SPDK looks for one whatever the version says.
         if raw.bstype != BSTYPE_LVOLSTORE && (raw.bstype != NO_TYPE || base_version != 1) {
             return Err(Fault::StoreType { stored: raw.bstype });
         }
