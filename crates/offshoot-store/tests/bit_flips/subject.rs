@@ -180,7 +180,10 @@ fn spdk(clean: u32) -> Vec<u8> {
     plan.add(Blob::thin("plain", 1, "x.x"));
     let snap = plan.add(Blob::thin("snap", 2, "xx.").snapshot());
     plan.add(Blob::thin("base", 3, ".x.").clone_of(snap));
-    plan.add(Blob::thin("runs", 4, "x.x").in_runs());
+    // On a chain page of its own.
+    let mut runs = Blob::thin("runs", 4, "x.x").in_runs();
+    runs.set_xattr("filler", &[1; 4000]);
+    plan.add(runs);
     plan.make().bytes
 }
 

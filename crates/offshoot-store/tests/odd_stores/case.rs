@@ -128,6 +128,14 @@ impl Case {
         self.run_session(contents);
     }
 
+    /// What is said about it before a session is settled by it.
+    pub(crate) fn run_repaired(mut self) {
+        let contents = self.contents();
+        self.look(self.device(), &contents);
+        self.finds.clear();
+        self.run_session(contents);
+    }
+
     fn run_session(&self, mut contents: Contents) {
         let bytes = self.change(&mut contents);
         let store = self.look(MemDevice::with_content(&bytes, 512), &contents);

@@ -65,6 +65,23 @@ fn masks_that_are_longer() {
     Case::new("room for the cluster mask to grow", populated(Plan { headroom: 3, ..Plan::new() })).run();
 }
 
+/// A growth adds clusters and no md pages.
+#[test]
+fn grown_stores() {
+    Case::new("more clusters than md pages", populated(Plan { md_len: 32, clusters: 200, ..Plan::new() }))
+        .run();
+    Case::new("more md pages than clusters", populated(Plan { md_len: 120, ..Plan::new() })).run();
+}
+
+/// As if the size had been written and the mask had not: no store of SPDK's is left so, but nothing is lost in it.
+#[test]
+fn a_mask_that_is_too_short() {
+    let mut case = Case::new("a cluster mask that is too short", populated(Plan::new()));
+    let at = case.made.regions.cluster_mask.0 as usize * case.made.md_page_bytes();
+    case.made.bytes[at + 1..at + 5].copy_from_slice(&40_u32.to_le_bytes());
+    case.finds(&["used cluster mask"]).run_repaired();
+}
+
 #[test]
 fn sizes() {
     let unsized_store = Plan { stores_size: false, ..Plan::new() };
