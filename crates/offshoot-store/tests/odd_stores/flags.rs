@@ -2,7 +2,7 @@
 
 use crate::case::Case;
 use crate::lvols::{Lvols as _, named, pattern, writable};
-use crate::plain_maker::{Blob, id_of};
+use crate::plain_maker::{Blob, Plan, id_of};
 use crate::{populated, with};
 use offshoot_format::BlobId;
 use offshoot_store::{ErrorKind, OpenOptions, Verb};
@@ -72,19 +72,22 @@ fn an_lvol_that_cannot_be_read() {
 
 #[test]
 fn an_lvol_that_cannot_be_read_can_be_removed() {
-    let case = Case::new("invalid, removed", with(odd(0)));
-    let mut store = case.open();
-    let free = store.engine().free_clusters();
-    store.remove("odd").unwrap();
-    assert_eq!(store.engine().free_clusters(), free, "what it held may be anything");
-    let (device, closed) = store.close();
-    closed.unwrap();
-    let left = device.content();
-    let store = case.reopened(&left, &writable());
-    assert!(store.state().lvol_by_name(b"odd").is_none());
-    assert_eq!(store.engine().free_clusters(), free);
-    let repaired = case.reopened(&left, &OpenOptions { repair: true, ..writable() });
-    assert_eq!(repaired.engine().free_clusters(), free + 2);
+    for (blob, clean) in [(odd(0), 1), (odd(0), 0), (odd(0).in_runs(), 1), (odd(0).in_runs(), 0)] {
+        let plan = Plan { clean, ..with(blob) };
+        let case = Case::new("invalid, removed", plan);
+        let mut store = case.open();
+        let free = store.engine().free_clusters();
+        store.remove("odd").unwrap();
+        assert_eq!(store.engine().free_clusters(), free, "what it held may be anything");
+        let (device, closed) = store.close();
+        closed.unwrap();
+        let left = device.content();
+        let store = case.reopened(&left, &writable());
+        assert!(store.state().lvol_by_name(b"odd").is_none());
+        assert_eq!(store.engine().free_clusters(), free);
+        let repaired = case.reopened(&left, &OpenOptions { repair: true, ..writable() });
+        assert_eq!(repaired.engine().free_clusters(), free + 2);
+    }
 }
 
 /// Nothing that it holds is given to another, whoever makes the masks.
@@ -110,7 +113,7 @@ fn what_it_holds_stays_its_own() {
 
 #[test]
 fn a_store_that_cannot_be_read() {
-    let mut plan = populated(crate::Plan::new());
+    let mut plan = populated(Plan::new());
     plan.blobs[0].flags[0] |= UNKNOWN;
     let refused = Case::new("invalid, on the super blob", plan).refused();
     assert!(refused.to_string().contains("unknown flags"), "{refused}");
