@@ -11,7 +11,7 @@ fn native(clusters: u64) -> Store {
     store.run("create", &["vol", "32M"]);
     let server = store.serve();
     let mut client = server.connect("vol");
-    client.write(0, &vec![0x11; (clusters * CLUSTER) as usize], 0).unwrap();
+    client.write(0, &vec![0x11; usize::try_from(clusters * CLUSTER).unwrap()], 0).unwrap();
     client.disconnect();
     server.stop();
     store.run("snapshot", &["vol=base"]);
