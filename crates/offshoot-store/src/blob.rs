@@ -158,6 +158,12 @@ impl Blob {
         !self.flags.data_ro.is_empty()
     }
 
+    /// Whether size, name and relations may not change, because of a flag that nobody here knows.
+    #[must_use]
+    pub fn has_read_only_metadata(&self) -> bool {
+        self.flags.data_ro.unknown() != 0 || self.flags.unknown_md_ro() != 0
+    }
+
     /// Whether it is made read-only by the `READ_ONLY` flag, which is what a snapshot has.
     #[must_use]
     pub fn has_read_only_flag(&self) -> bool {

@@ -69,6 +69,9 @@ pub enum Error {
     /// A write to a snapshot or read-only lvol.
     #[error("lvol \"{0}\" is read-only")]
     ReadOnlyLvol(String),
+    /// A change of the name, size or relations of an lvol with a flag that says that its metadata is read-only.
+    #[error("the metadata of \"{0}\" is read-only: it has flags that are not known here")]
+    ReadOnlyMetadata(String),
     /// A change of a store that is open read-only.
     #[error("the store is open read-only{0}")]
     ReadOnlyStore(ReadOnlyCause),
@@ -246,7 +249,7 @@ impl Error {
             | Self::NoSuperBlob
             | Self::TooLarge { .. }
             | Self::ChainTooDeep { .. } => ErrorKind::Invalid,
-            Self::ReadOnlyLvol(_) | Self::ReadOnlyStore(_) => ErrorKind::ReadOnly,
+            Self::ReadOnlyLvol(_) | Self::ReadOnlyMetadata(_) | Self::ReadOnlyStore(_) => ErrorKind::ReadOnly,
             Self::HasClones { .. } | Self::InUse(_) | Self::Cancelled | Self::Restless => ErrorKind::Busy,
             Self::NoClusters { .. }
             | Self::ClustersWithheld { .. }

@@ -222,6 +222,14 @@ impl Verb {
     }
 }
 
+/// Whether name, size and relations of an lvol may change.
+fn check_metadata(lvol: &Blob) -> Result<(), Error> {
+    if lvol.has_read_only_metadata() {
+        return Err(Error::ReadOnlyMetadata(lvol.display_name()));
+    }
+    Ok(())
+}
+
 impl State {
     fn lvol(&self, id: BlobId) -> Result<&Blob, Error> {
         self.blob(id).filter(|blob| self.is_lvol(blob)).ok_or(Error::UnknownBlob(id))
