@@ -8,11 +8,14 @@
 //! Will never be shipped, and never asks a clock, a file or the operating system for anything.
 #![forbid(unsafe_code)]
 
+mod cell;
 mod check;
 mod counts;
 mod disk;
 mod enumerate;
 mod explore;
+#[cfg(test)]
+mod groups;
 mod image;
 mod model;
 mod pattern;
