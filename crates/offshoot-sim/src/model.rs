@@ -4,6 +4,7 @@ mod change;
 mod history;
 mod lvol;
 mod moment;
+mod origins;
 
 pub(crate) use change::Change;
 pub(crate) use history::{Ended, Observer, Time};
@@ -11,8 +12,10 @@ pub(crate) use lvol::Lvol;
 
 use crate::pattern::Version;
 use moment::Moment;
+use origins::Origins;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 /// The number of an lvol, which is its UUID: it never changes and never comes back.
 pub(crate) type Number = u128;
@@ -24,6 +27,7 @@ pub(crate) struct Model {
     now: Time,
     /// Snapshots that are still to be held against each other.
     moments: Vec<Moment>,
+    origins: Rc<Origins>,
 }
 
 impl Model {
@@ -60,6 +64,7 @@ impl Model {
         version: Version,
     ) -> Time {
         let now = self.tick();
+        Rc::make_mut(&mut self.origins).wrote(version, number);
         if let Some(lvol) = self.lvols.get_mut(&number) {
             for cell in lvol.cells_mut(cells) {
                 cell.submit(request, version, now);
@@ -99,6 +104,7 @@ impl Model {
                 items.iter().filter_map(|(origin, snapshot, _)| Some((self.lvols.get(origin)?, *snapshot)));
             self.moments.push(Moment::of(known, since..=now));
         }
+        Rc::make_mut(&mut self.origins).performed(change);
         change.perform(&mut self.lvols, since, now);
     }
 
@@ -108,6 +114,11 @@ impl Model {
         if let Some(lvol) = self.lvols.get_mut(&number) {
             lvol.settle(first, versions, since, now);
         }
+    }
+
+    /// Whether a write went to this lvol, to one that it comes from, or to one that comes from the same.
+    pub(crate) fn is_of_family(&self, version: Version, number: Number) -> bool {
+        self.origins.is_of_family(version, number)
     }
 
     /// The first snapshot that does not show one moment, going by what was found.

@@ -1,6 +1,9 @@
 //! A store, its disk and its model, moved forward one completion at a time.
 
 mod replies;
+mod watch;
+
+pub(crate) use watch::Watch;
 
 use crate::cell;
 use crate::check::{Expected, Recovered, contents, one_moment, relations, sound};
@@ -64,6 +67,7 @@ pub(crate) struct World {
     history: Vec<String>,
     /// Whether each member of a group snapshot becomes a transaction of its own. This is wrong, and has to be found.
     pub(crate) split_groups: bool,
+    watch: Option<Watch>,
 }
 
 impl World {
@@ -106,6 +110,7 @@ impl World {
             next_number: *next_number,
             history: Vec::new(),
             split_groups: false,
+            watch: None,
         };
         relations(&world.store, &world.model)?;
         Ok(world)
@@ -205,12 +210,14 @@ impl World {
         self.store.poll(&mut replies);
         self.disk.grant(0);
         let moved = self.disk.asked() != before || !replies.is_empty();
-        for event in self.disk.events() {
+        let events = self.disk.events();
+        for event in &events {
             self.note(format!("    {event}"));
         }
         for (ticket, result) in replies {
             self.answered(ticket, result)?;
         }
+        self.watched(&events);
         let native = self.store.super_block().native.as_ref();
         if native.is_some_and(|native| native.flags.contains(NativeFlags::DEVICE_ERROR)) {
             self.error.get_or_insert(self.model.now());
@@ -418,6 +425,12 @@ impl Closed {
     pub(crate) fn expected(&self) -> Expected<'_> {
         let now = self.before.now() + 1;
         Expected { model: &self.before, verbs: Vec::new(), failed: false, error: self.error, now }
+    }
+
+    /// What is known about it once it is closed.
+    pub(crate) fn at_rest(&self) -> Expected<'_> {
+        let model = &self.resting.model;
+        Expected { model, verbs: Vec::new(), failed: false, error: None, now: model.now() + 1 }
     }
 
     /// Checks what a crash during the close leaves.

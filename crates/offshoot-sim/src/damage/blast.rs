@@ -1,0 +1,135 @@
+//! What damage may cost: the atlas in words of lvols. Everything else has to be as if nothing had happened.
+
+use super::atlas::Zone;
+use super::fault::{DamageKind, Hit};
+use super::graph::dependants;
+use super::known::Known;
+use crate::disk::DiskState;
+use crate::model::Number;
+use offshoot_format::{Bitmap, BlobId, LIVE_MASK_BITS, LiveMaskPage, MaskKind};
+use offshoot_store::{Finding, Found};
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// How much of the journal may be missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Journal {
+    /// Nothing.
+    #[default]
+    Whole,
+    /// What lies behind the last barrier.
+    Tail,
+    /// What only the newest frame tells.
+    Newest,
+    /// What a barrier made durable. This has to be told, and nothing may be written.
+    Covered,
+}
+
+/// What may be lost.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Blast {
+    /// Whether nothing of the store need be served.
+    pub(super) all: bool,
+    pub(super) journal: Journal,
+    /// Lvols that may be damaged or missing, if that is told.
+    pub(super) lost: BTreeSet<Number>,
+    /// Lvols of which an earlier state may be served untold: a page that was written last time is as good as the
+    /// one that should be there.
+    pub(super) misled: BTreeSet<Number>,
+}
+
+impl Blast {
+    /// Of these faults, which made `damaged` of a disk.
+    pub(super) fn of(hits: &[Hit], known: &Known<'_>, damaged: &DiskState) -> Self {
+        let mut blast = Self::default();
+        for hit in hits {
+            for bytes in &hit.bytes {
+                for zone in Zone::ALL {
+                    let units = known.atlas.units(zone).iter();
+                    for unit in units.filter(|unit| unit.start < bytes.end && bytes.start < unit.end) {
+                        blast.add(zone, hit.kind, unit, known, damaged);
+                    }
+                }
+            }
+        }
+        blast
+    }
+
+    fn add(
+        &mut self,
+        zone: Zone,
+        kind: DamageKind,
+        unit: &Range<u64>,
+        known: &Known<'_>,
+        damaged: &DiskState,
+    ) {
+        let is_stale = matches!(kind, DamageKind::Lost | DamageKind::Misdirected);
+        match zone {
+            Zone::Header | Zone::SuperBlock => self.all |= !known.atlas.open,
+            Zone::Covered | Zone::Images => self.journal = self.journal.max(Journal::Covered),
+            Zone::Newest => self.journal = self.journal.max(Journal::Newest),
+            Zone::Tail => self.journal = self.journal.max(Journal::Tail),
+            Zone::Roots | Zone::Chains | Zone::Extents | Zone::Layers => {
+                let pages = known.atlas.md_page(unit.start).into_iter().collect();
+                let lost = owners(known, &pages, &BTreeSet::new());
+                if is_stale {
+                    self.misled.extend(&lost);
+                }
+                self.lost.extend(lost);
+            }
+            Zone::LiveMasks if is_stale => {
+                let [pages, clusters] = forgotten(unit.start, known, damaged);
+                let lost = owners(known, &pages, &clusters);
+                self.misled.extend(&lost);
+                self.lost.extend(lost);
+            }
+            Zone::Copy | Zone::Masks | Zone::LiveMasks | Zone::Stale | Zone::SuperBlob | Zone::Free => {}
+        }
+    }
+
+    /// A page of an earlier time may claim what belongs to others now. Who is right cannot be told, so both sides are
+    /// damaged, and that is told.
+    pub(super) fn add_disputes(&mut self, findings: &[Finding], known: &Known<'_>) {
+        if self.misled.is_empty() {
+            return;
+        }
+        for finding in findings {
+            if let Found::ClusterOwners { first, second, .. } | Found::MdPageOwners { first, second, .. } =
+                finding.what
+            {
+                let numbers = [first, second].into_iter().flat_map(|blob| numbers_of(known, blob));
+                self.lost.extend(dependants(&known.checkpoint, &known.whole, numbers.collect()));
+            }
+        }
+    }
+}
+
+/// The lvols that depend on some md pages and clusters.
+fn owners(known: &Known<'_>, pages: &BTreeSet<u32>, clusters: &BTreeSet<u32>) -> BTreeSet<Number> {
+    let mut numbers = known.whole.owners(pages, clusters);
+    numbers.extend(known.checkpoint.owners(pages, clusters));
+    dependants(&known.checkpoint, &known.whole, numbers)
+}
+
+fn numbers_of(known: &Known<'_>, blob: BlobId) -> impl Iterator<Item = Number> {
+    [&known.whole, &known.checkpoint].into_iter().filter_map(move |graph| Some(graph.0.get(&blob)?.number))
+}
+
+/// Md pages and clusters that a page of a live mask called used and does not any more.
+fn forgotten(at: u64, known: &Known<'_>, damaged: &DiskState) -> [BTreeSet<u32>; 2] {
+    let mut forgotten = [BTreeSet::new(), BTreeSet::new()];
+    for (number, kind) in [MaskKind::MdPages, MaskKind::Clusters].into_iter().enumerate() {
+        let bits = |disk: &DiskState| {
+            let mut page = [0; 4096];
+            disk.view().read(at, &mut page);
+            // Simulated stores are so small that each mask has one page.
+            let mut bits = Bitmap::new(LIVE_MASK_BITS as usize);
+            LiveMaskPage::decode(&page, kind, 0, &mut bits).ok().map(|()| bits)
+        };
+        if let (Some(before), Some(after)) = (bits(&known.disk), bits(damaged)) {
+            let gone = before.iter_ones().filter(|unit| !after.get(*unit));
+            forgotten[number] = gone.filter_map(|unit| u32::try_from(unit).ok()).collect();
+        }
+    }
+    forgotten
+}

@@ -1,0 +1,115 @@
+//! What goes wrong with a disk at rest, and doing it.
+
+use super::atlas::{Atlas, Zone};
+use crate::disk::{DiskState, Written};
+use crate::image::{SECTOR_BYTES, index};
+use crate::random::Random;
+use std::fmt;
+use std::ops::Range;
+
+/// A kind of damage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DamageKind {
+    /// A bit has flipped, or a sector holds anything.
+    Rot,
+    /// The last write was acknowledged and synced, and never done.
+    Lost,
+    /// It was done somewhere else in its zone.
+    Misdirected,
+    /// A sector cannot be read.
+    Unreadable,
+}
+
+impl DamageKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Rot, Self::Lost, Self::Misdirected, Self::Unreadable];
+}
+
+impl fmt::Display for DamageKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rot => "rot",
+            Self::Lost => "lost write",
+            Self::Misdirected => "misdirected write",
+            Self::Unreadable => "unreadable sector",
+        })
+    }
+}
+
+/// Something that has gone wrong.
+#[derive(Clone, Debug)]
+pub(super) struct Hit {
+    pub(super) zone: Zone,
+    pub(super) kind: DamageKind,
+    /// What it is about: first the place that was meant, then the one that was hit, where these differ.
+    pub(super) bytes: Vec<Range<u64>>,
+}
+
+impl fmt::Display for Hit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { zone, kind, bytes } = self;
+        write!(f, "{kind} in {zone}")?;
+        bytes.iter().try_for_each(|bytes| write!(f, " {:#x}+{:#x}", bytes.start, bytes.end - bytes.start))
+    }
+}
+
+/// Does one thing of a kind to a zone. `None` when there is nothing to do it to.
+pub(super) fn strike(
+    disk: &mut DiskState,
+    atlas: &Atlas,
+    written: &[Written],
+    (zone, kind): (Zone, DamageKind),
+    random: &mut Random,
+) -> Option<Hit> {
+    let units = atlas.units(zone);
+    let unit = units.get(random.index(units.len().max(1)))?.clone();
+    let bytes = match kind {
+        DamageKind::Rot => rot(disk, unit, random),
+        DamageKind::Unreadable => {
+            let at = unit.start + random.below(unit.end - unit.start);
+            disk.spoil(at);
+            vec![unit]
+        }
+        DamageKind::Lost => {
+            let write = last_write(written, &unit)?;
+            disk.lose(write).then(|| vec![range(write)])?
+        }
+        DamageKind::Misdirected => {
+            let write = last_write(written, &unit)?;
+            let others: Vec<&Range<u64>> = units.iter().filter(|other| other.start != write.offset).collect();
+            let to = others.get(random.index(others.len().max(1)))?.start;
+            if to % SECTOR_BYTES != 0 || !disk.lose(write) {
+                return None;
+            }
+            let len = (write.after.len() as u64).min(disk.geometry().size_bytes - to);
+            disk.rot(to, &write.after[..index(len)]);
+            vec![range(write), to..to + len]
+        }
+    };
+    Some(Hit { zone, kind, bytes })
+}
+
+/// A bit flips, or a sector turns to anything.
+fn rot(disk: &mut DiskState, unit: Range<u64>, random: &mut Random) -> Vec<Range<u64>> {
+    let at = unit.start + random.below(unit.end - unit.start);
+    if random.chance(2, 3) {
+        let mut byte = [0];
+        disk.view().read(at, &mut byte);
+        disk.rot(at, &[byte[0] ^ 1 << random.below(8)]);
+    } else {
+        let end = (at / SECTOR_BYTES * SECTOR_BYTES + SECTOR_BYTES).min(unit.end);
+        let start = (at / SECTOR_BYTES * SECTOR_BYTES).max(unit.start);
+        let garbage: Vec<u8> = (start..end).map(|_| random.bits().to_le_bytes()[0]).collect();
+        disk.rot(start, &garbage);
+    }
+    vec![unit]
+}
+
+/// The last write to where a unit begins.
+fn last_write<'w>(written: &'w [Written], unit: &Range<u64>) -> Option<&'w Written> {
+    written.iter().rev().find(|write| range(write).contains(&unit.start))
+}
+
+fn range(write: &Written) -> Range<u64> {
+    write.offset..write.offset + write.after.len() as u64
+}
