@@ -2,7 +2,7 @@
 
 use super::atlas::{Atlas, Zone};
 use crate::disk::{DiskState, Written};
-use crate::image::{SECTOR_BYTES, index};
+use crate::image::SECTOR_BYTES;
 use crate::random::Random;
 use std::fmt;
 use std::ops::Range;
@@ -76,14 +76,20 @@ pub(super) fn strike(
         }
         DamageKind::Misdirected => {
             let write = last_write(written, &unit)?;
-            let others: Vec<&Range<u64>> = units.iter().filter(|other| other.start != write.offset).collect();
+            let meant = range(write);
+            let len = meant.end - meant.start;
+            let apart = |to: u64| to + len <= meant.start || to >= meant.end;
+            let fits = |to: &&Range<u64>| {
+                let room = zone.is_journal() || len <= to.end - to.start;
+                room && apart(to.start) && to.start + len <= disk.geometry().size_bytes
+            };
+            let others: Vec<&Range<u64>> = units.iter().filter(fits).collect();
             let to = others.get(random.index(others.len().max(1)))?.start;
-            if to % SECTOR_BYTES != 0 || !disk.lose(write) {
+            if !to.is_multiple_of(SECTOR_BYTES) || !disk.lose(write) {
                 return None;
             }
-            let len = (write.after.len() as u64).min(disk.geometry().size_bytes - to);
-            disk.rot(to, &write.after[..index(len)]);
-            vec![range(write), to..to + len]
+            disk.rot(to, &write.after);
+            vec![meant, to..to + len]
         }
     };
     Some(Hit { zone, kind, bytes })

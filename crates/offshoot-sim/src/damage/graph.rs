@@ -103,7 +103,7 @@ fn node(state: &State, blob: &offshoot_store::Blob) -> Node {
         }
     }
     Node {
-        number: blob.uuid().map_or(0, |uuid| uuid.as_u128()),
+        number: blob.uuid().filter(|_| state.is_lvol(blob) || blob.dying).map_or(0, |uuid| uuid.as_u128()),
         parent: blob.parent,
         dying: blob.dying,
         chain: blob.pages.chain.iter().map(|page| page.0).collect(),

@@ -181,7 +181,9 @@ impl DiskState {
                 let (geometry, unreadable) = (self.geometry, self.unreadable.clone());
                 Self { geometry, medium, view, cached, in_flight: Vec::new(), unreadable }
             }
-            Cut::Kill | Cut::Reboot | Cut::PowerCut => Self::at_rest(self.geometry, view),
+            Cut::Kill | Cut::Reboot | Cut::PowerCut => {
+                Self { unreadable: self.unreadable.clone(), ..Self::at_rest(self.geometry, view) }
+            }
         };
         (state, fate)
     }
