@@ -119,7 +119,8 @@ fn damage(known: Known<'_>, random: &mut Random, counts: &mut Counts) -> Result<
         let zone = zones[random.index(zones.len())];
         let kind = DamageKind::ALL[random.index(DamageKind::ALL.len())];
         // Of several newest frames only one can be the last.
-        let most = if zone == Zone::Newest || random.chance(2, 3) { 1 } else { 3 };
+        let one = matches!(zone, Zone::Newest | Zone::Tail) || random.chance(2, 3);
+        let most = if one { 1 } else { 3 };
         let mut disk = known.disk.clone();
         let hits: Vec<Hit> = (0..most)
             .filter_map(|_| strike(&mut disk, &known.atlas, &known.written, (zone, kind), random))

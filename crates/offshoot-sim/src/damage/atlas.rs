@@ -1,6 +1,6 @@
 //! The fault atlas: what of a disk is what, and so what a fault there may cost.
 
-use super::graph::Graph;
+use super::graph::{Graph, SUPER_BLOB};
 use crate::disk::DiskState;
 use offshoot_format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, JournalArea, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx,
@@ -111,8 +111,10 @@ pub(super) struct Atlas {
     pub(super) area: Option<JournalArea>,
     /// Whether the store was open.
     pub(super) open: bool,
-    /// Epoch and number of the newest frame.
-    pub(super) newest: Option<([u8; 16], u64)>,
+    /// The epoch of the journal.
+    pub(super) epoch: [u8; 16],
+    /// Numbers of the frames of that epoch, by where they start.
+    frames: BTreeMap<u64, u64>,
     zones: BTreeMap<Zone, Vec<Range<u64>>>,
 }
 
@@ -127,9 +129,16 @@ impl Atlas {
         let native = super_block.native.as_ref().filter(|_| super_block.is_native());
         let area = native.and_then(|native| native.journal);
         let open = area.is_some() && !super_block.is_clean();
+        let epoch = native.map_or([0; 16], |native| native.epoch);
         let zones = BTreeMap::from([(Zone::Header, vec![0..512]), (Zone::SuperBlock, vec![512..4096])]);
-        let mut atlas =
-            Self { layout: layout.clone(), area: area.filter(|_| open), open, newest: None, zones };
+        let mut atlas = Self {
+            layout: layout.clone(),
+            area: area.filter(|_| open),
+            open,
+            epoch,
+            frames: BTreeMap::new(),
+            zones,
+        };
         if let Some((area, native)) = atlas.area.zip(native) {
             atlas.add_all(Zone::Copy, layout.super_block_copy().map(|at| at..at + 4096));
             let first = area.masks_start();
@@ -144,7 +153,7 @@ impl Atlas {
             }
         }
         for node in owners.into_iter().flat_map(|graph| graph.0.values()) {
-            if node.number == 0 {
+            if node.number == SUPER_BLOB {
                 atlas.add_pages(Zone::SuperBlob, node.pages());
                 continue;
             }
@@ -169,6 +178,11 @@ impl Atlas {
     /// Zones that there is something of.
     pub(super) fn zones(&self) -> impl Iterator<Item = Zone> {
         self.zones.iter().filter(|(_, units)| !units.is_empty()).map(|(zone, _)| *zone)
+    }
+
+    /// The number of the frame that starts at a byte, if it is one of the journal's epoch.
+    pub(super) fn frame(&self, offset: u64) -> Option<u64> {
+        self.frames.get(&offset).copied()
     }
 
     /// The md page that begins at a byte.
@@ -203,8 +217,10 @@ impl Atlas {
         let current = |header: &FrameHeader| header.epoch == epoch && header.lsn >= start_lsn;
         let newest = frames.iter().map(|(header, _)| header).filter(|header| current(header));
         let newest = newest.max_by_key(|header| header.lsn).cloned();
-        self.newest = newest.as_ref().map(|newest| (newest.epoch, newest.lsn));
         for (header, bytes) in frames {
+            if current(&header) {
+                self.frames.insert(bytes.start, header.lsn);
+            }
             let zone = newest.as_ref().filter(|_| current(&header)).map_or(Zone::Stale, |newest| {
                 let covered = newest.covered.max(newest.checkpoint);
                 let image = header.kind == FrameKind::Images && header.capture == newest.checkpoint;

@@ -11,18 +11,24 @@ use offshoot_store::{Finding, Found};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// How much of the journal may be missing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Journal {
-    /// Nothing.
-    #[default]
-    Whole,
-    /// What lies behind the last barrier.
-    Tail,
-    /// What only the newest frame tells.
-    Newest,
-    /// What a barrier made durable. This has to be told, and nothing may be written.
-    Covered,
+/// What of the journal is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Gaps {
+    /// Something behind the last barrier. It ends the tail there.
+    pub(super) tail: bool,
+    /// The newest frame: what only that one tells is not known any more.
+    pub(super) newest: bool,
+    /// Something that a barrier made durable. This has to be told, and nothing may be written.
+    pub(super) covered: bool,
+    /// The oldest frame of these.
+    pub(super) first: Option<u64>,
+}
+
+impl Gaps {
+    /// Whether nothing is missing.
+    pub(super) fn none(self) -> bool {
+        self == Self::default()
+    }
 }
 
 /// What may be lost.
@@ -30,7 +36,7 @@ pub(super) enum Journal {
 pub(super) struct Blast {
     /// Whether nothing of the store need be served.
     pub(super) all: bool,
-    pub(super) journal: Journal,
+    pub(super) gaps: Gaps,
     /// Lvols that may be damaged or missing, if that is told.
     pub(super) lost: BTreeSet<Number>,
     /// Lvols of which an earlier state may be served untold: a page that was written last time is as good as the
@@ -66,9 +72,13 @@ impl Blast {
         let is_stale = matches!(kind, DamageKind::Lost | DamageKind::Misdirected);
         match zone {
             Zone::Header | Zone::SuperBlock => self.all |= !known.atlas.open,
-            Zone::Covered | Zone::Images => self.journal = self.journal.max(Journal::Covered),
-            Zone::Newest => self.journal = self.journal.max(Journal::Newest),
-            Zone::Tail => self.journal = self.journal.max(Journal::Tail),
+            Zone::Covered | Zone::Images | Zone::Newest | Zone::Tail => {
+                let lsn = known.atlas.frame(unit.start);
+                self.gaps.first = self.gaps.first.into_iter().chain(lsn).min();
+                self.gaps.covered |= matches!(zone, Zone::Covered | Zone::Images);
+                self.gaps.newest |= zone == Zone::Newest;
+                self.gaps.tail |= zone == Zone::Tail;
+            }
             Zone::Roots | Zone::Chains | Zone::Extents | Zone::Layers => {
                 let pages = known.atlas.md_page(unit.start).into_iter().collect();
                 let lost = owners(known, &pages, &BTreeSet::new());

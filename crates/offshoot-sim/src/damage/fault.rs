@@ -7,6 +7,9 @@ use crate::random::Random;
 use std::fmt;
 use std::ops::Range;
 
+/// What metadata is read in at least, in bytes.
+const PAGE_BYTES: u64 = 4096;
+
 /// A kind of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DamageKind {
@@ -68,7 +71,9 @@ pub(super) fn strike(
         DamageKind::Unreadable => {
             let at = unit.start + random.below(unit.end - unit.start);
             disk.spoil(at);
-            vec![unit]
+            // A page is read as a whole: what cannot be read of it costs the rest.
+            let page = at / PAGE_BYTES * PAGE_BYTES;
+            vec![unit.start.min(page)..unit.end.max(page + PAGE_BYTES)]
         }
         DamageKind::Lost => {
             let write = last_write(written, &unit)?;

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A blob as a sound store knows it.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    /// Its lvol's number; 0 for the super blob.
+    /// Its lvol's number, or one that no lvol has.
     pub(super) number: Number,
     pub(super) parent: Option<BlobId>,
     pub(super) dying: bool,
@@ -20,6 +20,9 @@ pub(super) struct Node {
     /// Its own clusters.
     pub(super) clusters: BTreeSet<u32>,
 }
+
+/// Stands for the super blob.
+pub(super) const SUPER_BLOB: Number = 0;
 
 /// Blobs, as the md pages and the journal have them, or the md pages alone.
 #[derive(Clone, Debug)]
@@ -102,8 +105,14 @@ fn node(state: &State, blob: &offshoot_store::Blob) -> Node {
             clusters.extend(own.map(|ClusterIdx(cluster)| cluster));
         }
     }
+    let nameless = Number::MAX - Number::from(blob.id.0);
+    let number = match blob.uuid() {
+        _ if state.super_blob == Some(blob.id) => SUPER_BLOB,
+        Some(uuid) => uuid.as_u128(),
+        None => nameless,
+    };
     Node {
-        number: blob.uuid().filter(|_| state.is_lvol(blob) || blob.dying).map_or(0, |uuid| uuid.as_u128()),
+        number,
         parent: blob.parent,
         dying: blob.dying,
         chain: blob.pages.chain.iter().map(|page| page.0).collect(),

@@ -19,7 +19,6 @@ use offshoot_store::Store;
 #[derive(Debug)]
 pub(super) struct Known<'a> {
     pub(super) disk: DiskState,
-    pub(super) cut: Option<Cut>,
     pub(super) power: Power,
     pub(super) expected: Expected<'a>,
     /// What was kept of the life before, and the writes in it.
@@ -38,7 +37,7 @@ pub(super) struct Known<'a> {
 #[derive(Debug)]
 pub(super) struct Left<'a> {
     pub(super) disk: DiskState,
-    /// `None` when the store was closed.
+    /// How it came to its end. `None` when it was closed.
     pub(super) cut: Option<Cut>,
     pub(super) power: Power,
     pub(super) expected: Expected<'a>,
@@ -64,7 +63,7 @@ impl<'a> Known<'a> {
         };
         let atlas = Atlas::of(&disk, &super_block, &layout, [&whole, &checkpoint]);
         let (model, contents) = (sound.model, sound.contents);
-        Ok(Self { disk, cut, power, expected, watch, written, model, contents, whole, checkpoint, atlas })
+        Ok(Self { disk, power, expected, watch, written, model, contents, whole, checkpoint, atlas })
     }
 }
 
@@ -79,8 +78,14 @@ fn checkpointed(disk: &DiskState, super_block: &SuperBlock, layout: &Layout) -> 
         super_block.native.as_ref().filter(|_| super_block.is_native() && !super_block.is_clean())?;
     let area = native.journal?;
     let mut disk = disk.clone();
-    for (page, image) in images(&disk, native, area, layout) {
-        disk.rot(layout.md_page_offset(page), &image);
+    let page_size = index(u64::from(layout.md_page_size));
+    for set in image_sets(&disk, native, area, layout) {
+        for (page, image) in set.images {
+            disk.rot(layout.md_page_offset(page), &image);
+        }
+        for run in set.zeroed {
+            disk.rot(layout.md_page_offset(run.start), &vec![0; page_size * run.len as usize]);
+        }
     }
     let epoch = native.epoch.map(|byte| !byte);
     let native = NativeHeader { epoch, previous: None, ..native.clone() };
@@ -89,13 +94,8 @@ fn checkpointed(disk: &DiskState, super_block: &SuperBlock, layout: &Layout) -> 
     Some(disk)
 }
 
-/// The images of a checkpoint that is not in place.
-fn images(
-    disk: &DiskState,
-    native: &NativeHeader,
-    area: JournalArea,
-    layout: &Layout,
-) -> Vec<(offshoot_format::MdPageIdx, offshoot_format::PageImage)> {
+/// What a checkpoint writes that is not in place.
+fn image_sets(disk: &DiskState, native: &NativeHeader, area: JournalArea, layout: &Layout) -> Vec<ImageSet> {
     let mut ring = vec![0; index(u64::from(area.len) * u64::from(layout.md_page_size))];
     disk.view().read(layout.md_page_offset(area.start), &mut ring);
     let frame = |at: usize| {
@@ -108,5 +108,5 @@ fn images(
     let sets =
         frames().filter(|header| header.kind == FrameKind::Images && Some(header.capture) == checkpoint);
     let sets = sets.filter_map(|header| ImageSet::decode(header.lsn, header.payload(&ring)?).ok());
-    sets.flat_map(|set| set.images).collect()
+    sets.collect()
 }

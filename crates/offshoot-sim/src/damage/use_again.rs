@@ -1,6 +1,6 @@
 //! A damaged store in use: what it hands out is nobody's, and whatever is left stays as it is.
 
-use super::blast::{Blast, Journal};
+use super::blast::Blast;
 use super::known::Known;
 use super::verdict::Verdict;
 use crate::check::Contents;
@@ -40,7 +40,7 @@ pub(super) fn go_on(
         return broken(format!("the store cannot be used again: {error}"));
     }
     same(&mut store, verdict).map_err(|violation| violation.during("filled"))?;
-    if blast.journal == Journal::Whole {
+    if blast.gaps.none() {
         untouched(&disk, known, &(&verdict.lost - &blast.misled))?;
     }
     let (left, _) = disk.state().crash(Cut::PowerCut, |_, _| false);
@@ -70,7 +70,7 @@ fn reopen(
     same(&mut store, verdict)?;
     // What was lost and can be read again has to be what it was.
     let again = verdict.lost.iter().filter(|number| !blast.misled.contains(number));
-    for number in again.filter(|_| blast.journal == Journal::Whole) {
+    for number in again.filter(|_| blast.gaps.none()) {
         let found = read(&mut store, *number)?;
         if let Some((found, expected)) = found.zip(known.contents.get(number))
             && found != *expected

@@ -1,6 +1,6 @@
 //! Holds a damaged store against what the damage may have cost (D6).
 
-use super::blast::{Blast, Journal};
+use super::blast::{Blast, Gaps};
 use super::known::Known;
 use crate::cell;
 use crate::check::{Contents, Expected, relations};
@@ -41,14 +41,14 @@ pub(super) fn judge<D: BlockDevice>(
     let journal =
         findings.iter().any(|found| matches!(found.what, What::Journal(_) | What::JournalRecord { .. }));
     if journal {
-        if blast.journal < Journal::Newest {
+        if !blast.gaps.covered && !blast.gaps.newest {
             return broken(format!("the journal is not damaged, but: {findings:?}"));
         }
-        return frozen(store, known);
+        return frozen(store, known, blast.gaps);
     }
-    let (model, judge) = match (blast.journal, known.cut) {
-        (Journal::Newest, Some(_)) => before_newest(store, known),
-        (Journal::Tail, Some(_)) => {
+    let (model, judge) = match blast.gaps {
+        gaps if gaps.newest => before(store, known, gaps),
+        gaps if gaps.tail => {
             (known.expected.model_of(store), Judge { exact: None, since: None, touched: &[] })
         }
         _ => (known.model.clone(), Judge { exact: Some(&known.contents), since: None, touched: &[] }),
@@ -176,25 +176,27 @@ impl Judge<'_> {
 
 /// What was known before the newest frame: the store is as if the end had come while that was being written, but for
 /// what was done since without a frame.
-fn before_newest<'k, D: BlockDevice>(store: &Store<D>, known: &'k Known<'_>) -> (Model, Judge<'k>) {
-    let append = known.atlas.newest.and_then(|(epoch, lsn)| known.watch.append(epoch, lsn));
-    let judge =
-        Judge { exact: None, since: Some(known.expected.model), touched: known.watch.touched_since(append) };
+fn before<'k, D: BlockDevice>(store: &Store<D>, known: &'k Known<'_>, gaps: Gaps) -> (Model, Judge<'k>) {
+    let append = gaps.first.and_then(|lsn| known.watch.append(known.atlas.epoch, lsn));
+    let touched = known.watch.touched_since(append);
     let verbs = append.iter().flat_map(|append| &append.verbs).map(|(change, since)| (change, *since));
     let (model, verbs) = match append {
         Some(append) => (&append.model, verbs.collect()),
         None => (known.watch.start(), Vec::new()),
     };
     let expected = Expected { model, verbs, ..known.expected };
-    (expected.model_of(store), judge)
+    (expected.model_of(store), Judge { exact: None, since: Some(known.expected.model), touched })
 }
 
-/// A store whose journal is damaged: nothing can be written, and what is served is at least nobody else's.
-fn frozen<D: BlockDevice>(store: &mut Store<D>, known: &Known<'_>) -> Result<Verdict, Violation> {
+/// A store whose journal is damaged: nothing can be written, and what is served is nobody else's, unless that has been
+/// put there since the frame that is missing.
+fn frozen<D: BlockDevice>(store: &mut Store<D>, known: &Known<'_>, gaps: Gaps) -> Result<Verdict, Violation> {
     let asked = store.engine().read_only_cause();
     if !matches!(asked, Some(ReadOnlyCause::Asked | ReadOnlyCause::JournalDamage)) {
         return broken("the journal is damaged, and the store takes writes".into());
     }
+    let append = gaps.first.and_then(|lsn| known.watch.append(known.atlas.epoch, lsn));
+    let judge = Judge { exact: None, since: None, touched: known.watch.touched_since(append) };
     let lvols: Vec<(BlobId, Number, u64)> = store
         .state()
         .lvols()
@@ -210,7 +212,7 @@ fn frozen<D: BlockDevice>(store: &mut Store<D>, known: &Known<'_>) -> Result<Ver
             let found = identify(bytes);
             let own =
                 own_version(found, cell).is_some_and(|version| known.model.is_of_family(version, number));
-            if !own {
+            if !own && !judge.is_excused(store, id, cell) {
                 let what = format!("cell {cell} of lvol {number} serves {found:?} with a damaged journal");
                 return Err(Violation::new(Promise::D4, what));
             }
