@@ -13,7 +13,9 @@ use lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, options, pattern, writable_in
 use offshoot_block::BlockDevice;
 use offshoot_device::MemDevice;
 use offshoot_format::{FRAME_HEADER_BYTES, FrameHeader, FrameKind, JournalArea, Layout};
-use offshoot_store::{Error, Found, InitOptions, JournalDamage, OpenOptions, ReadOnlyCause, Store};
+use offshoot_store::{
+    Error, Found, InitOptions, JournalDamage, OpenOptions, OrdinalMd, ReadOnlyCause, Store, Verb,
+};
 use tape::Taped;
 
 const CLUSTER: u64 = 16_384;
@@ -245,6 +247,38 @@ fn a_destroyed_super_block_is_replaced_by_its_copy() {
         let (device, closed) = store.close();
         closed.unwrap();
         assert_eq!(open(device, &writable_in(Some(SESSION))).findings(), &[]);
+    }
+}
+
+/// An lvol whose layer page rots while a record of the journal renames it. Applied to what little is known of it, that
+/// record made a good blob of it with nothing in it, which the next opening served.
+#[test]
+fn a_record_of_a_damaged_lvol_does_not_make_it_sound() {
+    let init = InitOptions { journal_bytes: Some(1 << 20), ..options(16_384, 512, true) };
+    let mut store = Store::init(MemDevice::new(4 << 20, 512), &init, &writable_in(Some(SESSION))).unwrap();
+    let lvol = store.create("old", 4 * CLUSTER, false).unwrap();
+    store.write(lvol, 0, pattern(BLOCK, 1)).unwrap();
+    let (device, closed) = store.close();
+    closed.unwrap();
+    let mut store = open(device, &writable_in(Some(SESSION)));
+    let pages = &store.state().blob(lvol).unwrap().pages;
+    let page = pages.ordinals.values().flat_map(OrdinalMd::layer_pages).next().unwrap();
+    let at = store.state().layout.md_page_offset(page) + 100;
+    store.execute(Verb::Rename { lvol, name: "new".into() }).unwrap();
+    let mut device = store.device().clone();
+    device.write_at(at, &[0xff]);
+    let is_damaged = |store: &Store<MemDevice>| {
+        let damage = |found: &Found| matches!(found, Found::Damaged { blob, .. } if *blob == lvol);
+        store.findings().iter().any(|finding| damage(&finding.what))
+    };
+    for opening in 0..3 {
+        let mut store = open(device, &writable_in(Some(SESSION)));
+        assert!(is_damaged(&store), "opening {opening}: {:?}", store.findings());
+        assert!(store.read(lvol, 0, 4096).is_err(), "opening {opening}");
+        store.create(&format!("more {opening}"), CLUSTER, true).unwrap();
+        let closed;
+        (device, closed) = store.close();
+        closed.unwrap();
     }
 }
 

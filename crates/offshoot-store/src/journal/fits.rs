@@ -309,6 +309,10 @@ impl State {
         if blob.dying {
             return Err(Why::Dying);
         }
+        // It would be written anew, with the little that is known of it.
+        if blob.damage.is_some() {
+            return Err(Why::Damaged);
+        }
         if xattr.name == XATTR_NAME && parse_name(&xattr.value).is_none_or(<[u8]>::is_empty) {
             return Err(Why::Value("name"));
         }

@@ -7,7 +7,7 @@ use crate::state::State;
 use offshoot_format::{BlobId, Xattr};
 
 pub(super) fn plan(state: &State, id: BlobId, name: &str) -> Result<Plan, Error> {
-    let lvol = state.lvol(id)?;
+    let lvol = state.sound_lvol(id)?;
     if lvol.name() == name.as_bytes() {
         return Ok(Plan::default());
     }
