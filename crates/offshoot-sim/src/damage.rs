@@ -10,6 +10,7 @@ mod blast;
 mod fault;
 mod graph;
 mod known;
+mod pending;
 mod use_again;
 mod verdict;
 
@@ -118,6 +119,9 @@ fn damage(known: Known<'_>, random: &mut Random, counts: &mut Counts) -> Result<
     for _ in 0..TIMES {
         let zone = zones[random.index(zones.len())];
         let kind = DamageKind::ALL[random.index(DamageKind::ALL.len())];
+        if pending::is_not_tried(zone, kind) {
+            continue;
+        }
         // Of several newest frames only one can be the last.
         let one = matches!(zone, Zone::Newest | Zone::Tail) || random.chance(2, 3);
         let most = if one { 1 } else { 3 };
@@ -163,6 +167,9 @@ fn examine(
     counts.damage.lost += verdict.lost.len() as u64;
     counts.damage.stale += verdict.stale.len() as u64;
     counts.damage.frozen += u64::from(verdict.read_only);
+    if blast.forgetful {
+        return Ok(());
+    }
     use_again::go_on((store, device), known, &blast, &verdict, power)
 }
 

@@ -121,6 +121,11 @@ impl Model {
         self.origins.is_of_family(version, number)
     }
 
+    /// Whether two lvols come from the same.
+    pub(crate) fn are_of_family(&self, left: Number, right: Number) -> bool {
+        self.origins.family(left) == self.origins.family(right)
+    }
+
     /// The first snapshot that does not show one moment, going by what was found.
     pub(crate) fn torn_moment(&self, found: &BTreeMap<Number, Vec<Version>>) -> Option<&Moment> {
         self.moments.iter().find(|moment| !moment.explains(found))

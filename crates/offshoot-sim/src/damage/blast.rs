@@ -42,6 +42,11 @@ pub(super) struct Blast {
     /// Lvols of which an earlier state may be served untold: a page that was written last time is as good as the
     /// one that should be there.
     pub(super) misled: BTreeSet<Number>,
+    /// Whether a live mask may be one of an earlier time: what has been made since may vanish untold, and what it
+    /// owns may be handed out.
+    pub(super) forgetful: bool,
+    /// Whether a live mask was hit at all.
+    pub(super) unmasked: bool,
 }
 
 impl Blast {
@@ -88,12 +93,15 @@ impl Blast {
                 self.lost.extend(lost);
             }
             Zone::LiveMasks if is_stale => {
+                self.unmasked = true;
                 let [pages, clusters] = forgotten(unit.start, known, damaged);
                 let lost = owners(known, &pages, &clusters);
+                self.forgetful |= !pages.is_empty() || !clusters.is_empty();
                 self.misled.extend(&lost);
                 self.lost.extend(lost);
             }
-            Zone::Copy | Zone::Masks | Zone::LiveMasks | Zone::Stale | Zone::SuperBlob | Zone::Free => {}
+            Zone::LiveMasks => self.unmasked = true,
+            Zone::Copy | Zone::Masks | Zone::Stale | Zone::SuperBlob | Zone::Free => {}
         }
     }
 
@@ -108,7 +116,12 @@ impl Blast {
                 finding.what
             {
                 let numbers = [first, second].into_iter().flat_map(|blob| numbers_of(known, blob));
-                self.lost.extend(dependants(&known.checkpoint, &known.whole, numbers.collect()));
+                self.lost.extend(dependants(
+                    &known.checkpoint,
+                    &known.whole,
+                    &known.model,
+                    numbers.collect(),
+                ));
             }
         }
     }
@@ -118,7 +131,7 @@ impl Blast {
 fn owners(known: &Known<'_>, pages: &BTreeSet<u32>, clusters: &BTreeSet<u32>) -> BTreeSet<Number> {
     let mut numbers = known.whole.owners(pages, clusters);
     numbers.extend(known.checkpoint.owners(pages, clusters));
-    dependants(&known.checkpoint, &known.whole, numbers)
+    dependants(&known.checkpoint, &known.whole, &known.model, numbers)
 }
 
 fn numbers_of(known: &Known<'_>, blob: BlobId) -> impl Iterator<Item = Number> {

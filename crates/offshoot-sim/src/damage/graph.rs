@@ -1,6 +1,6 @@
 //! Who depends on which md pages and clusters.
 
-use crate::model::Number;
+use crate::model::{Model, Number};
 use offshoot_block::BlockDevice;
 use offshoot_format::{BlobId, ClusterIdx};
 use offshoot_store::map::Leaf;
@@ -60,33 +60,36 @@ impl Graph {
         numbers.len() > before
     }
 
-    fn number_of_parent(&self, number: Number) -> Option<Number> {
-        let node = self.0.values().find(|node| node.number == number)?;
-        Some(self.0.get(&node.parent?)?.number)
+    /// Whatever inherits from an lvol, itself excepted.
+    pub(super) fn heirs(&self, number: Number) -> BTreeSet<Number> {
+        let mut heirs = BTreeSet::from([number]);
+        while self.add_heirs(&mut heirs) {}
+        heirs.remove(&number);
+        heirs
     }
 
-    fn knows(&self, number: Number) -> bool {
+    pub(super) fn knows(&self, number: Number) -> bool {
         self.0.values().any(|node| node.number == number)
     }
 }
 
-/// Everything that depends on some lvols, by the md pages or by what the journal made of them since: heirs, and
-/// snapshots that the journal has put between an lvol and its parent.
+/// Everything that depends on some lvols, by the md pages or by what the journal made of them since: heirs, and what
+/// the journal has made in their families.
 pub(super) fn dependants(
     checkpoint: &Graph,
     whole: &Graph,
+    model: &Model,
     mut numbers: BTreeSet<Number>,
 ) -> BTreeSet<Number> {
     loop {
-        let mut grown = checkpoint.add_heirs(&mut numbers) | whole.add_heirs(&mut numbers);
-        for number in numbers.clone() {
-            if let Some(parent) = whole.number_of_parent(number).filter(|parent| !checkpoint.knows(*parent)) {
-                grown |= numbers.insert(parent);
-            }
-        }
-        if !grown {
+        let grown = checkpoint.add_heirs(&mut numbers) | whole.add_heirs(&mut numbers);
+        let made = whole.0.values().map(|node| node.number).filter(|number| !checkpoint.knows(*number));
+        let related = |made: &Number| numbers.iter().any(|number| model.are_of_family(*made, *number));
+        let made: Vec<Number> = made.filter(|made| !numbers.contains(made)).filter(related).collect();
+        if !grown && made.is_empty() {
             return numbers;
         }
+        numbers.extend(made);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::blast::{Blast, Gaps};
 use super::known::Known;
+use super::pending;
 use crate::cell;
 use crate::check::{Contents, Expected, relations};
 use crate::image::{SECTOR_BYTES, index};
@@ -10,7 +11,7 @@ use crate::pattern::{Found, Version, identify, split};
 use crate::violation::{Promise, Violation};
 use offshoot_block::BlockDevice;
 use offshoot_format::{BlobCluster, BlobId};
-use offshoot_store::{Found as What, ReadOnlyCause, Store};
+use offshoot_store::{ErrorKind, Found as What, ReadOnlyCause, Store};
 use std::collections::BTreeSet;
 use std::ops::Range;
 use uuid::Uuid;
@@ -41,10 +42,10 @@ pub(super) fn judge<D: BlockDevice>(
     let journal =
         findings.iter().any(|found| matches!(found.what, What::Journal(_) | What::JournalRecord { .. }));
     if journal {
-        if !blast.gaps.covered && !blast.gaps.newest {
+        if !blast.gaps.covered && !blast.gaps.newest && !pending::is_misfit(&findings, blast) {
             return broken(format!("the journal is not damaged, but: {findings:?}"));
         }
-        return frozen(store, known, blast.gaps);
+        return frozen(store, known, blast);
     }
     let (model, judge) = match blast.gaps {
         gaps if gaps.newest => before(store, known, gaps),
@@ -72,17 +73,21 @@ pub(super) fn judge<D: BlockDevice>(
             }
         }
     }
-    if !verdict.lost.is_empty() && findings.is_empty() {
+    if blast.forgetful {
+        let untold: Vec<Number> = verdict.lost.intersection(&blast.misled).copied().collect();
+        verdict.stale.extend(untold);
+    } else if !verdict.lost.is_empty() && findings.is_empty() {
         return broken(format!("lvols {:?} are lost, and nothing tells", verdict.lost));
     }
     let is_known = |number: Number| model.lvol(number).is_some();
     for blob in store.state().lvols() {
         let number = blob.uuid().map_or(0, |uuid| uuid.as_u128());
-        if !is_known(number) && blob.damage.is_none() && blast.misled.is_empty() {
+        let is_excused = !blast.misled.is_empty() || pending::is_undone(number, known, &blast);
+        if !is_known(number) && blob.damage.is_none() && !is_excused {
             return broken(format!("lvol {} should not exist", blob.display_name()));
         }
     }
-    if verdict.lost.is_empty() && blast.misled.is_empty() {
+    if blast.lost.is_empty() {
         relations(store, &model)?;
     }
     Ok(verdict)
@@ -115,6 +120,11 @@ impl Judge<'_> {
         }
         let bytes = match store.read(id, 0, index(len)) {
             Ok(bytes) => bytes,
+            // A part of it is not known.
+            Err(error) if error.kind() == ErrorKind::Corrupt && blast.lost.contains(&number) => {
+                verdict.lost.insert(number);
+                return Ok(());
+            }
             Err(error) => return broken(format!("{} cannot be read: {error}", lvol.name)),
         };
         let mut versions = Vec::with_capacity(lvol.cells().len());
@@ -190,12 +200,16 @@ fn before<'k, D: BlockDevice>(store: &Store<D>, known: &'k Known<'_>, gaps: Gaps
 
 /// A store whose journal is damaged: nothing can be written, and what is served is nobody else's, unless that has been
 /// put there since the frame that is missing.
-fn frozen<D: BlockDevice>(store: &mut Store<D>, known: &Known<'_>, gaps: Gaps) -> Result<Verdict, Violation> {
+fn frozen<D: BlockDevice>(
+    store: &mut Store<D>,
+    known: &Known<'_>,
+    blast: &Blast,
+) -> Result<Verdict, Violation> {
     let asked = store.engine().read_only_cause();
     if !matches!(asked, Some(ReadOnlyCause::Asked | ReadOnlyCause::JournalDamage)) {
         return broken("the journal is damaged, and the store takes writes".into());
     }
-    let append = gaps.first.and_then(|lsn| known.watch.append(known.atlas.epoch, lsn));
+    let append = blast.gaps.first.and_then(|lsn| known.watch.append(known.atlas.epoch, lsn));
     let judge = Judge { exact: None, since: None, touched: known.watch.touched_since(append) };
     let lvols: Vec<(BlobId, Number, u64)> = store
         .state()
@@ -206,6 +220,7 @@ fn frozen<D: BlockDevice>(store: &mut Store<D>, known: &Known<'_>, gaps: Gaps) -
     for (id, number, len) in lvols {
         let bytes = match store.read(id, 0, index(len)) {
             Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::Corrupt && blast.lost.contains(&number) => continue,
             Err(error) => return broken(format!("lvol {number} cannot be read: {error}")),
         };
         for (cell, bytes) in split(bytes.as_slice(), 0) {

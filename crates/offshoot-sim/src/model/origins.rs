@@ -37,7 +37,7 @@ impl Origins {
         version == 0 || self.writes.get(&version) == Some(&self.family(lvol))
     }
 
-    fn family(&self, lvol: Number) -> Number {
+    pub(super) fn family(&self, lvol: Number) -> Number {
         self.lvols.get(&lvol).copied().unwrap_or(lvol)
     }
 }
