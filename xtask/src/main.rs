@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
 
 mod campaign;
+mod fuzz;
 mod gate;
 mod golden;
 mod kills;
@@ -29,6 +30,8 @@ usage: cargo xtask VERB
   sim [--seed N | --minutes M | --break RULE | ...]
                         what crashes do to a store, on a simulated disk
   campaign              everything that takes longer than the gate may: millions of crash states, each rule broken
+  fuzz [TARGET] [--seconds N] [--merge]
+                        run the fuzz targets: super_block, md_page, image; all of them unless told, 60 s each
   pack-golden [SHARED]  regenerate testdata/golden from SHARED/golden (../shared unless told)
 ";
 
@@ -55,6 +58,9 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         [verb @ ("powercut" | "powercut-inside"), args @ ..] => powercut::run(&root, verb, args),
         ["sim", args @ ..] => sim::run(&root, args),
         ["campaign"] => campaign::run(&root),
+        ["fuzz", options @ ..] if let Some(options) = fuzz::Options::parse(options) => {
+            fuzz::run(&root, &options)
+        }
         ["pack-golden"] => golden::pack(&root, &root.join("../shared/golden")).map(|()| ExitCode::SUCCESS),
         ["pack-golden", shared] => {
             golden::pack(&root, &Path::new(shared).join("golden")).map(|()| ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ use crate::stores::{Scratch, opening};
 use anyhow::{Context as _, Result, ensure};
 use offshoot_device::{FileDevice, OpenOptions};
 use offshoot_format::{Layout, MdPageIdx};
-use offshoot_store::{LoadError, Store};
+use offshoot_store::Store;
 use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
@@ -32,20 +32,13 @@ pub(super) struct Cost {
     peak_kib: u64,
 }
 
-/// Opens the store that a crash left, and prints the cost as one line of numbers, or why it did not open.
+/// Opens the store that a crash left, and prints the cost as one line of numbers.
 pub(crate) fn one_opening(path: &Path) -> Result<()> {
     let options = OpenOptions::writable();
     let device = FileDevice::open(path, &options)?;
     ensure!(device.is_direct(), "{}: O_DIRECT is not to be had", path.display());
     let start = Instant::now();
-    let store = match Store::open(Counted::new(device), Vec::new(), &opening()) {
-        Ok(store) => store,
-        Err(error @ LoadError::DirtySpdk) => {
-            println!("not opened: {error}");
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let store = Store::open(Counted::new(device), Vec::new(), &opening())?;
     let open = start.elapsed();
     let peak_kib = peak_kib()?;
     ensure!(store.findings().is_empty(), "{:?}", store.findings());
@@ -70,19 +63,16 @@ pub(crate) fn one_opening(path: &Path) -> Result<()> {
 }
 
 impl Cost {
-    /// Opens the store in a process of its own. The inner error says why the store does not open.
-    pub(super) fn of_one(file: &Scratch) -> Result<Result<Self, String>> {
+    /// Opens the store in a process of its own.
+    pub(super) fn of_one(file: &Scratch) -> Result<Self> {
         let program = std::env::current_exe()?;
         let output = Command::new(program).arg(ONE_OPENING).arg(file.path()).output()?;
         let said = String::from_utf8(output.stdout)?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let numbers: Result<Vec<u64>, _> = said.split_whitespace().map(str::parse).collect();
-        let Ok([open, same, in_use, read_bytes, in_use_bytes, written_bytes, peak_kib]) =
-            numbers.as_deref().map(|numbers| *numbers.first_chunk::<7>().unwrap_or(&[0; 7]))
-        else {
-            return Ok(Err(said.trim().to_owned()));
-        };
-        Ok(Ok(Self {
+        let numbers: Vec<u64> = said.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let [open, same, in_use, read_bytes, in_use_bytes, written_bytes, peak_kib] =
+            *numbers.first_chunk::<7>().context("seven numbers")?;
+        Ok(Self {
             open: Duration::from_nanos(open),
             same_bytes: Duration::from_nanos(same),
             pages_in_use: Duration::from_nanos(in_use),
@@ -90,7 +80,7 @@ impl Cost {
             in_use_bytes,
             written_bytes,
             peak_kib,
-        }))
+        })
     }
 
     pub(super) fn report(name: &str, costs: &[Self]) {

@@ -65,6 +65,41 @@ pub enum DeviceOp {
     Sync,
 }
 
+/// The kind of a [`DeviceOp`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OpKind {
+    /// [`DeviceOp::Read`].
+    Read,
+    /// [`DeviceOp::Write`].
+    Write,
+    /// [`DeviceOp::WriteZeroes`].
+    WriteZeroes,
+    /// [`DeviceOp::Unmap`].
+    Unmap,
+    /// [`DeviceOp::Sync`].
+    Sync,
+}
+
+impl OpKind {
+    /// The kind of `op`.
+    #[must_use]
+    pub fn of(op: &DeviceOp) -> Self {
+        match op {
+            DeviceOp::Read { .. } => Self::Read,
+            DeviceOp::Write { .. } => Self::Write,
+            DeviceOp::WriteZeroes { .. } => Self::WriteZeroes,
+            DeviceOp::Unmap { .. } => Self::Unmap,
+            DeviceOp::Sync => Self::Sync,
+        }
+    }
+
+    /// Whether an operation of this kind changes what the device holds.
+    #[must_use]
+    pub fn modifies(self) -> bool {
+        matches!(self, Self::Write | Self::WriteZeroes | Self::Unmap)
+    }
+}
+
 /// The end of one operation.
 #[derive(Debug)]
 pub struct Completion {
@@ -151,6 +186,28 @@ pub trait BlockDevice {
 }
 
 impl<D: BlockDevice + ?Sized> BlockDevice for alloc::boxed::Box<D> {
+    fn geometry(&self) -> DeviceGeometry {
+        (**self).geometry()
+    }
+
+    fn submit(&mut self, id: OpId, op: DeviceOp) {
+        (**self).submit(id, op);
+    }
+
+    fn poll(&mut self, completions: &mut Vec<Completion>) {
+        (**self).poll(completions);
+    }
+
+    fn wait(&mut self, completions: &mut Vec<Completion>) {
+        (**self).wait(completions);
+    }
+
+    fn outstanding(&self) -> usize {
+        (**self).outstanding()
+    }
+}
+
+impl<D: BlockDevice + ?Sized> BlockDevice for &mut D {
     fn geometry(&self) -> DeviceGeometry {
         (**self).geometry()
     }

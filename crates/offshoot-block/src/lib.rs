@@ -14,4 +14,6 @@ mod buffer;
 mod device;
 
 pub use buffer::{Buffer, PAGE_BYTES};
-pub use device::{BlockDevice, Completion, DeviceError, DeviceGeometry, DeviceOffset, DeviceOp, OpId};
+pub use device::{
+    BlockDevice, Completion, DeviceError, DeviceGeometry, DeviceOffset, DeviceOp, OpId, OpKind,
+};

@@ -11,6 +11,7 @@ mod uring;
 mod wakeup;
 
 pub use open::OpenError;
+pub(crate) use open::sync_parent;
 pub use options::{Direct, EngineChoice, EngineKind, OpenOptions};
 
 use crate::check::{check, completion};

@@ -13,8 +13,10 @@ mod file;
 mod host;
 mod lock;
 mod mem;
+mod overlay;
 mod session;
 mod stats;
+mod undo;
 mod zeroes;
 
 pub use delay::{Clock, Delay, DelayDevice, SystemClock};
@@ -23,6 +25,9 @@ pub use file::{Direct, EngineChoice, EngineKind, FileDevice, OpenError, OpenOpti
 pub use host::HostDevice;
 pub use lock::{LockError, LockMode, StoreLock};
 pub use mem::MemDevice;
+pub use offshoot_block::OpKind;
+pub use overlay::OverlayDevice;
 pub use session::PowerSession;
-pub use stats::{DeviceStats, LoggedOp, OpCount, OpKind};
+pub use stats::{DeviceStats, LoggedOp, OpCount};
+pub use undo::{Compared, RestoreError, Undo, UndoDevice, UndoError, UndoLog, UndoOf};
 pub use zeroes::{NullDevice, ZeroesDevice};

@@ -1,41 +1,6 @@
 //! Counting and logging of operations, for tests of what a verb costs.
 
-use offshoot_block::{DeviceOffset, DeviceOp};
-
-/// The kind of a [`DeviceOp`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum OpKind {
-    /// [`DeviceOp::Read`].
-    Read,
-    /// [`DeviceOp::Write`].
-    Write,
-    /// [`DeviceOp::WriteZeroes`].
-    WriteZeroes,
-    /// [`DeviceOp::Unmap`].
-    Unmap,
-    /// [`DeviceOp::Sync`].
-    Sync,
-}
-
-impl OpKind {
-    /// The kind of `op`.
-    #[must_use]
-    pub fn of(op: &DeviceOp) -> Self {
-        match op {
-            DeviceOp::Read { .. } => Self::Read,
-            DeviceOp::Write { .. } => Self::Write,
-            DeviceOp::WriteZeroes { .. } => Self::WriteZeroes,
-            DeviceOp::Unmap { .. } => Self::Unmap,
-            DeviceOp::Sync => Self::Sync,
-        }
-    }
-
-    /// Whether an operation of this kind changes what the device holds.
-    #[must_use]
-    pub fn modifies(self) -> bool {
-        matches!(self, Self::Write | Self::WriteZeroes | Self::Unmap)
-    }
-}
+use offshoot_block::{DeviceOffset, DeviceOp, OpKind};
 
 /// An operation without its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

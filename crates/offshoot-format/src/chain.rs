@@ -3,8 +3,8 @@
 use crate::map::MapParts;
 use crate::piece::{Piece, write_page};
 use crate::{
-    BlobId, BlobMd, DESCRIPTORS_BYTES, Damage, Descriptor, Fault, Flags, MapMd, MdPage, MdPageHeader,
-    MdPageIdx, NativeBlob, PageImage, TableEntry, XATTR_SNAP, Xattr,
+    BLOB_CLUSTERS_MAX, BlobId, BlobMd, DESCRIPTORS_BYTES, Damage, Descriptor, Fault, Flags, MapMd, MdPage,
+    MdPageHeader, MdPageIdx, NativeBlob, PageImage, TableEntry, XATTR_SNAP, Xattr,
 };
 use alloc::vec::Vec;
 
@@ -33,6 +33,40 @@ impl BlobMd {
             added.map_err(|what| Damage::in_md_page(*at, what))?;
         }
         parts.finish(id).map_err(|what| Damage::in_md_page(root, what))
+    }
+
+    /// What the first pages of a chain say whose rest cannot be read: flags and xattrs, as far as they go, and the size
+    /// of the blob, if an EXTENT_TABLE among them tells it. The map is one without clusters.
+    ///
+    /// # Errors
+    /// Whatever [`MdPage::decode`] refuses, and pages that belong to another blob or do not follow each other.
+    ///
+    /// # Panics
+    /// When there are no pages.
+    pub fn decode_head(pages: &[(MdPageIdx, &[u8])]) -> Result<(Self, Option<u64>), Damage> {
+        let (root, _) = pages[0];
+        let id = BlobId::from_root(root);
+        let mut parts = Parts::default();
+        let mut num_clusters = None;
+        for (index, (at, bytes)) in pages.iter().enumerate() {
+            let page = MdPage::decode(*at, bytes)?;
+            let next = pages.get(index + 1).map_or(page.next, |(at, _)| Some(*at));
+            let checked = check_place(&page, id, index, next);
+            let added = checked.and_then(|()| {
+                page.descriptors.into_iter().try_for_each(|descriptor| match descriptor {
+                    Descriptor::ExtentRle(_) => Ok(()),
+                    Descriptor::ExtentTable { num_clusters: size, .. } => {
+                        num_clusters.get_or_insert(size);
+                        Ok(())
+                    }
+                    descriptor => parts.add(descriptor, index == 0),
+                })
+            });
+            added.map_err(|what| Damage::in_md_page(*at, what))?;
+        }
+        let head = parts.finish(id).or_else(|_| Parts::default().finish(id));
+        let head = head.map_err(|what| Damage::in_md_page(root, what))?;
+        Ok((head, num_clusters.filter(|size| *size <= BLOB_CLUSTERS_MAX)))
     }
 
     /// The page that follows the one at `at`, for a loader to collect the chain. Nothing is said about where the link

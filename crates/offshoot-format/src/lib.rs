@@ -38,11 +38,12 @@ mod md_page_header;
 mod native;
 mod piece;
 mod super_block;
+mod torn;
 mod xattr;
 
 pub use bitmap::Bitmap;
 pub use blob::{BlobMd, Transition};
-pub use checksum::{crc32c, page_crc_ok};
+pub use checksum::{crc32c, mend_page, page_crc_ok};
 pub use damage::{Area, Damage, Fault, Place};
 pub use descriptor::{Descriptor, DescriptorKind};
 pub use dump::{dump_blob, dump_extent_page, dump_frame, dump_image_set, dump_layer_page, dump_super_block};
@@ -68,6 +69,7 @@ pub use native::{
     NativeFlags, NativeHeader, PreviousEpoch, SessionId, block_bytes, blocks_per_cluster, encode_frame,
     live_mask_pages, records_per_layer_page, states_bytes,
 };
-pub use super_block::{NATIVE_VERSION, Probe, Reserved, SuperBlock};
+pub use super_block::{Mended, NATIVE_VERSION, Probe, Reserved, SuperBlock};
+pub use torn::{TornPage, mend_torn_snapshot};
 pub use uuid::Uuid;
 pub use xattr::{XATTR_BYTES_MAX, Xattr};

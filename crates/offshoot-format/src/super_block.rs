@@ -432,5 +432,9 @@ impl RawRegion {
     }
 }
 
+mod torn;
+
+pub use torn::Mended;
+
 #[cfg(test)]
 mod tests;

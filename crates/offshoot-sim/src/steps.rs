@@ -43,6 +43,8 @@ pub enum Step {
     Flush,
     /// A read across clusters.
     Read,
+    /// Everything native becomes what SPDK can read.
+    Seal,
 }
 
 impl Step {
@@ -62,8 +64,16 @@ impl Step {
     ];
 
     /// The requests for data.
-    pub const DATA: [Self; 7] =
-        [Self::FirstWrite, Self::Write, Self::WriteThrough, Self::Zero, Self::Unmap, Self::Flush, Self::Read];
+    pub const DATA: [Self; 8] = [
+        Self::FirstWrite,
+        Self::Write,
+        Self::WriteThrough,
+        Self::Zero,
+        Self::Unmap,
+        Self::Flush,
+        Self::Read,
+        Self::Seal,
+    ];
 
     /// What it comes to in a store, if anything.
     pub(crate) fn op(self, world: &mut World) -> Option<Op> {
@@ -116,6 +126,7 @@ impl Step {
         let fua = self == Self::WriteThrough;
         let lvol = match self {
             Self::Flush => return Some(Op::Flush),
+            Self::Seal => return Some(Op::Seal),
             Self::FirstWrite => writable(model).last()?,
             _ => writable(model).next()?,
         };

@@ -36,6 +36,7 @@ fn verb(world: &mut World, random: &mut Random) -> Option<Op> {
         5..8 => clone(world, random),
         8..12 => remove(world, random),
         12..15 => resize(world, random),
+        15 if random.chance(1, 2) => (!world.is_sealing()).then_some(Op::Seal),
         _ => rename(world, random),
     }
 }

@@ -17,7 +17,7 @@ use crate::setup::Setup;
 use crate::violation::{Promise, Violation};
 use offshoot_block::{BlockDevice, Buffer};
 use offshoot_format::{BlobId, NativeFlags};
-use offshoot_store::{Identity, IoRequest, Rules, Store, Ticket, Verb};
+use offshoot_store::{Identity, IoRequest, Rules, Store, Ticket, Verb, Work};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use uuid::Uuid;
@@ -29,11 +29,29 @@ const IDLE_POLLS_MAX: u32 = 10_000;
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Verb(Change),
-    Write { lvol: Number, cells: Range<usize>, fua: bool },
-    Zero { lvol: Number, cells: Range<usize>, allocate: bool, fua: bool },
-    Unmap { lvol: Number, cells: Range<usize>, fua: bool },
-    Read { lvol: Number, cells: Range<usize> },
+    Write {
+        lvol: Number,
+        cells: Range<usize>,
+        fua: bool,
+    },
+    Zero {
+        lvol: Number,
+        cells: Range<usize>,
+        allocate: bool,
+        fua: bool,
+    },
+    Unmap {
+        lvol: Number,
+        cells: Range<usize>,
+        fua: bool,
+    },
+    Read {
+        lvol: Number,
+        cells: Range<usize>,
+    },
     Flush,
+    /// A job that changes what no client can see.
+    Seal,
 }
 
 /// A request that has not been answered.
@@ -128,6 +146,11 @@ impl World {
         self.requests.len()
     }
 
+    /// Whether a job is under way.
+    pub(crate) fn is_sealing(&self) -> bool {
+        self.requests.values().any(|request| matches!(request.op, Op::Seal))
+    }
+
     /// Verbs under way.
     pub(crate) fn verbs(&self) -> impl Iterator<Item = &Change> {
         self.requests.values().filter_map(|request| match &request.op {
@@ -169,6 +192,7 @@ impl World {
                 (self.store.start(verb), observer)
             }
             Op::Flush => (self.store.submit(IoRequest::Flush), observer),
+            Op::Seal => (self.store.start_job(Work::Seal, None), observer),
             Op::Read { lvol, cells } => {
                 let Some((lvol, offset, len)) = self.place(*lvol, cells) else { return };
                 let buffer = Buffer::zeroed(index(len));

@@ -5,6 +5,7 @@
 
 mod blobs;
 mod clusters;
+mod fill;
 mod pages;
 
 pub(crate) use clusters::stacked;
@@ -23,6 +24,10 @@ impl State {
             Record::Snapshot { origin, id, xattrs } => self.apply_snapshot(*origin, *id, xattrs),
             Record::Clone { parent, id, xattrs } => self.apply_clone(*parent, *id, xattrs),
             Record::Map { blob, at, cluster, blocks } => self.apply_map(*blob, *at, *cluster, blocks.clone()),
+            Record::Fill { blob, at, cluster, blocks } => {
+                self.apply_fill(*blob, *at, *cluster, blocks.clone());
+            }
+            Record::DropZeros { blob, at } => self.apply_drop_zeros(*blob, *at),
             Record::ZeroBlocks { blob, at, blocks } => self.apply_zero_blocks(*blob, *at, blocks.clone()),
             Record::ZeroClusters { blob, range } => self.apply_zero_clusters(*blob, range.clone()),
             Record::Resize { blob, len, runs } => {

@@ -57,6 +57,9 @@ pub struct Blob {
     pub inherit_len: u64,
     /// Tags that stand for this blob. The last one marks what it writes.
     pub tags: Vec<Tag>,
+    /// Clusters up to which nobody can tell what lies below what the tree holds, because the whole map of this blob or
+    /// of an ancestor is lost. 0 unless the blob is damaged.
+    pub lost_len: u64,
     /// How each cluster reads, ancestors included.
     pub tree: Tree,
     /// Clusters that it owns.
@@ -65,7 +68,8 @@ pub struct Blob {
     pub encoding: Encoding,
     /// Whether it is on its way out: hidden, its clusters being released.
     pub dying: bool,
-    /// What is wrong with it, when its map or an ancestor's cannot be read.
+    /// What is wrong with it, when some of its metadata, or of what it inherits, cannot be read or is claimed by others
+    /// too. It takes no writes then; what is known of it can be read ([`crate::State::extents`] tells what is).
     pub damage: Option<String>,
     /// Its metadata on disk.
     pub pages: BlobPages,
@@ -88,6 +92,7 @@ impl Blob {
             len: 0,
             inherit_len: 0,
             tags: alloc::vec![tag],
+            lost_len: 0,
             tree: Tree::default(),
             own_clusters: 0,
             encoding: Encoding::Table,

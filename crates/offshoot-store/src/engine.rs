@@ -10,6 +10,7 @@
 mod barrier;
 mod checkpoint;
 mod commit;
+mod job;
 mod journal;
 mod life;
 mod read;
@@ -34,6 +35,8 @@ use barrier::Barrier;
 use checkpoint::Checkpoint;
 use commit::Commit;
 use core::ops::Range;
+use job::Jobs;
+pub use job::{Progress, Work};
 use journal::Journal;
 use life::{Life, Transition};
 use offshoot_block::{Buffer, DeviceError, DeviceOp, OpId};
@@ -173,6 +176,7 @@ pub struct Engine {
     /// Md pages that records have let go since the last checkpoint.
     freed_md: Vec<MdPageIdx>,
     verbs: VerbQueue,
+    jobs: Jobs,
     locks: BTreeMap<BlobId, RangeLocks<TaskId>>,
     tasks: Slab<Task>,
     tickets: u64,
@@ -195,16 +199,19 @@ impl Engine {
     #[must_use]
     pub fn new(mut state: State, super_block: SuperBlock, sector: u32, options: &OpenOptions) -> Self {
         let in_use = super_block.native.as_ref().and_then(|native| native.journal);
-        let area = match options.read_only {
-            true => None,
-            false => in_use.filter(|_| !super_block.is_clean()).or_else(|| ring::choose_area(&state, sector)),
+        let area = match (options.read_only, in_use.filter(|_| !super_block.is_clean())) {
+            (true, _) => None,
+            // Held since before its records were replayed.
+            (false, Some(area)) => Some(area),
+            (false, None) => {
+                let chosen = ring::choose_area(&state, sector);
+                chosen.inspect(|area| ring::hold_area(&mut state, *area))
+            }
         };
-        if let Some(area) = area {
-            ring::hold_area(&mut state, area);
-        }
         let ring_bytes = area.map_or(0, |area| u64::from(area.len) * u64::from(state.layout.md_page_size));
         let ring = Ring::new(ring_bytes, u64::from(sector));
         let no_room = area.is_none() && !options.read_only;
+        let freed_md = core::mem::take(&mut state.freed_md);
         Self {
             state,
             super_block,
@@ -220,8 +227,9 @@ impl Engine {
             barrier: Barrier::default(),
             checkpoint: Checkpoint::default(),
             space: Space::default(),
-            freed_md: Vec::new(),
+            freed_md,
             verbs: VerbQueue::default(),
+            jobs: Jobs::default(),
             locks: BTreeMap::new(),
             tasks: Slab::default(),
             tickets: 0,
@@ -289,15 +297,12 @@ impl Engine {
         self.state.clusters.free() as u64
     }
 
-    /// What of a range is data and what is a hole. See [`State::extents`].
+    /// What of a range is data, what is a hole, and, in a damaged lvol, what is unknown. See [`State::extents`].
     ///
     /// # Errors
-    /// When the lvol does not exist or is damaged, or the range is not in it.
+    /// When the lvol does not exist, or the range is not in it.
     pub fn extents(&self, lvol: BlobId, range: Range<u64>, limit: usize) -> Result<Vec<Extent>, Error> {
         let blob = self.state.blob(lvol).filter(|blob| !blob.dying).ok_or(Error::UnknownBlob(lvol))?;
-        if blob.damage.is_some() {
-            return Err(Error::Damaged(blob.display_name()));
-        }
         check_range(&range, self.state.bytes(blob))?;
         Ok(self.state.extents(blob, range, limit))
     }
@@ -376,9 +381,10 @@ impl Engine {
     }
 
     /// Does one bounded step of what nobody waits for: releasing the clusters of dying blobs, giving freed
-    /// clusters back. Says whether there may be more to do without waiting for a device.
+    /// clusters back, jobs. Says whether there may be more to do without waiting for a device.
     pub fn advance(&mut self) -> bool {
         let released = self.release_step();
+        self.step_jobs();
         self.settle();
         released
     }
@@ -395,6 +401,7 @@ impl Engine {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.is_releasing()
+            || self.has_jobs()
             || !self.tasks.is_empty()
             || !self.ops.is_empty()
             || self.barrier.is_busy()

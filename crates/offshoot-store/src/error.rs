@@ -133,9 +133,35 @@ pub enum Error {
         /// How many there are.
         depth: u32,
     },
-    /// The lvol's map cannot be read.
+    /// A change of an lvol of whose map not everything is known.
     #[error("lvol \"{0}\" is damaged")]
     Damaged(String),
+    /// A read of what nobody can tell, because the metadata that said so is damaged.
+    #[error("lvol \"{name}\" is damaged: what it holds at {offset}+{len} is not known")]
+    UnknownPart {
+        /// The lvol.
+        name: String,
+        /// First byte of the part.
+        offset: u64,
+        /// Its length in bytes, within the read.
+        len: u64,
+    },
+    /// Not enough clusters, because others may belong to damaged lvols.
+    #[error("no space: {needed} clusters needed, {free} free; {withheld} more may belong to what is damaged")]
+    ClustersWithheld {
+        /// How many were asked for.
+        needed: u64,
+        /// How many there are.
+        free: u64,
+        /// How many nobody can tell the owner of.
+        withheld: u64,
+    },
+    /// A job was ended before it was done.
+    #[error("ended before it was done")]
+    Cancelled,
+    /// A job that is about everything does not come to an end.
+    #[error("there is always something left to do: the store changes meanwhile")]
+    Restless,
     /// A read through to an external snapshot that was not given.
     #[error("lvol \"{0}\" is degraded: its external snapshot is missing")]
     Degraded(String),
@@ -160,9 +186,12 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::ChainTooDeep { .. } => ErrorKind::Invalid,
             Self::ReadOnlyLvol(_) | Self::ReadOnlyStore(_) => ErrorKind::ReadOnly,
-            Self::HasClones { .. } | Self::InUse(_) => ErrorKind::Busy,
-            Self::NoClusters { .. } | Self::NoMdPages { .. } | Self::JournalRoom { .. } => ErrorKind::NoSpace,
-            Self::Damaged(_) => ErrorKind::Corrupt,
+            Self::HasClones { .. } | Self::InUse(_) | Self::Cancelled | Self::Restless => ErrorKind::Busy,
+            Self::NoClusters { .. }
+            | Self::ClustersWithheld { .. }
+            | Self::NoMdPages { .. }
+            | Self::JournalRoom { .. } => ErrorKind::NoSpace,
+            Self::Damaged(_) | Self::UnknownPart { .. } => ErrorKind::Corrupt,
         }
     }
 }
@@ -251,9 +280,6 @@ pub enum LoadError {
         /// Size of the device, in bytes.
         device: u64,
     },
-    /// The store was not closed, and what it needs to recover is not there yet.
-    #[error("the store was not closed cleanly by SPDK: recovering it is not supported yet")]
-    DirtySpdk,
     /// The store was not closed, and what was found could not be made durable.
     #[error("the store cannot be recovered: {0}")]
     Recovery(#[source] Error),

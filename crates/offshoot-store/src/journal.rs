@@ -14,5 +14,5 @@ mod ring;
 pub(crate) use area::{choose_area, default_bytes, hold_area, live_masks, mask_page_at, mask_pages};
 pub(crate) use codec::{decode_all, encode};
 pub use replay::JournalDamage;
-pub(crate) use replay::read_ring;
+pub(crate) use replay::{read_ring, written_images};
 pub(crate) use ring::{Ring, Slot};

@@ -15,6 +15,15 @@ pub const CHAIN_DEPTH_MAX: u32 = 65_536;
 /// Extent pages that one step of releasing a dying blob frees: bounds the time in which nothing else runs.
 pub const RELEASE_ORDINALS: usize = 8;
 
+/// Bytes that one step of a job copies at most: bounds the memory it takes, and how long it keeps a write waiting.
+pub const FILL_BYTES: u64 = 1 << 20;
+
+/// Steps of jobs under way at the same time.
+pub const FILLS_AT_ONCE: usize = 8;
+
+/// Those while clients wait for something.
+pub const FILLS_BESIDE_OTHERS: usize = 2;
+
 /// Clusters that one record zeroes at most: what it makes dirty must fit the journal.
 pub const ZERO_CLUSTERS_AT_ONCE: u64 = 4096;
 

@@ -4,13 +4,25 @@
 //! instead of what is there, its live masks tell which md pages are in use, and what was journaled since is replayed
 //! through the same `apply` as in life. Sans-IO like the engine: [`Loader::poll_device`] says what to read, [`Loader::handle_completion`] takes it.
 //! Nothing is written. A blob that cannot be read costs itself and what inherits from it, never the store.
+//!
+//! A store that SPDK did not close has neither journal nor masks: the md region is read once, in large parts, and every
+//! root that is found is a blob, as in SPDK's own recovery. What SPDK was in the midst of is settled in memory
+//! (`resolve`), and what unreadable blobs may own is held back (`ownership`). Opened for writing, such a store gets a
+//! journal and a checkpoint of the outcome before anything is served ([`crate::Engine::settle_load`]).
 
 mod assemble;
+mod decode;
 mod journal;
+mod mend;
+mod ownership;
 mod pages;
+mod repair;
+mod resolve;
+mod super_block;
 mod verify;
 
 pub use journal::Recovery;
+pub use repair::{ClusterCopy, Note, Repairs};
 pub use verify::{Finding, Found};
 
 use crate::error::LoadError;
@@ -21,16 +33,18 @@ use crate::state::State;
 use alloc::{
     collections::{BTreeMap, VecDeque},
     format,
-    string::ToString,
+    string::ToString as _,
     vec::Vec,
 };
 use journal::{FoundJournal, area_bytes};
+use mend::Mended;
 use offshoot_block::{Buffer, DeviceError, DeviceGeometry, DeviceOffset, DeviceOp, OpId};
 use offshoot_format::{
-    Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NATIVE_VERSION, NativeFlags, Probe,
-    SuperBlock, crc32c, decode_mask,
+    Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NativeFlags, SuperBlock, crc32c,
+    decode_mask,
 };
 use pages::MdPages;
+use repair::Repair;
 
 /// Parts that may be unreadable before the device as a whole counts as failed.
 const UNREADABLE_MAX: usize = 64;
@@ -49,6 +63,8 @@ pub struct Loaded {
     /// Whether the journal lacks what a barrier made durable. The State is older than it should be, and nothing may
     /// be written.
     pub journal_damage: bool,
+    /// What a repair has changed in the State, and what is to be done about it on the device.
+    pub repairs: Option<Repairs>,
 }
 
 #[derive(Debug)]
@@ -66,6 +82,7 @@ pub struct Loader {
     geometry: DeviceGeometry,
     session: Option<Session>,
     rules: Rules,
+    repair: bool,
     phase: Phase,
     /// Reads to hand out: position and length in bytes.
     device: VecDeque<(OpId, u64, usize)>,
@@ -102,6 +119,7 @@ impl Loader {
             geometry,
             session: options.session,
             rules: options.rules,
+            repair: options.repair,
             phase: Phase::SuperBlock,
             device: VecDeque::new(),
             pending: 0,
@@ -196,22 +214,13 @@ impl Loader {
             return Ok(());
         };
         let (bytes, copy) = bytes.as_slice().split_at(MD_STRUCT_BYTES);
-        let super_block = match decode_super_block(bytes) {
-            Ok(super_block) => super_block,
-            Err(why) => {
-                let copy = usable_copy(bytes, copy).ok_or_else(|| why.clone())?;
-                self.findings.push(Finding { lvol: None, what: Found::SuperBlock { why: why.to_string() } });
-                copy
-            }
-        };
         let device = self.geometry.size_bytes;
+        let (super_block, what) = super_block::read(bytes, copy, device)?;
+        self.findings.extend(what.map(|what| Finding { lvol: None, what }));
         let layout = super_block.layout(device).map_err(|damage| match damage.what {
             Fault::DeviceSize { stored, device } => LoadError::Truncated { store: stored, device },
             _ => LoadError::Damage(damage),
         })?;
-        if !super_block.is_native() && !super_block.is_clean() {
-            return Err(LoadError::DirtySpdk);
-        }
         let native = super_block.native.as_ref().filter(|_| super_block.is_native());
         if let Some(area) = native.filter(|_| !super_block.is_clean()).and_then(|native| native.journal) {
             self.phase = Phase::Journal;
@@ -242,7 +251,7 @@ impl Loader {
         let len = buffers.iter().map(|(_, buffer)| buffer.len()).sum();
         let mut bytes = Vec::with_capacity(len);
         buffers.iter().for_each(|(_, buffer)| bytes.extend_from_slice(buffer.as_slice()));
-        let found = FoundJournal::read(&layout, &super_block, &bytes, self.session, self.rules);
+        let found = FoundJournal::read(&layout, &super_block, &bytes, self.session, self.rules, self.repair);
         if let Some(mut found) = found {
             self.findings.append(&mut found.findings);
             let [md, clusters] = found.masks.clone();
@@ -276,7 +285,21 @@ impl Loader {
         }
         for (index, kind) in MaskKind::ALL.into_iter().enumerate() {
             let bits = layout.mask_bits(kind) as usize;
-            self.masks[index] = Some(decode_mask(kind, bytes(kind), bits)?);
+            match decode_mask(kind, bytes(kind), bits) {
+                Ok(mask) => self.masks[index] = Some(mask),
+                Err(damage) => {
+                    let what = Found::MaskUnreadable { why: damage.to_string() };
+                    self.findings.push(Finding { lvol: None, what });
+                    self.masks = [None, None, None];
+                    self.search_md_pages(&layout);
+                    return Ok(());
+                }
+            }
+        }
+        if self.repair {
+            // What is not marked may be in use.
+            self.search_md_pages(&layout);
+            return Ok(());
         }
         let used = self.masks[0].clone().unwrap_or_else(|| Bitmap::new(0));
         self.phase = Phase::MdPages;
@@ -335,6 +358,14 @@ impl Loader {
         if let Some(journal) = &self.journal {
             journal.overlay(&mut self.pages);
         }
+        if self.masks[2].is_none() {
+            self.pages.mend_torn_snapshots();
+        }
+        let mended = match (self.repair, &self.journal) {
+            (true, Some(journal)) => Mended::mend(&mut self.pages, &journal.copies),
+            (true, None) => Mended::mend(&mut self.pages, &BTreeMap::new()),
+            (false, _) => Mended::default(),
+        };
         let roots: Vec<MdPageIdx> = match &self.masks[2] {
             Some(mask) => {
                 mask.iter_ones().filter_map(|root| u32::try_from(root).ok().map(MdPageIdx)).collect()
@@ -347,21 +378,73 @@ impl Loader {
                 .filter(|at| self.journal.as_ref().is_none_or(|journal| journal.is_root(*at, &layout)))
                 .collect(),
         };
-        match assemble::assemble(layout, &super_block, &self.pages, &roots, &self.masks) {
-            Ok((mut state, mut findings)) => {
-                self.findings.append(&mut findings);
-                if self.untrusted_masks {
-                    self.findings.push(Finding { lvol: None, what: Found::MaskChecksum });
-                }
-                let journal = self.journal.take();
-                let (recovery, damage) =
-                    journal.map_or((None, None), |journal| journal.replay(&mut state, &self.pages));
-                let journal_damage = damage.is_some();
-                self.findings.extend(damage.map(|what| Finding { lvol: None, what }));
-                let findings = core::mem::take(&mut self.findings);
-                self.loaded = Some(Loaded { state, super_block, findings, recovery, journal_damage });
+        self.loaded = match self.repair {
+            false => self.assemble(&layout, &super_block, &roots, None),
+            true => self.assemble_repaired(&layout, &super_block, &roots, &mended),
+        };
+    }
+
+    fn assemble(
+        &mut self,
+        layout: &Layout,
+        super_block: &SuperBlock,
+        roots: &[MdPageIdx],
+        mut repair: Option<Repair>,
+    ) -> Option<Loaded> {
+        let assembled =
+            assemble::assemble(layout.clone(), super_block, &self.pages, roots, &self.masks, repair.as_mut());
+        let (mut state, mut found) = match assembled {
+            Ok(assembled) => assembled,
+            Err(error) => {
+                self.error = Some(error);
+                return None;
             }
-            Err(error) => self.error = Some(error),
+        };
+        let mut findings = self.findings.clone();
+        findings.append(&mut found);
+        if self.untrusted_masks {
+            findings.push(Finding { lvol: None, what: Found::MaskChecksum });
+        }
+        let erased = repair.as_ref().map_or(&[][..], |repair| &repair.repairs.erased);
+        erased.iter().for_each(|page| self.pages.remove(*page));
+        let go_on = repair.is_some();
+        let journal = self.journal.clone();
+        let (recovery, damage) =
+            journal.map_or((None, None), |journal| journal.replay(&mut state, &self.pages, go_on));
+        let journal_damage = damage.is_some() && recovery.is_none();
+        findings.extend(damage.map(|what| Finding { lvol: None, what }));
+        let repairs = repair.map(|repair| repair.finish(&mut state));
+        let super_block = super_block.clone();
+        Some(Loaded { state, super_block, findings, recovery, journal_damage, repairs })
+    }
+
+    /// Goes on with what the journal says up to the first record that does not fit: as often as that takes.
+    fn assemble_repaired(
+        &mut self,
+        layout: &Layout,
+        super_block: &SuperBlock,
+        roots: &[MdPageIdx],
+        mended: &Mended,
+    ) -> Option<Loaded> {
+        let mut misfits = Vec::new();
+        loop {
+            let spoken_for = self.journal.as_ref().map(|journal| journal.clusters(layout));
+            let repair = Repair::new(spoken_for, self.journal.as_ref().map_or(0, FoundJournal::lost));
+            let mut loaded = self.assemble(layout, super_block, roots, Some(repair))?;
+            let misfit = loaded.findings.iter().find_map(|finding| match finding.what {
+                Found::JournalRecord { lsn, .. } => Some((finding.clone(), lsn)),
+                _ => None,
+            });
+            let given_up = misfit
+                .filter(|(_, lsn)| self.journal.as_mut().is_some_and(|journal| journal.give_up_from(*lsn)));
+            let Some((finding, _)) = given_up else {
+                loaded.findings.append(&mut misfits);
+                if let Some(repairs) = &mut loaded.repairs {
+                    mended.mark_dirty(&mut loaded.state, repairs);
+                }
+                return Some(loaded);
+            };
+            misfits.push(finding);
         }
     }
 
@@ -397,32 +480,6 @@ impl Loader {
         self.reads.insert(id, offset);
         self.device.push_back((id, offset, len));
     }
-}
-
-fn decode_super_block(bytes: &[u8]) -> Result<SuperBlock, LoadError> {
-    match SuperBlock::probe(bytes) {
-        Probe::NotAStore => {
-            let why = match crate::signature::name(bytes) {
-                Some(what) => format!("it holds {what}"),
-                None => "no signature of an lvstore".into(),
-            };
-            Err(LoadError::NotAStore(why))
-        }
-        Probe::NewerVersion(version) => Err(LoadError::NewerVersion(version)),
-        _ => Ok(SuperBlock::decode(bytes)?),
-    }
-}
-
-/// The copy of a super block that cannot be read, if it speaks of a store that is open. One that says that it was
-/// sealed has outlived its copy.
-fn usable_copy(first: &[u8], copy: &[u8]) -> Option<SuperBlock> {
-    if matches!(SuperBlock::probe(first), Probe::Store { version } if version != NATIVE_VERSION) {
-        return None;
-    }
-    let copy = SuperBlock::decode(copy).ok()?;
-    let layout = copy.layout(copy.size_bytes).ok()?;
-    let in_use = copy.is_native() && !copy.is_clean() && layout.super_block_copy().is_some();
-    in_use.then_some(copy)
 }
 
 /// Runs of set bits, across gaps that cost less to read than a request of their own.

@@ -18,18 +18,26 @@ pub struct OpenOptions {
     pub session: Option<Session>,
     /// The rules to keep.
     pub rules: Rules,
+    /// Whether damage is repaired. What a repair gives up for good an ordinary opening never touches.
+    pub repair: bool,
 }
 
 impl OpenOptions {
     /// For looking only.
     #[must_use]
     pub fn read_only(session: Option<Session>) -> Self {
-        Self { read_only: true, epoch: [0; 16], session, rules: Rules::ALL }
+        Self { read_only: true, epoch: [0; 16], session, rules: Rules::ALL, repair: false }
     }
 
     /// For changing it.
     #[must_use]
     pub fn writable(epoch: [u8; 16], session: Option<Session>) -> Self {
-        Self { read_only: false, epoch, session, rules: Rules::ALL }
+        Self { read_only: false, epoch, session, rules: Rules::ALL, repair: false }
+    }
+
+    /// For changing it, and for repairing first what is damaged.
+    #[must_use]
+    pub fn repairing(epoch: [u8; 16], session: Option<Session>) -> Self {
+        Self { repair: true, ..Self::writable(epoch, session) }
     }
 }

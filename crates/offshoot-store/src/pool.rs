@@ -13,6 +13,8 @@ pub struct Pool {
     used: Bitmap,
     available: Bitmap,
     available_count: usize,
+    /// How many of these are kept for work that has been promised them, whichever they will be.
+    set_aside: usize,
     /// No available unit lies below.
     lowest: usize,
     /// Pages of the live mask whose bits have changed since the last checkpoint.
@@ -31,7 +33,7 @@ impl Pool {
                 available_count += 1;
             }
         }
-        Self { used, available, available_count, lowest: 0, changed: BTreeSet::new() }
+        Self { used, available, available_count, set_aside: 0, lowest: 0, changed: BTreeSet::new() }
     }
 
     /// Units that are in use, as the mask on disk shows them.
@@ -52,10 +54,25 @@ impl Pool {
         (unit as usize) < self.available.len() && self.available.get(unit as usize)
     }
 
-    /// How many units may be handed out now.
+    /// How many units may be handed out now, without those that are set aside.
     #[must_use]
     pub fn available(&self) -> usize {
-        self.available_count
+        self.available_count.saturating_sub(self.set_aside)
+    }
+
+    /// Keeps `count` units for later, whichever they will be. Says whether there are so many.
+    pub fn set_aside(&mut self, count: usize) -> bool {
+        let there_are = count <= self.available();
+        if there_are {
+            self.set_aside += count;
+        }
+        there_are
+    }
+
+    /// Gives back what was kept for later: from now on anybody may have it.
+    pub fn give_back(&mut self, count: usize) {
+        debug_assert!(count <= self.set_aside, "{count} units are given back of {}", self.set_aside);
+        self.set_aside -= count;
     }
 
     /// How many units nothing refers to, held ones included.
@@ -115,6 +132,9 @@ impl Pool {
 
     /// Holds the lowest available unit.
     pub fn reserve(&mut self) -> Option<u32> {
+        if self.available() == 0 {
+            return None;
+        }
         let unit = self.available.first_one_from(self.lowest)?;
         self.lowest = unit;
         let unit = u32::try_from(unit).ok()?;
@@ -166,6 +186,19 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_set_aside_is_nobody_elses() {
+        let mut pool = Pool::new(Bitmap::new(3));
+        assert!(pool.set_aside(2) && !pool.set_aside(2));
+        assert_eq!((pool.available(), pool.reserve(), pool.reserve()), (1, Some(0), None));
+        pool.give_back(1);
+        assert_eq!((pool.reserve(), pool.reserve()), (Some(1), None));
+        pool.release(0);
+        assert_eq!((pool.available(), pool.reserve()), (1, Some(0)));
+        pool.give_back(1);
+        assert_eq!((pool.available(), pool.reserve()), (1, Some(2)));
+    }
 
     #[test]
     fn hands_out_lowest_first_and_never_what_is_held() {

@@ -101,6 +101,25 @@ pub enum Record {
         /// The blocks.
         blocks: Range<u32>,
     },
+    /// Blocks of a cluster are in a physical cluster that the blob owns, with the content that they had: no reader can
+    /// tell, so that this may happen to a snapshot as well. Once that is all blocks nothing else is kept for the cluster.
+    Fill {
+        /// The blob.
+        blob: BlobId,
+        /// Its cluster.
+        at: BlobCluster,
+        /// The physical cluster.
+        cluster: ClusterIdx,
+        /// The blocks.
+        blocks: Range<u32>,
+    },
+    /// A cluster of which the blob says that it reads zeros, and below which there is nothing, needs no saying.
+    DropZeros {
+        /// The blob.
+        blob: BlobId,
+        /// Its cluster.
+        at: BlobCluster,
+    },
     /// Blocks of a cluster read zeros, whatever lies below.
     ZeroBlocks {
         /// The blob.
@@ -180,6 +199,8 @@ impl Record {
             Self::Snapshot { origin: blob, .. }
             | Self::Clone { parent: blob, .. }
             | Self::Map { blob, .. }
+            | Self::Fill { blob, .. }
+            | Self::DropZeros { blob, .. }
             | Self::ZeroBlocks { blob, .. }
             | Self::ZeroClusters { blob, .. }
             | Self::Resize { blob, .. }

@@ -4,6 +4,7 @@
 //! flight hold units of the pools. State does no I/O.
 
 use crate::blob::{Blob, External};
+use crate::error::Error;
 use crate::map::{Entry, Tag, Tags};
 use crate::pages::{BlobPages, OrdinalMd, Spread, Totals};
 use crate::pool::Pool;
@@ -63,7 +64,8 @@ pub struct State {
     pub units: Units,
     /// The blob that holds the store's identity.
     pub super_blob: Option<BlobId>,
-    /// Whether new partial and zero clusters may arise.
+    /// Whether new partial and zero clusters may arise, as long as the store is open: what [`State::allows_native`] says,
+    /// unless it is being sealed.
     pub native_allowed: bool,
     /// Cluster numbers.
     pub clusters: Pool,
@@ -80,6 +82,8 @@ pub struct State {
     /// frees nothing that another may own.
     pub(crate) disputed_clusters: BTreeMap<ClusterIdx, u32>,
     pub(crate) disputed_md: BTreeMap<MdPageIdx, u32>,
+    /// Clusters in use that no readable blob owns: damaged ones may. Set by the loader.
+    pub(crate) withheld: u64,
     /// Blobs whose metadata on disk is out of date.
     pub(crate) dirty: BTreeSet<BlobId>,
     /// Md pages that the next checkpoint writes over, at most: their images must fit the journal (R7).
@@ -116,6 +120,7 @@ impl State {
             dying: BTreeSet::new(),
             disputed_clusters: BTreeMap::new(),
             disputed_md: BTreeMap::new(),
+            withheld: 0,
             dirty: BTreeSet::new(),
             image_pages: 0,
             md_debt: 0,
@@ -212,6 +217,13 @@ impl State {
         }
     }
 
+    /// Whether new partial and zero clusters may arise in this store: [`XATTR_NATIVE`].
+    #[must_use]
+    pub fn allows_native(&self) -> bool {
+        let super_blob = self.super_blob.and_then(|id| self.blob(id));
+        super_blob.is_some_and(|blob| blob.xattr(XATTR_NATIVE) == Some(b"1"))
+    }
+
     /// Whether anything in the store is something that SPDK's format cannot say.
     #[must_use]
     pub fn has_native_states(&self) -> bool {
@@ -279,6 +291,23 @@ impl State {
             next += 1;
         }
         found
+    }
+
+    /// Counts the clusters in use that no blob owns.
+    pub(crate) fn count_withheld(&mut self) {
+        let own: u64 = self.blobs.values().map(|blob| blob.own_clusters).sum();
+        let extra: u64 = self.disputed_clusters.values().map(|claims| u64::from(*claims)).sum();
+        let owned = own.saturating_sub(extra) + u64::from(self.layout.metadata_clusters());
+        self.withheld = (self.clusters.used().count_ones() as u64).saturating_sub(owned);
+    }
+
+    /// The refusal of a request for more clusters than there are.
+    pub(crate) fn no_clusters(&self, needed: u64) -> Error {
+        let free = self.clusters.available() as u64;
+        match self.withheld {
+            0 => Error::NoClusters { needed, free },
+            withheld => Error::ClustersWithheld { needed, free, withheld },
+        }
     }
 
     /// Md pages that a new plan may count on.

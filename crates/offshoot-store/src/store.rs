@@ -3,16 +3,18 @@
 //! [`Store`] is the blocking facade: open, make lvols, read and write, close. It is also how an event loop drives
 //! the engine: [`Store::submit`], then [`Store::poll`] whenever the device may have something new.
 
-use crate::engine::{Engine, IoRequest, Reply, Target, Ticket};
+mod repair;
+
+use crate::engine::{Engine, IoRequest, Progress, Reply, Target, Ticket, Work};
 use crate::error::{Error, LoadError, ReadOnlyCause};
 use crate::init::{InitError, InitOptions, init};
 use crate::io::Extent;
-use crate::load::{Finding, Loader};
+use crate::load::{Finding, Loader, Repairs};
 use crate::options::OpenOptions;
 use crate::state::State;
 use crate::verb::Verb;
 use alloc::{string::String, vec::Vec};
-use core::ops::Range;
+use core::ops::{ControlFlow, Range};
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceError, DeviceOp, OpId};
 use offshoot_format::{BlobId, SuperBlock};
 
@@ -26,6 +28,7 @@ pub struct Store<D> {
     device: D,
     externals: Vec<D>,
     findings: Vec<Finding>,
+    repairs: Repairs,
     completions: Vec<Completion>,
 }
 
@@ -54,7 +57,14 @@ impl<D: BlockDevice> Store<D> {
             run_op(&mut device, op)?;
         }
         let engine = Engine::new(state, super_block, geometry.logical_block, opening);
-        Ok(Self { engine, device, externals: Vec::new(), findings: Vec::new(), completions: Vec::new() })
+        Ok(Self {
+            engine,
+            device,
+            externals: Vec::new(),
+            findings: Vec::new(),
+            repairs: Repairs::default(),
+            completions: Vec::new(),
+        })
     }
 
     /// Opens the store on a device. Opened read-only, nothing is ever written, whatever is asked.
@@ -91,16 +101,29 @@ impl<D: BlockDevice> Store<D> {
         if loaded.journal_damage {
             engine.refuse_writes(ReadOnlyCause::JournalDamage);
         }
-        let mut store = Self { engine, device, externals: devices, findings: loaded.findings, completions };
+        let mut store = Self {
+            engine,
+            device,
+            externals: devices,
+            findings: loaded.findings,
+            repairs: Repairs::default(),
+            completions,
+        };
         if store.engine.is_read_only() {
             return Ok(store);
         }
+        let repairs = loaded.repairs.unwrap_or_default();
+        store.copy_clusters(&repairs.copies).map_err(LoadError::Recovery)?;
         // What an earlier process wrote and did not live to sync is not seen now and gone after a power cut.
         let durable = match loaded.recovery {
             Some(recovery) => store.engine.recover(recovery),
+            None if store.engine.needs_settling() => store.engine.settle_load(),
             None => store.engine.submit(IoRequest::Flush),
         };
         store.wait_for(durable).map_err(LoadError::Recovery)?;
+        if options.repair {
+            store.begin_repair(repairs).map_err(LoadError::Recovery)?;
+        }
         Ok(store)
     }
 
@@ -128,6 +151,12 @@ impl<D: BlockDevice> Store<D> {
         &self.findings
     }
 
+    /// What a repair has done about it, or does with the close: with [`OpenOptions::repair`].
+    #[must_use]
+    pub fn repairs(&self) -> &Repairs {
+        &self.repairs
+    }
+
     /// The device.
     #[must_use]
     pub fn device(&self) -> &D {
@@ -148,6 +177,45 @@ impl<D: BlockDevice> Store<D> {
     /// Starts a verb without waiting. See [`Engine::execute`].
     pub fn start(&mut self, verb: Verb) -> Ticket {
         self.engine.execute(verb)
+    }
+
+    /// Starts a job without waiting. See [`Engine::start_job`].
+    pub fn start_job(&mut self, work: Work, allowed: Option<u64>) -> Ticket {
+        self.engine.start_job(work, allowed)
+    }
+
+    /// Lets a job go on. See [`Engine::allow`].
+    pub fn allow(&mut self, job: Ticket, bytes: Option<u64>) {
+        self.engine.allow(job, bytes);
+    }
+
+    /// Ends a job. See [`Engine::cancel`].
+    pub fn cancel(&mut self, job: Ticket) {
+        self.engine.cancel(job);
+    }
+
+    /// Runs a job to its durable end. `watch` sees how far it has come, and may break it off.
+    ///
+    /// # Errors
+    /// Why it was refused, failed or was ended; what it has done until then stays done.
+    pub fn run_job(
+        &mut self,
+        work: Work,
+        mut watch: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<(), Error> {
+        let job = self.engine.start_job(work, None);
+        loop {
+            while let Some((done, result)) = self.engine.poll_reply() {
+                if done == job {
+                    return result.map(drop);
+                }
+            }
+            let progress = self.engine.progress(job);
+            if progress.is_some_and(|progress| watch(progress).is_break()) {
+                self.engine.cancel(job);
+            }
+            self.step();
+        }
     }
 
     /// To be called about twice a second. See [`Engine::tick`].
@@ -256,7 +324,7 @@ impl<D: BlockDevice> Store<D> {
         self.wait_for(ticket).map(drop)
     }
 
-    /// What of a range is data and what is a hole.
+    /// What of a range is data, what is a hole, and, in a damaged lvol, what is unknown.
     ///
     /// # Errors
     /// An unknown lvol or a range outside it.
@@ -290,6 +358,7 @@ impl<D: BlockDevice> Store<D> {
     }
 
     fn checkpoint_and_close(&mut self) -> Result<(), Error> {
+        self.engine.cancel_jobs();
         while self.engine.is_busy() || self.engine.advance() {
             self.step();
         }
@@ -344,12 +413,15 @@ impl<D: BlockDevice> Store<D> {
     }
 }
 
-/// Runs one operation on a device that nothing else uses.
-fn run_op(device: &mut impl BlockDevice, op: DeviceOp) -> Result<(), DeviceError> {
+/// Runs one operation on a device that nothing else uses. Returns its buffer.
+fn run_op(device: &mut impl BlockDevice, op: DeviceOp) -> Result<Buffer, DeviceError> {
     device.submit(OpId(0), op);
     let mut completions = Vec::new();
     while completions.is_empty() {
         device.wait(&mut completions);
     }
-    completions.pop().map_or(Ok(()), |completion| completion.result)
+    match completions.pop() {
+        Some(Completion { buffer, result, .. }) => result.map(|()| buffer.unwrap_or_default()),
+        None => Ok(Buffer::default()),
+    }
 }

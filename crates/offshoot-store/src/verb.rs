@@ -9,9 +9,12 @@ mod name;
 mod remove;
 mod rename;
 mod resize;
+mod seal;
 mod snapshot;
 
 pub use name::check_name;
+pub use seal::SealCost;
+pub(crate) use seal::{Need, Needed};
 
 use crate::blob::{Blob, XATTR_CREATED};
 use crate::error::Error;
@@ -119,6 +122,15 @@ impl Verb {
         drains
     }
 
+    /// The name of the new lvol, where making one is all that the verb does to the store.
+    #[must_use]
+    pub fn only_makes(&self) -> Option<&str> {
+        match self {
+            Self::Create { identity, .. } | Self::Clone { identity, .. } => Some(&identity.name),
+            Self::Snapshot { .. } | Self::Remove { .. } | Self::Resize { .. } | Self::Rename { .. } => None,
+        }
+    }
+
     /// Plans the verb against a State.
     ///
     /// # Errors
@@ -178,7 +190,7 @@ impl State {
 
     /// Runs that back `count` clusters from `at` on, lowest clusters first.
     fn back_clusters(&self, at: u64, count: u64) -> Result<Vec<MappedRun>, Error> {
-        let short = || Error::NoClusters { needed: count, free: self.clusters.available() as u64 };
+        let short = || self.no_clusters(count);
         let clusters = usize::try_from(count).ok().filter(|count| *count <= self.clusters.available());
         let clusters = self.clusters.peek(0, clusters.ok_or_else(short)?).ok_or_else(short)?;
         let mut runs: Vec<MappedRun> = Vec::new();
@@ -197,16 +209,22 @@ impl State {
 
     /// The record that moves a whole family to extent tables, when some member is not there yet, and the md
     /// pages that this takes.
-    fn family_to_tables(&self, member: BlobId) -> (Option<Record>, usize) {
+    ///
+    /// # Errors
+    /// Such a member is damaged: writing it anew would forget what is not known of it.
+    fn family_to_tables(&self, member: BlobId) -> Result<(Option<Record>, usize), Error> {
         // Families are walked only where one came mixed from elsewhere: ours never are.
         let family = if self.mixed_encodings { self.family(member) } else { alloc::vec![member] };
         let blobs = family.iter().filter_map(|id| self.blob(*id));
         let old: Vec<&Blob> = blobs.filter(|blob| blob.encoding == Encoding::Rle).collect();
+        if let Some(damaged) = old.iter().find(|blob| blob.damage.is_some()) {
+            return Err(Error::Damaged(damaged.display_name()));
+        }
         if old.is_empty() {
-            return (None, 0);
+            return Ok((None, 0));
         }
         let pages = old.iter().map(|blob| blob.pages.ordinals.len() + blob.chain_pages_at_most() + 1).sum();
-        (Some(Record::UseExtentTable { blobs: old.iter().map(|blob| blob.id).collect() }), pages)
+        Ok((Some(Record::UseExtentTable { blobs: old.iter().map(|blob| blob.id).collect() }), pages))
     }
 }
 

@@ -349,7 +349,11 @@ fn after_a_crash_nothing_is_handed_out_that_an_unreadable_lvol_may_own() {
     // Everything that is free is handed out, and none of it is what the victim holds.
     store.create("rest", store.free() * CLUSTER, true).unwrap();
     store.write(other, 4096, pattern(4096, 2)).unwrap();
-    assert!(matches!(store.write(other, CLUSTER, pattern(4096, 1)), Err(Error::NoClusters { .. })));
+    let refused = store.write(other, CLUSTER, pattern(4096, 1));
+    assert!(
+        matches!(refused, Err(Error::ClustersWithheld { needed: 1, free: 0, withheld: 8 })),
+        "{refused:?}"
+    );
     let mut device = closed(store);
     flip(&mut device, at + 100);
     let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
@@ -401,7 +405,9 @@ fn a_dying_blob_with_a_clone_is_damage() {
     store.poll(&mut Vec::new());
     store.flush().unwrap();
     assert_eq!(store.state().clusters.free(), free, "nothing of it is released");
-    assert!(matches!(store.read(origin, 0, 4096), Err(Error::Damaged(_))));
+    assert_eq!(store.read(origin, 0, 4096).unwrap().as_slice(), pattern(4096, 7).as_slice(), "its own");
+    assert!(matches!(store.read(origin, CLUSTER, 4096), Err(Error::UnknownPart { .. })));
+    assert!(matches!(store.write(origin, 0, pattern(4096, 7)), Err(Error::Damaged(_))));
 }
 
 /// Looking at an empty store of 1 TiB after a crash took 4 GiB of memory.

@@ -1,8 +1,8 @@
 //! What can be typed: the commands and what they take.
 
 use crate::commands::{
-    check, clone, create, demo, dump, export, import, info, init, ls, rename, resize, rm, serve, snapshot,
-    tree,
+    check, clone, create, demo, dump, export, import, info, init, ls, rename, resize, rm, seal, serve,
+    snapshot, tree,
 };
 use crate::report::Outcome;
 use anyhow::Result;
@@ -13,7 +13,8 @@ use clap::{Parser, Subcommand};
 /// STORE is a file or block device that holds an lvstore. SIZE is a number of bytes, with K, M, G or T for powers of
 /// 1024. An lvol is named by its name, its UUID, or its blob id as `blob-0x...`.
 ///
-/// Exit status: 0 done; 1 refused or failed, nothing changed; 2 wrong usage; 3 `check` found damage.
+/// Exit status: 0 done; 1 refused or failed, nothing changed; 2 wrong usage; 3 `check` found damage, or `--repair`
+/// left some.
 #[derive(Debug, Parser)]
 #[command(name = "offshoot", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -37,6 +38,7 @@ enum Command {
     Rename(rename::RenameArgs),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
+    Seal(seal::SealArgs),
     Serve(serve::ServeCommand),
     Demo(demo::DemoArgs),
 }
@@ -62,6 +64,7 @@ impl Cli {
             Command::Rename(args) => rename::run(&args),
             Command::Import(args) => import::run(&args),
             Command::Export(args) => export::run(&args),
+            Command::Seal(args) => seal::run(&args),
             Command::Serve(args) => serve::run(args),
             Command::Demo(args) => demo::run(&args, |words| Self::try_parse_from(words)?.run()),
         }?;

@@ -25,6 +25,8 @@ pub(crate) struct StoreInfo {
     sealed: bool,
     clean: bool,
     lvols: usize,
+    /// Free clusters that sealing takes; null where damage or a missing external snapshot keeps it from being done.
+    seal_clusters: Option<u64>,
 }
 
 impl StoreInfo {
@@ -44,6 +46,7 @@ impl StoreInfo {
             sealed: clean && !super_block.is_native(),
             clean,
             lvols: state.lvols().count(),
+            seal_clusters: store.engine().seal_cost().ok().map(|cost| cost.clusters),
         }
     }
 }
@@ -137,6 +140,29 @@ impl DumpSection {
 #[derive(Debug, Serialize)]
 pub(crate) struct CheckReport {
     damage: Vec<Damage>,
+}
+
+/// `check --repair --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct RepairReport {
+    pub(crate) damage: Vec<Treated>,
+    /// Findings that are left.
+    pub(crate) left: usize,
+    /// Whether nothing was written.
+    pub(crate) dry_run: bool,
+    /// The undo file, if one was needed.
+    pub(crate) undo: Option<String>,
+}
+
+/// Something that was wrong with a store, and what became of it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Treated {
+    #[serde(flatten)]
+    pub(crate) damage: Damage,
+    /// Whether it is gone, or would be.
+    pub(crate) repaired: bool,
+    /// What else is to be said: what was done in particular, or why it is left.
+    pub(crate) note: Option<String>,
 }
 
 /// Something that is wrong with a store.

@@ -116,6 +116,11 @@ pub(crate) fn opening(device: &FileDevice, read_only: bool) -> offshoot_store::O
     }
 }
 
+/// How the store on a device is opened for its repair.
+pub(crate) fn repairing(device: &FileDevice) -> offshoot_store::OpenOptions {
+    offshoot_store::OpenOptions { repair: true, ..opening(device, false) }
+}
+
 /// An error of opening a device in the words of the command line.
 pub(crate) fn described(error: OpenError) -> anyhow::Error {
     match error {

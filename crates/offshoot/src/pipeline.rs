@@ -19,6 +19,9 @@ const CLUSTER_BYTES_MAX: u64 = 4 << 20;
 /// Extents of an lvol that are looked up at a time.
 const EXTENTS_AT_ONCE: usize = 1024;
 
+/// Bytes of what is read again by itself after a read failed.
+const SALVAGE_BYTES: usize = 4096;
+
 const EIO: i32 = 5;
 
 /// How many bytes one request moves in a store of this cluster size: whole clusters, unless they are very large.
@@ -114,7 +117,18 @@ impl<'s> Writer<'s> {
     }
 }
 
-/// Reads what is stored of an lvol, in order, holes left out.
+/// A part of an lvol that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// Where it begins, in bytes.
+    pub(crate) offset: u64,
+    /// Its length in bytes.
+    pub(crate) len: u64,
+    /// Why.
+    pub(crate) why: String,
+}
+
+/// Reads what is stored of an lvol, in order, holes left out. What cannot be read is left out as well, and told.
 pub(crate) struct Reader<'s> {
     store: &'s mut Store,
     lvol: BlobId,
@@ -124,10 +138,11 @@ pub(crate) struct Reader<'s> {
     /// Ranges that hold data and have not been asked for.
     ahead: VecDeque<Range<u64>>,
     /// In flight or done, in order.
-    asked: VecDeque<(Ticket, u64)>,
-    done: BTreeMap<Ticket, Buffer>,
+    asked: VecDeque<(Ticket, u64, usize)>,
+    done: BTreeMap<Ticket, Result<Reply, Error>>,
     spare: Vec<Buffer>,
     replies: Vec<(Ticket, Result<Reply, Error>)>,
+    lost: Vec<Lost>,
 }
 
 impl<'s> Reader<'s> {
@@ -144,29 +159,69 @@ impl<'s> Reader<'s> {
             done: BTreeMap::new(),
             spare: Vec::new(),
             replies: Vec::new(),
+            lost: Vec::new(),
         }
     }
 
-    /// The next piece: its offset in bytes and its content. `None` when there are only holes up to the end.
+    /// The next piece: its offset in bytes and its content. `None` when there are only holes up to the end. Zeros stand
+    /// for what cannot be read.
     ///
     /// # Errors
-    /// A read failed.
+    /// A read failed for another reason than what lies there.
     pub(crate) fn next(&mut self) -> Result<Option<(u64, Buffer)>, Error> {
         self.ask()?;
-        let Some((ticket, offset)) = self.asked.pop_front() else {
+        let Some((ticket, offset, len)) = self.asked.pop_front() else {
             return Ok(None);
         };
+        match self.reply(ticket) {
+            Ok(buffer) => Ok(Some((offset, buffer))),
+            Err(error) if is_about_content(&error) => Ok(Some((offset, self.salvage(offset, len)?))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What could not be read, in order, what touches in one.
+    pub(crate) fn into_lost(mut self) -> Vec<Lost> {
+        self.lost.sort_by_key(|lost| lost.offset);
+        self.lost.dedup_by(|next, last| {
+            let goes_on = last.offset + last.len == next.offset && last.why == next.why;
+            last.len += if goes_on { next.len } else { 0 };
+            goes_on
+        });
+        self.lost
+    }
+
+    /// Waits for the reply to one read.
+    fn reply(&mut self, ticket: Ticket) -> Result<Buffer, Error> {
         loop {
-            if let Some(buffer) = self.done.remove(&ticket) {
-                return Ok(Some((offset, buffer)));
+            if let Some(result) = self.done.remove(&ticket) {
+                return result.map(|reply| match reply {
+                    Reply::Buffer(buffer) => buffer,
+                    Reply::Done | Reply::Made(_) => Buffer::default(),
+                });
             }
             wait(self.store, &mut self.replies)?;
-            for (ticket, result) in self.replies.drain(..) {
-                if let Reply::Buffer(buffer) = result? {
-                    self.done.insert(ticket, buffer);
+            self.done.extend(self.replies.drain(..));
+        }
+    }
+
+    /// Reads once more what could not be read as a whole, in small pieces: a bad one costs no other.
+    fn salvage(&mut self, offset: u64, len: usize) -> Result<Buffer, Error> {
+        let mut whole = Buffer::zeroed(len);
+        for (piece, at) in
+            whole.as_mut_slice().chunks_mut(SALVAGE_BYTES).zip((offset..).step_by(SALVAGE_BYTES))
+        {
+            let buffer = Buffer::zeroed(piece.len());
+            let ticket = self.store.submit(IoRequest::Read { lvol: self.lvol, offset: at, buffer });
+            match self.reply(ticket) {
+                Ok(buffer) => piece.copy_from_slice(buffer.as_slice()),
+                Err(error) if is_about_content(&error) => {
+                    self.lost.push(Lost { offset: at, len: piece.len() as u64, why: error.to_string() });
                 }
+                Err(error) => return Err(error),
             }
         }
+        Ok(whole)
     }
 
     /// Gives memory back for later reads.
@@ -187,7 +242,7 @@ impl<'s> Reader<'s> {
                 _ => Buffer::zeroed(len),
             };
             let ticket = self.store.submit(IoRequest::Read { lvol: self.lvol, offset: range.start, buffer });
-            self.asked.push_back((ticket, range.start));
+            self.asked.push_back((ticket, range.start, len));
         }
         Ok(())
     }
@@ -198,7 +253,12 @@ impl<'s> Reader<'s> {
             let extents = self.store.extents(self.lvol, self.rest.clone(), EXTENTS_AT_ONCE)?;
             let Some(last) = extents.last() else { break };
             self.rest.start = last.start + last.len;
-            let data = extents.iter().filter(|extent| !extent.hole);
+            let unknown = extents.iter().filter(|extent| extent.unknown);
+            let why =
+                self.store.state().blob(self.lvol).and_then(|blob| blob.damage.clone()).unwrap_or_default();
+            let lost = unknown.map(|extent| Lost { offset: extent.start, len: extent.len, why: why.clone() });
+            self.lost.extend(lost);
+            let data = extents.iter().filter(|extent| !extent.hole && !extent.unknown);
             self.ahead.extend(data.map(|extent| extent.start..extent.start + extent.len));
         }
         let Some(range) = self.ahead.front_mut() else {
@@ -214,6 +274,11 @@ impl<'s> Reader<'s> {
         }
         Ok(Some(next))
     }
+}
+
+/// Whether a read failed because of what lies there, and others need not.
+fn is_about_content(error: &Error) -> bool {
+    matches!(error, Error::Device(_) | Error::UnknownPart { .. })
 }
 
 /// Waits for replies to what is in flight.

@@ -259,7 +259,7 @@ fn check_type(path: &Path, metadata: &Metadata) -> Result<(), OpenError> {
 }
 
 /// Makes the name of a new file durable.
-fn sync_parent(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
         _ => File::open(".")?.sync_all(),

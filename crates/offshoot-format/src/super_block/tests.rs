@@ -248,3 +248,37 @@ fn probes() {
     assert_eq!(SuperBlock::probe(&[0; 512]), Probe::NotAStore);
     assert_eq!(SuperBlock::probe(&native().encode()), Probe::Store { version: NATIVE_VERSION });
 }
+
+/// What SPDK's own torn writes leave, in both orders of the sectors, and what it must not be taken for.
+#[test]
+fn a_torn_write_of_spdks_is_mended() {
+    let old = sample();
+    let device = old.size_bytes * 2;
+    let cluster_mask_len = |size: u64| {
+        let clusters = size / u64::from(old.cluster_size);
+        u32::try_from((5 + clusters.div_ceil(8)).div_ceil(4096)).unwrap()
+    };
+    let mut grown = SuperBlock { clean: 0, size_bytes: device, ..old.clone() };
+    grown.used_cluster_mask.len = cluster_mask_len(device);
+    let cases =
+        [SuperBlock { clean: 1 - old.clean, ..old.clone() }, SuperBlock { super_blob: None, ..old.clone() }];
+    for new in cases {
+        for (first, last) in [(&old, &new), (&new, &old)] {
+            let (first, last) = (first.encode(), last.encode());
+            let mut torn = first;
+            torn[512..].copy_from_slice(&last[512..]);
+            let mended = SuperBlock::mend(&torn, device).unwrap();
+            assert_eq!(mended.super_block.encode(), last);
+            assert_eq!(mended.fields.len(), 1);
+            torn[700] ^= 1;
+            assert_eq!(SuperBlock::mend(&torn, device), None, "a checksum that fits nothing");
+        }
+    }
+    // The sectors of before, the checksum of after a growth: what the device tells is put in.
+    let mut torn = old.encode();
+    torn[512..].copy_from_slice(&grown.encode()[512..]);
+    let mended = SuperBlock::mend(&torn, device);
+    assert_eq!(mended.map(|mended| mended.super_block), Some(grown));
+    assert_eq!(SuperBlock::mend(&old.encode(), device), None, "nothing to mend");
+    assert_eq!(SuperBlock::mend(&[], device), None);
+}

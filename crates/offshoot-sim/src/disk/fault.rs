@@ -1,37 +1,9 @@
 //! What goes wrong with single operations.
 
 use super::change::Change;
-use offshoot_block::{DeviceError, DeviceOp};
+use offshoot_block::DeviceError;
+pub use offshoot_block::OpKind;
 use std::ops::Range;
-
-/// Kinds of operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum OpKind {
-    /// A read.
-    Read,
-    /// A write.
-    Write,
-    /// A write of zeros.
-    WriteZeroes,
-    /// A discard.
-    Unmap,
-    /// A sync.
-    Sync,
-}
-
-impl OpKind {
-    /// The kind of an operation.
-    #[must_use]
-    pub fn of(op: &DeviceOp) -> Self {
-        match op {
-            DeviceOp::Read { .. } => Self::Read,
-            DeviceOp::Write { .. } => Self::Write,
-            DeviceOp::WriteZeroes { .. } => Self::WriteZeroes,
-            DeviceOp::Unmap { .. } => Self::Unmap,
-            DeviceOp::Sync => Self::Sync,
-        }
-    }
-}
 
 /// What happens to an operation that a fault strikes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

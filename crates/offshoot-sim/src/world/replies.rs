@@ -49,6 +49,7 @@ impl World {
                     self.model.flush(since, reader);
                 }
             }
+            Op::Seal => {}
             Op::Verb(change) => match result {
                 Ok(_) => self.model.perform(&change, since),
                 // When the device has failed the store, the records may be on it all the same.
@@ -99,7 +100,7 @@ impl World {
                 !matches!(request.op, Op::Read { .. } | Op::Flush) || self.disk.asked().struck > 0
             }
             // The lvol has gone, or has shrunk, between.
-            ErrorKind::NotFound => !matches!(request.op, Op::Flush),
+            ErrorKind::NotFound => !matches!(request.op, Op::Flush | Op::Seal),
             ErrorKind::Invalid => matches!(&request.op, Op::Write { lvol, .. } | Op::Read { lvol, .. }
                     | Op::Zero { lvol, .. } | Op::Unmap { lvol, .. } if self.was_resized(*lvol, request.since)),
             _ => false,

@@ -90,7 +90,12 @@ impl State {
 
     pub(super) fn apply_zero_blocks(&mut self, id: BlobId, at: BlobCluster, blocks: Range<u32>) {
         let Some(blob) = self.blobs.get(&id) else { return };
-        let nothing_to_hide = self.reads_zero_below(blob, at);
+        // Where the blob holds something of its own, nothing on disk need say whether the parent would show through:
+        // what is put there must not depend on whether memory still knows, or a replay would not end as life did.
+        let nothing_to_hide = match matches!(blob.tree.entry(at), Entry::Absent) {
+            true => self.reads_zero_below(blob, at),
+            false => !self.parent_holds(blob, at),
+        };
         let all = self.units.blocks;
         self.change_entry(id, at, |old, tag, owned| {
             let (mut top, below) = match old {

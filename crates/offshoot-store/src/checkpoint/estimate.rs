@@ -8,14 +8,41 @@ use alloc::collections::BTreeSet;
 use core::ops::Range;
 use offshoot_format::{BlobCluster, BlobId, ExtentOrdinal};
 
+impl Record {
+    /// Blobs whose roots a checkpoint writes over because of this record, at most. Roots stay where they are.
+    pub(crate) fn roots(&self) -> usize {
+        match self {
+            Self::Create { .. } | Self::Clone { .. } | Self::Destroy { .. } => 0,
+            Self::UseExtentTable { blobs } => blobs.len(),
+            Self::Snapshot { .. }
+            | Self::Map { .. }
+            | Self::Fill { .. }
+            | Self::DropZeros { .. }
+            | Self::ZeroBlocks { .. }
+            | Self::ZeroClusters { .. }
+            | Self::Resize { .. }
+            | Self::SetXattr { .. }
+            | Self::MarkDying { .. }
+            | Self::Release { .. }
+            | Self::Adopt { .. }
+            | Self::Assign { .. } => 1,
+        }
+    }
+}
+
 impl State {
     /// Md pages that a checkpoint writes over because of a record, at most, beyond what is dirty already.
     pub(crate) fn images_of(&self, record: &Record) -> usize {
         match record {
-            Record::Create { .. } | Record::Assign { .. } | Record::Destroy { .. } => 0,
+            // What they write nobody refers to yet, or any more.
+            Record::Create { .. } | Record::Clone { .. } | Record::Assign { .. } | Record::Destroy { .. } => {
+                0
+            }
             Record::Snapshot { origin, .. } => self.chain_images(*origin) + 1,
-            Record::Clone { parent, .. } => self.chain_images(*parent),
-            Record::Map { blob, at, .. } | Record::ZeroBlocks { blob, at, .. } => {
+            Record::Map { blob, at, .. }
+            | Record::Fill { blob, at, .. }
+            | Record::DropZeros { blob, at }
+            | Record::ZeroBlocks { blob, at, .. } => {
                 let pages = self.blob(*blob).map_or(0, |blob| self.range_images(blob, at.0..at.0 + 1));
                 self.chain_images(*blob) + pages
             }

@@ -72,7 +72,8 @@ pub(crate) fn write_super_block(super_block: &SuperBlock, offset: u64) -> Device
     DeviceOp::Write { offset: DeviceOffset(offset), buffer: Buffer::copy_of(&super_block.encode()) }
 }
 
-/// The masks of a State, in the order of [`MaskKind::ALL`].
+/// The masks of a State, in the order of [`MaskKind::ALL`]. The mask of blob ids is empty in a store that is too old
+/// to have one.
 pub(crate) fn masks(state: &State) -> [Vec<u8>; 3] {
     let mut roots = Bitmap::new(state.layout.md_len as usize);
     state.blobs().for_each(|blob| roots.set(blob.id.root().0 as usize, true));
@@ -82,7 +83,10 @@ pub(crate) fn masks(state: &State) -> [Vec<u8>; 3] {
             MaskKind::Clusters => state.clusters.used(),
             MaskKind::BlobIds => &roots,
         };
-        encode_mask(kind, bits, state.layout.mask_bytes(kind))
+        match state.layout.mask_bytes(kind) {
+            0 => Vec::new(),
+            bytes => encode_mask(kind, bits, bytes),
+        }
     })
 }
 

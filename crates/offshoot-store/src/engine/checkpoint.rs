@@ -28,11 +28,11 @@ struct Running {
     capture_lsn: Lsn,
     capture: Capture,
     /// Image sets that have not been appended.
-    sets: VecDeque<ImageSet>,
+    sets: VecDeque<Queued>,
     frames: u32,
-    /// Bytes that all of them take in the ring, and each beyond what it holds.
+    /// Bytes of the ring that all of them take, and those that have not been appended.
     bytes: u64,
-    frame_overhead: u64,
+    bytes_left: u64,
     appended: u32,
     /// Writes of pages under way.
     pending: usize,
@@ -40,6 +40,14 @@ struct Running {
     freed: Vec<MdPageIdx>,
     /// The first frame with records after the capture.
     first_records: Option<Lsn>,
+}
+
+/// An image set on its way to the ring.
+#[derive(Debug)]
+struct Queued {
+    set: ImageSet,
+    /// What its frame takes of the ring, at most.
+    bytes: u64,
 }
 
 /// The checkpoint that is running, if any.
@@ -73,7 +81,8 @@ impl Checkpoint {
     /// The next image set to append, and its number.
     pub(super) fn next_images(&mut self) -> Option<(ImageSet, u32)> {
         let running = self.running.as_mut()?;
-        let set = running.sets.pop_front()?;
+        let Queued { set, bytes } = running.sets.pop_front()?;
+        running.bytes_left -= bytes;
         let left = u32::try_from(running.sets.len()).unwrap_or(u32::MAX);
         Some((set, running.frames - left - 1))
     }
@@ -82,11 +91,9 @@ impl Checkpoint {
     /// sealed, what recovery would append of it once more.
     pub(super) fn bytes_spoken_for(&self) -> u64 {
         let Some(running) = &self.running else { return 0 };
-        let left: u64 =
-            running.sets.iter().map(|set| set.encoded_len() as u64 + running.frame_overhead).sum();
         match running.stage {
-            Stage::Images | Stage::Seal => left + running.bytes,
-            Stage::InPlace | Stage::Complete => left,
+            Stage::Images | Stage::Seal => running.bytes_left + running.bytes,
+            Stage::InPlace | Stage::Complete => running.bytes_left,
         }
     }
 
@@ -141,13 +148,15 @@ impl Engine {
         let mut freed = core::mem::take(&mut self.freed_md);
         let images_max = self.image_room();
         let capture = Capture::take(&mut self.state, &mut freed, self.journal.area, images_max);
-        let sets: VecDeque<ImageSet> = capture.image_sets(self.journal.ring.image_frame_max()).into();
+        let around = (FRAME_HEADER_BYTES + self.journal.ring.block()) as u64;
+        let sets = capture.image_sets(self.journal.ring.image_frame_max()).into_iter();
+        let sets: VecDeque<Queued> =
+            sets.map(|set| Queued { bytes: set.encoded_len() as u64 + around, set }).collect();
         let mut writes = write_pages(&self.state.layout, &capture.fresh);
         if !self.rules.hold(Clause::SealBeforeInPlace) {
             writes.extend(write_pages(&self.state.layout, &capture.images));
         }
-        let frame_overhead = (FRAME_HEADER_BYTES + self.journal.ring.block()) as u64;
-        let bytes = sets.iter().map(|set| set.encoded_len() as u64 + frame_overhead).sum();
+        let bytes = sets.iter().map(|queued| queued.bytes).sum();
         self.checkpoint.running = Some(Running {
             stage: Stage::Images,
             capture_lsn: self.journal.last,
@@ -155,7 +164,7 @@ impl Engine {
             frames: u32::try_from(sets.len()).unwrap_or(u32::MAX),
             sets,
             bytes,
-            frame_overhead,
+            bytes_left: bytes,
             appended: 0,
             pending: 0,
             freed,
@@ -247,6 +256,7 @@ impl Engine {
         let tail = running.first_records.map_or(frame, |first| first.min(frame));
         self.journal.facts.tail = tail;
         self.journal.ring.advance(tail);
+        self.journal.room_was_made();
         for page in &running.freed {
             self.state.md.release(page.0);
         }

@@ -5,7 +5,7 @@
 //! checkpoint of everything dirty still fits the ring beside it (R7); otherwise it waits for the checkpoint that its
 //! waiting brings about.
 
-use super::{Engine, Life, OpOwner, Target, TaskId};
+use super::{Engine, Life, OpOwner, Target, TaskId, Ticket};
 use crate::checkpoint::{SET_BYTES, images_per_set};
 use crate::error::{During, Error};
 use crate::journal::{self, Ring, Slot};
@@ -27,6 +27,7 @@ pub(super) enum After {
     Write(TaskId),
     Verb(TaskId),
     Release,
+    Job(Ticket),
 }
 
 #[derive(Debug)]
@@ -119,6 +120,11 @@ impl Journal {
         self.starved
     }
 
+    /// Whoever did not fit is to be looked at once more.
+    pub(super) fn room_was_made(&mut self) {
+        self.starved = false;
+    }
+
     /// Asks for a frame that carries the facts of now.
     pub(super) fn want_barrier_frame(&mut self) {
         self.barrier = true;
@@ -177,12 +183,13 @@ impl Engine {
     /// How many of the waiting transactions fit the next frame.
     fn admitted(&mut self) -> usize {
         let frame_max = self.journal.ring.frame_max();
-        let (mut bytes, mut images, mut count) = (FRAME_HEADER_BYTES as u64, 0, 0);
+        let (mut bytes, mut images, mut roots, mut count) = (FRAME_HEADER_BYTES as u64, 0, 0, 0);
         for transaction in &self.journal.pending {
             bytes += transaction.len as u64;
             // Against the State of now: what was dirty when it was committed may have been captured since.
             images += transaction.records.iter().map(|record| self.state.images_of(record)).sum::<usize>();
-            if bytes > frame_max || !self.fits_ring(bytes, images) {
+            roots += transaction.records.iter().map(Record::roots).sum::<usize>();
+            if bytes > frame_max || !self.fits_ring(bytes, images, roots) {
                 break;
             }
             count += 1;
@@ -194,15 +201,15 @@ impl Engine {
         count
     }
 
-    /// Whether frame of `bytes` may be appended whose records make a checkpoint write `images` more pages: the images
-    /// of everything that will be dirty then must still find room.
-    fn fits_ring(&self, bytes: u64, images: usize) -> bool {
+    /// Whether a frame of `bytes` may be appended whose records make a checkpoint write over `images` more pages, of
+    /// which up to `roots` are roots: the images of everything that will be dirty then must still find room.
+    fn fits_ring(&self, bytes: u64, images: usize, roots: usize) -> bool {
         if !self.rules.hold(Clause::BoundDirty) {
             return true;
         }
         let images = self.state.image_pages + images;
         // Pages other than roots can move to free md pages when a checkpoint finds no room for their images.
-        let movable = images.saturating_sub(self.state.dirty.len() + self.journal.pending.len());
+        let movable = images.saturating_sub(self.state.dirty.len() + roots);
         let images = images - movable.min(self.state.md_spare());
         let masks = self.state.md.changed() + self.state.clusters.changed() + MASK_PAGES_MORE;
         let Some(span) = self.journal.ring.span(bytes) else { return false };
@@ -313,10 +320,10 @@ impl Engine {
             Err(error) if self.rules.hold(Clause::StopAfterFailedAppend) => {
                 self.fail(During::JournalWrite, error);
             }
-            Err(_) => {
+            Err(error) => {
                 let failed = self.journal.in_flight.take();
                 for transaction in failed.into_iter().flat_map(|frame| frame.transactions) {
-                    self.go_on(transaction.after, Err(Error::UnknownLvol("append".into())));
+                    self.go_on(transaction.after, Err(Error::Device(error)));
                 }
                 self.append();
             }
@@ -332,7 +339,8 @@ impl Engine {
             self.checkpoint.records_after(frame.lsn);
         }
         for transaction in frame.transactions {
-            let maps = transaction.records.iter().any(|record| matches!(record, Record::Map { .. }));
+            let is_map = |record: &Record| matches!(record, Record::Map { .. } | Record::Fill { .. });
+            let maps = transaction.records.iter().any(is_map);
             if let After::Write(task) = transaction.after
                 && maps
             {
@@ -356,6 +364,7 @@ impl Engine {
             After::Write(task) => self.write_committed(task, result),
             After::Verb(task) => self.verb_committed(task, result),
             After::Release => self.release_committed(&result),
+            After::Job(job) => self.job_committed(job, result),
         }
     }
 

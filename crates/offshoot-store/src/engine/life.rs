@@ -57,6 +57,8 @@ pub(super) struct Transition {
     recovering: Option<Ticket>,
     /// Whether this opening had to recover the store.
     was_recovered: bool,
+    /// Md pages that a repair gives up: they are erased with the close, if nothing else is in them then.
+    erased: Vec<MdPageIdx>,
     /// Whether what lies behind the last barrier is worthless after a crash: every reply waits for a barrier.
     pub(super) tail_worthless: bool,
 }
@@ -90,14 +92,41 @@ impl Engine {
         self.state.md.take_changed();
         self.state.clusters.take_changed();
         let opened = checkpoint::opened(&self.super_block, &opening);
-        let steps = [
-            Step::Write(write_pages(&self.state.layout, &masks)),
+        let mut steps = VecDeque::from([Step::Write(write_pages(&self.state.layout, &masks))]);
+        if !self.super_block.is_clean() {
+            // More than one sector of it changes: should they be torn, the copy is whole.
+            steps.push_back(self.write_copy(&opened));
+        }
+        steps.extend([
             Step::Sync,
             Step::Write(alloc::vec![write_super_block(&opened, 0)]),
             Step::Sync,
             self.write_copy(&opened),
-        ];
-        self.begin(steps.into(), opened, Outcome::Opened);
+        ]);
+        self.begin(steps, opened, Outcome::Opened);
+    }
+
+    /// Whether the md pages are to be brought into order before anything is served: SPDK did not close the store, or
+    /// was in the midst of something.
+    #[must_use]
+    pub fn needs_settling(&self) -> bool {
+        let left_dirty = !self.super_block.is_native() && !self.super_block.is_clean();
+        let is_changed = !self.state.dirty.is_empty() || !self.freed_md.is_empty();
+        !self.read_only && self.life == Life::Closed && (left_dirty || is_changed)
+    }
+
+    /// Opens the journal of a store that SPDK left in disorder, and writes a checkpoint of what loading made of it. The
+    /// reply comes when both are durable.
+    ///
+    /// Until the super block says that a journal is in use, nothing has changed that SPDK's recovery, or another
+    /// opening of ours, would look at: live masks lie in free pages. From then on loading does what it did before, to
+    /// the same end, since the md pages are the same. The checkpoint replaces all of them at once.
+    pub fn settle_load(&mut self) -> Ticket {
+        let ticket = self.next_ticket();
+        self.transition.recovering = Some(ticket);
+        self.checkpoint.wanted = true;
+        self.append();
+        ticket
     }
 
     /// Brings back a store that was not closed: what was replayed becomes durable, a fresh epoch begins that names
@@ -148,6 +177,16 @@ impl Engine {
         ticket
     }
 
+    /// Begins a repair: what State says that the device does not will be written by [`Engine::close`], and all that goes
+    /// with it, the super block and the masks, even if there is nothing. `erased` are md pages to be zeroed then.
+    /// Called after [`Engine::recover`] has been replied to, where that is due.
+    pub fn repair(&mut self, erased: Vec<MdPageIdx>) {
+        self.transition.erased = erased;
+        if self.life == Life::Closed && !self.read_only {
+            self.open_journal();
+        }
+    }
+
     /// Ends the store's service: everything becomes durable, and the store is sealed when nothing native is left in
     /// it. The caller has waited for all other replies.
     pub fn close(&mut self) -> Ticket {
@@ -168,7 +207,7 @@ impl Engine {
             self.transition.closing = None;
             return self.reply(ticket, Err(Error::Stopped(failure)));
         }
-        let at_rest = !self.super_block.is_native() || self.super_block.is_clean();
+        let at_rest = self.super_block.is_clean();
         if self.read_only || (self.life == Life::Closed && at_rest) {
             self.transition.closing = None;
             return self.reply_after_barrier(ticket, Reply::Done);
@@ -244,18 +283,17 @@ impl Engine {
     }
 
     /// After a recovery free md pages may hold what a checkpoint began to write before the crash: roots of blobs that
-    /// do not exist, which SPDK would bring to life.
+    /// do not exist, which SPDK would bring to life. And a repair has pages to erase.
     fn erase_leftovers(&self) -> Vec<DeviceOp> {
-        if !self.transition.was_recovered {
-            return Vec::new();
-        }
         let area = self.journal.area;
         let in_area = |page: u32| {
             area.is_some_and(|area| (u64::from(area.start.0)..area.end()).contains(&u64::from(page)))
         };
-        let free =
-            (0..self.state.layout.md_len).filter(|page| !self.state.md.is_used(*page) && !in_area(*page));
-        let free: Vec<MdPageIdx> = free.map(MdPageIdx).collect();
+        let is_free = |page: &MdPageIdx| !self.state.md.is_used(page.0) && !in_area(page.0);
+        let free: Vec<MdPageIdx> = match self.transition.was_recovered {
+            true => (0..self.state.layout.md_len).map(MdPageIdx).filter(is_free).collect(),
+            false => self.transition.erased.iter().copied().filter(is_free).collect(),
+        };
         zero_pages(&self.state.layout, &runs(&free))
     }
 

@@ -99,7 +99,7 @@ impl Engine {
     /// Device and position of a segment; `None` for zeros.
     pub(super) fn locate(&self, lvol: BlobId, origin: Origin) -> Option<(Target, DeviceOffset)> {
         match origin {
-            Origin::Zeros => None,
+            Origin::Zeros | Origin::Unknown => None,
             Origin::Store(offset) => Some((Target::Store, offset)),
             Origin::External(offset) => {
                 let external = self.state.blob(lvol)?.external.as_ref()?;
@@ -140,10 +140,11 @@ impl Engine {
         let blob = self.state.blob(lvol).filter(|blob| !blob.dying).ok_or(Error::UnknownBlob(lvol))?;
         let range = offset..offset.saturating_add(len);
         check_range(&range, self.state.bytes(blob))?;
-        if blob.damage.is_some() {
-            return Err(Error::Damaged(blob.display_name()));
-        }
         self.state.resolve(blob, range, segments);
+        if let Some(unknown) = segments.iter().find(|segment| segment.origin == Origin::Unknown) {
+            let (name, offset, len) = (blob.display_name(), unknown.start, unknown.len);
+            return Err(Error::UnknownPart { name, offset, len });
+        }
         let external = segments.iter().any(|segment| matches!(segment.origin, Origin::External(_)));
         if external && self.is_degraded(lvol) {
             return Err(Error::Degraded(blob.display_name()));

@@ -52,6 +52,17 @@ impl Engine {
         self.start_round();
     }
 
+    /// Sees to it that what records have freed can be used again.
+    pub(super) fn want_space(&mut self) {
+        if !self.freed_md.is_empty() && self.is_checkpoint_possible() {
+            self.checkpoint.wanted = true;
+            self.append();
+        }
+        if self.commit.has_uncovered_freed(self.journal.facts.covered) {
+            self.want_barrier();
+        }
+    }
+
     /// Whether clusters will come free without anyone's doing.
     pub(super) fn may_reclaim(&self) -> bool {
         // A verb whose records are on their way may be about to free something.

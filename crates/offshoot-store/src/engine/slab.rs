@@ -38,6 +38,10 @@ impl<T> Slab<T> {
         Some(value)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() - self.vacant.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.vacant.len() == self.entries.len()
     }

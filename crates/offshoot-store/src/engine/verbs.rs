@@ -1,14 +1,18 @@
 //! Running verbs: drain, plan, zero, commit, barrier, reply.
 //!
-//! One verb at a time is between its plan and the moment when its records are applied, so that a plan always holds. Barriers are shared: a
-//! batch of verbs waits for one.
+//! Between its plan and the moment when its records are applied nothing may spoil a plan: [`queue`] says which verbs
+//! run beside each other. Barriers are shared: a batch of verbs waits for one.
+
+mod queue;
+
+pub(super) use queue::VerbQueue;
 
 use super::journal::After;
 use super::{Engine, OpOwner, Reply, Target, Task, TaskId, Ticket};
 use crate::error::Error;
 use crate::io::Mode;
 use crate::verb::{Plan, Verb};
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::{string::String, vec::Vec};
 use offshoot_block::{DeviceError, DeviceOp};
 use offshoot_format::BlobId;
 
@@ -16,6 +20,8 @@ use offshoot_format::BlobId;
 pub(super) struct VerbTask {
     ticket: Ticket,
     verb: Verb,
+    /// The name that it gives, where it may run beside others.
+    makes: Option<String>,
     /// Lvols to drain, those held first.
     drains: Vec<BlobId>,
     held: usize,
@@ -26,23 +32,16 @@ pub(super) struct VerbTask {
     error: Option<Error>,
 }
 
-/// Which verb has been planned and is not applied yet, and which wait for that.
-#[derive(Debug, Default)]
-pub(super) struct VerbQueue {
-    running: Option<TaskId>,
-    waiting: VecDeque<TaskId>,
-}
-
 impl Engine {
     pub(super) fn start_verb(&mut self, ticket: Ticket, verb: Verb) {
         if let Err(error) = self.check_writable() {
             return self.reply(ticket, Err(error));
         }
-        let drains = verb.drains();
         let verb = VerbTask {
             ticket,
+            makes: verb.only_makes().map(String::from),
+            drains: verb.drains(),
             verb,
-            drains,
             held: 0,
             waits_for_lvol: false,
             plan: None,
@@ -50,11 +49,21 @@ impl Engine {
             error: None,
         };
         let task = TaskId(self.tasks.insert(Task::Verb(verb)));
-        if self.verbs.running.is_some() {
-            self.verbs.waiting.push_back(task);
-        } else {
-            self.verbs.running = Some(task);
-            self.drain_next(task);
+        self.verbs.wait(ticket, task);
+        self.start_verbs();
+    }
+
+    /// Starts those in line, as far as they may run beside those that run.
+    fn start_verbs(&mut self) {
+        while let Some(task) = self.verbs.next() {
+            let makes = match self.tasks.get(task.0) {
+                Some(Task::Verb(verb)) => verb.makes.as_deref(),
+                _ => None,
+            };
+            if !self.verbs.begin_next(makes) {
+                return;
+            }
+            self.resume(task);
         }
     }
 
@@ -96,7 +105,7 @@ impl Engine {
         };
         match planned {
             Ok(plan) => self.zero_for_verb(task, plan),
-            Err(Error::NoClusters { needed, free })
+            Err(Error::NoClusters { needed, free } | Error::ClustersWithheld { needed, free, .. })
                 if needed <= self.state.clusters.free() as u64 + self.state.dying_clusters()
                     && self.may_reclaim() =>
             {
@@ -105,8 +114,18 @@ impl Engine {
                 self.retry_after_space(task);
             }
             Err(Error::NoMdPages { .. }) if self.may_reclaim_md() => self.retry_after_space(task),
+            // What the others hold may be more than they need.
+            Err(_) if !self.verbs.is_single() => self.plan_alone(task),
             Err(error) => self.finish_verb(task, Err(error)),
         }
+    }
+
+    /// A verb is planned once more when those that run are done, and then without others beside it.
+    fn plan_alone(&mut self, task: TaskId) {
+        let Some(verb) = self.verb_task_mut(task) else { return };
+        let (ticket, makes) = (verb.ticket, verb.makes.take());
+        self.verbs.end(makes.as_deref());
+        self.verbs.wait(ticket, task);
     }
 
     /// Holds what the plan names and zeroes the clusters that need it.
@@ -156,13 +175,11 @@ impl Engine {
     }
 
     fn commit_verb(&mut self, task: TaskId) {
-        let Some(plan) = self.verb_task_mut(task).and_then(|verb| verb.plan.take()) else {
+        let Some(plan) = self.verb_task_mut(task).and_then(|verb| verb.plan.as_mut()) else {
             return;
         };
-        let records = plan.records.clone();
-        if let Some(verb) = self.verb_task_mut(task) {
-            verb.plan = Some(plan);
-        }
+        let records = core::mem::take(&mut plan.records);
+        self.verbs.committing += 1;
         if records.is_empty() {
             return self.verb_committed(task, Ok(()));
         }
@@ -176,6 +193,7 @@ impl Engine {
         let Some(plan) = self.verb_task_mut(task).and_then(|verb| verb.plan.take()) else {
             return;
         };
+        self.verbs.committing -= 1;
         match result {
             Ok(()) => {
                 self.state.md_reserved -= plan.md_pages;
@@ -218,16 +236,26 @@ impl Engine {
             Ok(made) => self.reply_after_barrier(verb.ticket, Reply::Made(made)),
             Err(error) => self.reply(verb.ticket, Err(error)),
         }
-        self.verbs.running = self.verbs.waiting.pop_front();
-        if let Some(next) = self.verbs.running {
-            self.resume(next);
+        self.verbs.end(verb.makes.as_deref());
+        for fill in self.verbs.take_fills() {
+            self.resume(fill);
         }
+        self.start_verbs();
+    }
+
+    /// Resumes a task once the verb whose records are on their way is done.
+    pub(super) fn retry_after_verb(&mut self, task: TaskId) {
+        self.verbs.let_fill_wait(task);
+    }
+
+    /// Whether a verb has begun that is not done.
+    pub(super) fn verb_is_running(&self) -> bool {
+        self.verbs.is_running()
     }
 
     /// Whether the records of a verb are on their way.
     pub(super) fn verb_is_committing(&self) -> bool {
-        let running = self.verbs.running.and_then(|task| self.verb_task(task));
-        running.is_some_and(|verb| verb.plan.is_some() && verb.pending == 0)
+        self.verbs.committing > 0
     }
 
     fn verb_task(&self, task: TaskId) -> Option<&VerbTask> {

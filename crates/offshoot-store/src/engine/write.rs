@@ -4,7 +4,10 @@
 //! that cluster, which is allocated with the first block: 4 KiB cost 4 KiB, not a cluster. What a write leaves
 //! uncovered of its first and last block is read from below and written along with it.
 
+mod fill;
 mod plan;
+
+pub(super) use fill::Fill;
 
 use super::journal::After;
 use super::{Engine, OpOwner, Reply, Target, Task, TaskId, Ticket, check_range, read::index};
@@ -26,6 +29,8 @@ enum Kind {
     Zeroes { allocate: bool },
     /// Whatever costs least.
     Unmap,
+    /// What is there already, for a job.
+    Fill(Fill),
 }
 
 /// One device operation of a write.
@@ -47,6 +52,8 @@ struct Choice {
     at: BlobCluster,
     cluster: ClusterIdx,
     blocks: Range<u32>,
+    /// Whether it is shared with other writers of the cluster, so that it has to be given up.
+    shared: bool,
 }
 
 #[derive(Debug)]
@@ -58,6 +65,8 @@ pub(super) struct WriteTask {
     fua: bool,
     /// How the range is held or waited for.
     lock: Option<Mode>,
+    /// What it holds or waits for are whole units of so many bytes.
+    unit: u64,
     epoch: Option<Epoch>,
     runs: Vec<Run>,
     choices: Vec<Choice>,
@@ -68,8 +77,9 @@ pub(super) struct WriteTask {
     pending: usize,
     /// Whether its data is in place, so that records are all that is missing.
     written: bool,
-    /// Transactions on their way.
+    /// Transactions on their way, and how many of them may take a layer away.
     committing: usize,
+    taking_away: usize,
     error: Option<Error>,
 }
 
@@ -82,6 +92,7 @@ impl WriteTask {
             kind,
             fua,
             lock: None,
+            unit: 0,
             epoch: None,
             runs: Vec::new(),
             choices: Vec::new(),
@@ -90,6 +101,7 @@ impl WriteTask {
             pending: 0,
             written: false,
             committing: 0,
+            taking_away: 0,
             error: None,
         }
     }
@@ -129,7 +141,7 @@ impl Engine {
             return;
         };
         let (lvol, range) = (write.lvol, write.range.clone());
-        if let Err(error) = self.check_write(lvol, &range) {
+        if let Err(error) = self.check_write(task, lvol, &range) {
             return self.finish_write(task, Err(error));
         }
         if range.is_empty() {
@@ -139,8 +151,10 @@ impl Engine {
             return self.retry_after_barrier(task);
         }
         let mode = self.lock_mode(task);
+        let unit = self.copy_unit();
         if let Some(write) = self.write_task_mut(task) {
             write.lock = Some(mode);
+            write.unit = unit;
         }
         let held = self.whole_units(&range);
         if self.acquire(lvol, task, held, mode) {
@@ -153,13 +167,13 @@ impl Engine {
         let Some(write) = self.write_task(task) else {
             return;
         };
-        let (lvol, range, lock) = (write.lvol, write.range.clone(), write.lock);
-        if let Err(error) = self.check_write(lvol, &range) {
+        let (lvol, range, lock, unit) = (write.lvol, write.range.clone(), write.lock, write.unit);
+        if let Err(error) = self.check_write(task, lvol, &range) {
             return self.finish_write(task, Err(error));
         }
         // While it waited the blocks may have changed so that sharing is not enough, or clusters may have
-        // been handed over: begin again, at the end of the queue.
-        let must_wait = self.must_wait_for_hand_over(lvol);
+        // been handed over, or native states may not arise any more: begin again, at the end of the queue.
+        let must_wait = self.must_wait_for_hand_over(lvol) || unit < self.copy_unit();
         if must_wait || (lock == Some(Mode::Shared) && self.lock_mode(task) == Mode::Exclusive) {
             self.unlock_write(task);
             return self.admit_write(task);
@@ -167,7 +181,8 @@ impl Engine {
         match self.plan_write(task) {
             Ok(()) => self.fill_gaps(task),
             Err(error)
-                if (matches!(error, Error::NoClusters { .. }) && self.may_reclaim())
+                if (matches!(error, Error::NoClusters { .. } | Error::ClustersWithheld { .. })
+                    && self.may_reclaim())
                     || (matches!(error, Error::NoMdPages { .. }) && self.may_reclaim_md()) =>
             {
                 self.abandon_plan(task);
@@ -309,7 +324,7 @@ impl Engine {
         let (lvol, range) = (write.lvol, write.range.clone());
         let choices = write.choices.clone();
         let zeroing = write.zeroing.clone();
-        if let Err(error) = self.check_write(lvol, &range) {
+        if let Err(error) = self.check_write(task, lvol, &range) {
             return self.finish_write(task, Err(error));
         }
         if !choices.is_empty() && self.commit.is_zeroing(lvol) {
@@ -317,16 +332,29 @@ impl Engine {
             self.after_zeroing.push(task);
             return;
         }
-        let holds = choices.iter().all(|choice| self.choice_holds(lvol, choice.at, choice.cluster));
+        let holds = choices.iter().all(|choice| match choice.shared {
+            true => self.choice_holds(lvol, choice.at, choice.cluster),
+            false => self.owns_cluster(lvol, choice.at, choice.cluster),
+        });
         if !holds && self.rules.hold(Clause::CommitAgainstPresent) {
             self.abandon_plan(task);
             return self.proceed_write(task);
         }
+        let fills = self.is_fill(task);
+        if fills && !self.may_commit_fill(task) {
+            return;
+        }
         // Data first: zeroing the last data of a layer gives its cluster back, which a block may be about to enter.
-        let map = |Choice { at, cluster, blocks }| Record::Map { blob: lvol, at, cluster, blocks };
+        let map = |Choice { at, cluster, blocks, .. }| match fills {
+            true => Record::Fill { blob: lvol, at, cluster, blocks },
+            false => Record::Map { blob: lvol, at, cluster, blocks },
+        };
+        let takes_away =
+            choices.iter().filter(|choice| fills && self.takes_layers_away(lvol, choice)).count();
+        let taking_away = takes_away + zeroing.len();
+        (0..taking_away).for_each(|_| self.commit.begin_zeroing(lvol));
         let mut transactions = alloc::vec![choices.into_iter().map(map).collect::<Vec<Record>>()];
         for record in zeroing {
-            self.commit.begin_zeroing(lvol);
             match (record, transactions.first_mut()) {
                 (record @ Record::ZeroBlocks { .. }, Some(first)) => first.push(record),
                 // A large range goes in parts: each is a transaction of its own, which the journal can take.
@@ -339,6 +367,7 @@ impl Engine {
         }
         if let Some(write) = self.write_task_mut(task) {
             write.committing = transactions.len();
+            write.taking_away = taking_away;
         }
         for records in transactions {
             if let Err(error) = self.commit(records, After::Write(task)) {
@@ -366,7 +395,7 @@ impl Engine {
         if write.committing > 0 {
             return;
         }
-        let (lvol, zeroed) = (write.lvol, write.zeroing.len());
+        let (lvol, zeroed) = (write.lvol, core::mem::take(&mut write.taking_away));
         let result = write.error.take().map_or(Ok(()), Err);
         (0..zeroed).for_each(|_| self.commit.end_zeroing(lvol));
         if zeroed > 0 {
@@ -384,6 +413,7 @@ impl Engine {
             return;
         };
         let reply = match write.kind {
+            Kind::Fill(fill) => return self.fill_done(write.ticket, &fill, result),
             Kind::Data(data) => Reply::Buffer(data.unwrap_or_default()),
             Kind::Zeroes { .. } | Kind::Unmap => Reply::Done,
         };
@@ -407,7 +437,8 @@ impl Engine {
             return;
         };
         let lvol = write.lvol;
-        let choices = core::mem::take(&mut write.choices);
+        let mut choices = core::mem::take(&mut write.choices);
+        choices.retain(|choice| choice.shared);
         let epoch = write.epoch.take();
         let md_reserved = core::mem::take(&mut write.md_reserved);
         write.written = false;
@@ -417,6 +448,7 @@ impl Engine {
             self.drop_choice(lvol, choice.at);
         }
         self.state.md_reserved -= md_reserved;
+        self.put_back(task);
         if let Some(epoch) = epoch {
             self.commit.epochs.end(epoch);
         }
@@ -433,11 +465,12 @@ impl Engine {
     }
 
     /// Whether an lvol takes this write at all.
-    fn check_write(&self, lvol: BlobId, range: &Range<u64>) -> Result<(), Error> {
+    fn check_write(&self, task: TaskId, lvol: BlobId, range: &Range<u64>) -> Result<(), Error> {
         let blob = self.state.blob(lvol).filter(|blob| !blob.dying).ok_or(Error::UnknownBlob(lvol))?;
         self.check_writable()?;
         // A loaded store may have clones of a writable lvol: what they read must not change under them.
-        if blob.is_read_only() || !blob.clones.is_empty() {
+        let keeps_content = self.is_fill(task);
+        if !keeps_content && (blob.is_read_only() || !blob.clones.is_empty()) {
             return Err(Error::ReadOnlyLvol(blob.display_name()));
         }
         if blob.damage.is_some() {

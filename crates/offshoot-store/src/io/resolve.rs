@@ -6,13 +6,15 @@ use crate::state::State;
 use alloc::vec::Vec;
 use core::ops::Range;
 use offshoot_block::DeviceOffset;
-use offshoot_format::BlobCluster;
+use offshoot_format::{BlobCluster, ExtentOrdinal};
 
 /// Where a run of bytes is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {
     /// Nothing is there.
     Zeros,
+    /// Nobody can tell.
+    Unknown,
     /// On the store's own device.
     Store(DeviceOffset),
     /// In the external snapshot, at the same offset as in the lvol.
@@ -23,6 +25,7 @@ impl Origin {
     fn plus(self, bytes: u64) -> Self {
         match self {
             Self::Zeros => Self::Zeros,
+            Self::Unknown => Self::Unknown,
             Self::Store(offset) => Self::Store(offset.plus(bytes)),
             Self::External(offset) => Self::External(offset.plus(bytes)),
         }
@@ -49,6 +52,10 @@ pub struct Extent {
     pub len: u64,
     /// Whether it reads zeros because nothing is stored for it. Stored zeros are data.
     pub hole: bool,
+    /// Whether nobody can tell what it reads, because metadata is damaged: reading it fails with
+    /// [`Error::UnknownPart`](crate::Error::UnknownPart). Everything else of a damaged lvol can be read, so that what
+    /// is left of it can be saved. Never together with `hole`.
+    pub unknown: bool,
 }
 
 impl State {
@@ -84,8 +91,9 @@ impl State {
             let (source, run) = self.source_at(blob, pos, range.end);
             let in_cluster = pos % self.units.cluster;
             let at = pos / self.units.cluster;
-            let origin = match source {
+            let origin = match self.known(blob, at, source) {
                 Source::Zeros => Origin::Zeros,
+                Source::Unknown => Origin::Unknown,
                 Source::Cluster { cluster, .. } => Origin::Store(self.block_offset(cluster, in_cluster)),
                 Source::Base => match &blob.external {
                     Some(external) if at < external.len => Origin::External(DeviceOffset(pos)),
@@ -100,8 +108,24 @@ impl State {
         }
     }
 
-    /// What of a byte range is data and what is a hole, in order and without gaps. At most `limit` extents; the
-    /// last one may then end before the range does. Needs no I/O.
+    /// What a source comes to for a blob that may be damaged: a cluster that others claim too, and what lies below a
+    /// map that is lost, are unknown.
+    fn known(&self, blob: &Blob, at: u64, source: Source) -> Source {
+        if blob.damage.is_some() { self.judged(blob, at, source) } else { source }
+    }
+
+    fn judged(&self, blob: &Blob, at: u64, source: Source) -> Source {
+        match source {
+            Source::Base if at < blob.lost_len => Source::Unknown,
+            Source::Cluster { cluster, .. } if self.disputed_clusters.contains_key(&cluster) => {
+                Source::Unknown
+            }
+            _ => source,
+        }
+    }
+
+    /// What of a byte range is data, what is a hole and what is unknown, in order and without gaps. At most `limit`
+    /// extents; the last one may then end before the range does. Needs no I/O.
     #[must_use]
     pub fn extents(&self, blob: &Blob, range: Range<u64>, limit: usize) -> Vec<Extent> {
         let mut extents: Vec<Extent> = Vec::new();
@@ -112,28 +136,61 @@ impl State {
                 Some(run) => (Source::Base, run),
                 None => self.source_at(blob, pos, range.end),
             };
+            let source = self.known(blob, at, source);
             let external = blob.external.as_ref().is_some_and(|external| at < external.len);
+            let unknown = source == Source::Unknown;
             let hole = match source {
                 Source::Zeros => true,
                 Source::Base => !external,
-                Source::Cluster { .. } => false,
+                Source::Cluster { .. } | Source::Unknown => false,
             };
             let full = extents.len() == limit;
             match extents.last_mut() {
-                Some(last) if last.hole == hole => last.len += run.end - run.start,
+                Some(last) if (last.hole, last.unknown) == (hole, unknown) => last.len += run.end - run.start,
                 _ if full => break,
-                _ => extents.push(Extent { start: pos, len: run.end - run.start, hole }),
+                _ => extents.push(Extent { start: pos, len: run.end - run.start, hole, unknown }),
             }
             pos = run.end;
         }
         extents
     }
 
-    /// First byte from `offset` on that is data (`hole` false) or in a hole; `None` when there is none.
+    /// First byte from `offset` on that is no hole (`hole` false: data, or unknown) or in one; `None` when there is
+    /// none.
     #[must_use]
     pub fn seek(&self, blob: &Blob, offset: u64, hole: bool) -> Option<u64> {
-        let extents = self.extents(blob, offset..self.bytes(blob), 2);
+        let extents = self.extents(blob, offset..self.bytes(blob), 3);
         extents.into_iter().find(|extent| extent.hole == hole).map(|extent| extent.start)
+    }
+
+    /// Whether nobody can tell what some part of a blob reads.
+    pub(crate) fn reads_unknown(&self, blob: &Blob) -> bool {
+        let lost = blob.lost_len.min(blob.len);
+        let ordinals = lost.div_ceil(crate::map::SLOTS as u64);
+        let mut ordinals = (0..ordinals).map_while(|ordinal| u32::try_from(ordinal).ok()).map(ExtentOrdinal);
+        if ordinals.any(|ordinal| blob.tree.leaf(ordinal).is_none()) {
+            return true;
+        }
+        let is_unknown = |at: u64, entry: &Entry| {
+            let mut block = 0;
+            while block < self.units.blocks {
+                let (source, end) = entry.source(block, self.units.blocks);
+                if self.judged(blob, at, source) == Source::Unknown {
+                    return true;
+                }
+                block = end;
+            }
+            false
+        };
+        blob.tree.ordinals().into_iter().any(|ordinal| {
+            let start = ordinal.first_cluster().0;
+            let slots = usize::try_from(blob.len.saturating_sub(start)).unwrap_or(usize::MAX);
+            let slots = 0..slots.min(crate::map::SLOTS);
+            let leaf = blob.tree.leaf(ordinal);
+            leaf.is_some_and(|leaf| {
+                slots.into_iter().any(|slot| is_unknown(start + slot as u64, &leaf.entry(slot)))
+            })
+        })
     }
 
     /// The run of clusters without a leaf at `pos`, so that sparse volumes are crossed in large steps.
@@ -143,7 +200,9 @@ impl State {
         if blob.tree.leaf(ordinal).is_some() || blob.external.is_some() {
             return None;
         }
-        let next = (ordinal.first_cluster().0 + crate::map::SLOTS as u64) * self.units.cluster;
-        Some(pos..next.min(end))
+        let next = ordinal.first_cluster().0 + crate::map::SLOTS as u64;
+        // All of a run is of one kind.
+        let next = if at < blob.lost_len { next.min(blob.lost_len) } else { next };
+        Some(pos..(next * self.units.cluster).min(end))
     }
 }

@@ -1,7 +1,6 @@
 //! Where the journal lies, and the live masks behind it.
 
 use crate::limits::{JOURNAL_BYTES_LEAST, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, JOURNAL_SHARE};
-use crate::pool::Pool;
 use crate::state::State;
 use alloc::{collections::BTreeSet, vec::Vec};
 use offshoot_format::{
@@ -36,8 +35,10 @@ pub(crate) fn choose_area(state: &State, block: u32) -> Option<JournalArea> {
     let lvols = crate::init::md_pages_for(layout.total_clusters);
     // Of our making: what is beyond was left for the journal.
     let is_planned = layout.md_len as usize > lvols;
+    let used = layout.md_len as usize - free;
     let kept = match is_planned {
-        true => lvols.min(free.saturating_sub(least as usize)),
+        // Lvols that are there have had their pages.
+        true => lvols.saturating_sub(used).min(free.saturating_sub(least as usize)),
         false => free / 2,
     };
     let most = wanted.min(u32::try_from(free - kept).unwrap_or(u32::MAX));
@@ -72,24 +73,20 @@ fn in_clusters(state: &State, pages: u32, masks: u32) -> Option<JournalArea> {
     Some(JournalArea { start: MdPageIdx(start), len: clusters.checked_mul(per_cluster)? - masks, masks })
 }
 
-/// The md pages, or else the clusters, that an area takes: nobody else may have them while it is in use.
+/// Keeps the md pages, or else the clusters, that an area takes from everybody else while it is in use.
 pub(crate) fn hold_area(state: &mut State, area: JournalArea) {
-    for_area(state, area, Pool::hold_if_available);
-}
-
-fn for_area(state: &mut State, area: JournalArea, change: impl Fn(&mut Pool, u32)) {
     let layout = &state.layout;
     let pages = area.len + area.masks;
     if layout.contains_md(area.start) {
-        (area.start.0..area.start.0 + pages).for_each(|page| change(&mut state.md, page));
+        (area.start.0..area.start.0 + pages).for_each(|page| state.md.hold_if_available(page));
     } else {
         let cluster_size = u64::from(layout.cluster_size);
         let start = layout.md_page_offset(area.start);
         let end = start + u64::from(pages) * u64::from(layout.md_page_size);
         let clusters = start / cluster_size..end.div_ceil(cluster_size);
-        for cluster in clusters.filter_map(|cluster| u32::try_from(cluster).ok()) {
-            change(&mut state.clusters, cluster);
-        }
+        clusters
+            .filter_map(|cluster| u32::try_from(cluster).ok())
+            .for_each(|cluster| state.clusters.hold_if_available(cluster));
     }
 }
 

@@ -85,6 +85,8 @@ const MARK_DYING: u8 = 10;
 const RELEASE: u8 = 11;
 const DESTROY: u8 = 12;
 const ADOPT: u8 = 13;
+const FILL: u8 = 20;
+const DROP_ZEROS: u8 = 21;
 
 /// Appends the bytes of a record.
 ///
@@ -120,6 +122,16 @@ pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
             put(out, at.0);
             put(out, cluster.0.into());
             put_range(out, &(blocks.start.into()..blocks.end.into()));
+        }
+        Record::Fill { blob, at, cluster, blocks } => {
+            head(out, FILL, *blob);
+            put(out, at.0);
+            put(out, cluster.0.into());
+            put_range(out, &(blocks.start.into()..blocks.end.into()));
+        }
+        Record::DropZeros { blob, at } => {
+            head(out, DROP_ZEROS, *blob);
+            put(out, at.0);
         }
         Record::ZeroBlocks { blob, at, blocks } => {
             head(out, ZERO_BLOCKS, *blob);
@@ -279,6 +291,13 @@ impl<'a> Reader<'a> {
                 cluster: self.cluster()?,
                 blocks: self.blocks()?,
             },
+            FILL => Record::Fill {
+                blob: self.id()?,
+                at: self.blob_cluster()?,
+                cluster: self.cluster()?,
+                blocks: self.blocks()?,
+            },
+            DROP_ZEROS => Record::DropZeros { blob: self.id()?, at: self.blob_cluster()? },
             ZERO_BLOCKS => {
                 Record::ZeroBlocks { blob: self.id()?, at: self.blob_cluster()?, blocks: self.blocks()? }
             }

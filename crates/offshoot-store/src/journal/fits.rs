@@ -96,6 +96,9 @@ pub(crate) enum Why {
     /// The store does not allow new partial or zero clusters.
     #[error("cluster {0} would be in a state that the store does not allow")]
     NativeState(u64),
+    /// A cluster that reads something else than zeros, or would without what the blob says of it.
+    #[error("cluster {0} does not read zeros by itself")]
+    Shown(u64),
     /// More layers in one cluster than can be numbered.
     #[error("cluster {0} has as many layers as can be")]
     Layers(BlobCluster),
@@ -145,6 +148,10 @@ impl State {
             Record::Map { blob, at, cluster, blocks } => {
                 ("map", *blob, self.map_fits(*blob, *at, *cluster, blocks))
             }
+            Record::Fill { blob, at, cluster, blocks } => {
+                ("fill", *blob, self.fill_fits(*blob, *at, *cluster, blocks))
+            }
+            Record::DropZeros { blob, at } => ("drop zeros", *blob, self.drop_zeros_fits(*blob, *at)),
             Record::ZeroBlocks { blob, at, blocks } => {
                 let whole = *blocks == (0..self.units.blocks);
                 ("zero blocks", *blob, self.zero_fits(*blob, &(at.0..at.0.saturating_add(1)), whole))
@@ -241,6 +248,40 @@ impl State {
             return Err(Why::Layers(at));
         }
         Ok(())
+    }
+
+    fn fill_fits(
+        &self,
+        id: BlobId,
+        at: BlobCluster,
+        cluster: ClusterIdx,
+        blocks: &Range<u32>,
+    ) -> Result<(), Why> {
+        let blob = self.sound(id)?;
+        within(blob, &(at.0..at.0.saturating_add(1)))?;
+        let entry = blob.tree.entry(at);
+        let owned = |tag: Tag| self.tags.owner(tag) == Some(id);
+        // What is native already may become less so, part by part.
+        let is_partial = entry.layers().next().is_some_and(|(tag, _, states)| states.is_some() && owned(tag));
+        if !self.native_allowed && !is_partial && *blocks != (0..self.units.blocks) {
+            return Err(Why::NativeState(at.0));
+        }
+        if entry.clusters_of(owned).any(|own| own == cluster) {
+            return Ok(());
+        }
+        if self.clusters.is_used(cluster.0) {
+            return Err(Why::ClusterInUse(cluster));
+        }
+        if entry.layers().filter(|(tag, ..)| owned(*tag)).count() >= OWN_LAYERS_MAX {
+            return Err(Why::Layers(at));
+        }
+        Ok(())
+    }
+
+    fn drop_zeros_fits(&self, id: BlobId, at: BlobCluster) -> Result<(), Why> {
+        let blob = self.sound(id)?;
+        within(blob, &(at.0..at.0.saturating_add(1)))?;
+        if self.is_needless_zero(blob, at) { Ok(()) } else { Err(Why::Shown(at.0)) }
     }
 
     fn zero_fits(&self, id: BlobId, range: &Range<u64>, whole: bool) -> Result<(), Why> {

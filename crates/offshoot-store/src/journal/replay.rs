@@ -8,7 +8,10 @@
 use crate::options::Session;
 use crate::record::Lsn;
 use crate::rules::{Clause, Rules};
-use alloc::{collections::BTreeMap, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use core::ops::Range;
 use offshoot_format::{
     FrameHeader, FrameKind, ImageSet, MdPageIdx, MdPageRun, NativeFlags, NativeHeader, PageImage,
@@ -49,6 +52,8 @@ pub(crate) struct Replay<'a> {
     /// Frames of the tail that were dropped because the power may have been lost.
     pub dropped: u64,
     pub damage: Option<JournalDamage>,
+    /// Frames that are there behind one that is missing.
+    pub lost: u64,
 }
 
 /// Frames start at multiples of this, in bytes.
@@ -80,6 +85,37 @@ pub(crate) fn read_ring<'a>(
             Replay::of(&current, newest_facts(&current, header), rules).with_tail(&current, trusted)
         }
     }
+}
+
+/// The md pages that checkpoints up to that of `checkpoint` wrote in place, as they wrote them last, as far as they are in
+/// the ring. A page that has been given back since is not among them: what came there later went there without an image.
+pub(crate) fn written_images(
+    ring: &[u8],
+    header: &NativeHeader,
+    checkpoint: u64,
+) -> BTreeMap<MdPageIdx, PageImage> {
+    let frames = scan(ring, header.epoch, header.start_lsn..u64::MAX);
+    let mut images = BTreeMap::new();
+    let mut next = 0;
+    for (lsn, frame) in &frames {
+        if *lsn != next {
+            // What a frame that is gone said of a page is not known.
+            images.clear();
+        }
+        next = lsn + 1;
+        if frame.is_records() || frame.header.capture > checkpoint {
+            continue;
+        }
+        let Ok(set) = ImageSet::decode(*lsn, frame.payload) else {
+            images.clear();
+            continue;
+        };
+        images.extend(set.images);
+        for run in set.zeroed {
+            images.retain(|at, _| !(u64::from(run.start.0)..run.end()).contains(&u64::from(at.0)));
+        }
+    }
+    images
 }
 
 /// What is known to be durable in an epoch that nothing has recovered yet.
@@ -140,6 +176,7 @@ impl<'a> Replay<'a> {
             live: range(frames, decided.tail..end.saturating_add(1)).map(Found::place).collect(),
             dropped: 0,
             damage: missing.map(|lsn| JournalDamage { lsn }),
+            lost: missing.map_or(0, |lsn| range(frames, lsn..u64::MAX).count() as u64),
         };
         if decided.image_frames > 0 {
             replay.collect_images(frames);
@@ -147,17 +184,21 @@ impl<'a> Replay<'a> {
         replay
     }
 
+    /// The images of the checkpoint that was decided on. Each of its frames must be there.
     fn collect_images(&mut self, frames: &Frames<'a>) {
-        let capture = self.decided.checkpoint;
-        let mut missing = self.decided.image_frames;
-        let images = frames.values().filter(|frame| !frame.is_records() && frame.header.capture == capture);
-        for set in images.filter_map(|frame| ImageSet::decode(frame.header.lsn, frame.payload).ok()) {
+        let PreviousEpoch { checkpoint, image_frames, .. } = self.decided;
+        let images =
+            frames.values().filter(|frame| !frame.is_records() && frame.header.capture == checkpoint);
+        let mut seen = BTreeSet::new();
+        for frame in images.filter(|frame| frame.header.image_index < image_frames) {
+            let set = ImageSet::decode(frame.header.lsn, frame.payload).ok();
+            // One that is there twice stands for no other.
+            let Some(set) = set.filter(|_| seen.insert(frame.header.image_index)) else { continue };
             self.images.extend(set.images);
             self.zeroed.extend(set.zeroed);
-            missing = missing.saturating_sub(1);
         }
-        if missing > 0 {
-            self.damage.get_or_insert(JournalDamage { lsn: capture });
+        if seen.len() as u64 != u64::from(image_frames) {
+            self.damage.get_or_insert(JournalDamage { lsn: checkpoint });
         }
     }
 
@@ -200,3 +241,6 @@ impl Found<'_> {
         (Lsn(self.header.lsn), self.position, self.header.frame_len(FRAME_UNIT))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,35 +1,39 @@
-//! From md pages to State: blobs are decoded, families built from their oldest member on, maps resolved.
+//! From md pages to State: blobs are decoded, what SPDK left half done is settled, families are built from their oldest
+//! member on, maps resolved.
+//!
+//! A blob that is damaged keeps what is known of its map: the rest of it is [`Entry::Unknown`], or, where the whole map is
+//! lost, unknown up to [`Blob::lost_len`]. Clones inherit that like all else, and are damaged where they do.
 
+use super::decode::{Parts, Reading, Slots};
+use super::ownership::Strays;
 use super::pages::MdPages;
+use super::repair::Repair;
+use super::resolve::{Resolution, resolve, unmark};
 use super::verify::{Disputes, Finding, Found, Owners};
 use crate::apply::stacked;
 use crate::blob::{Blob, External};
 use crate::error::LoadError;
-use crate::map::{BlockStates, Entry, Layer, SLOTS, Tag, Tree};
-use crate::pages::{BlobPages, OrdinalMd};
+use crate::map::{BlockStates, Entry, Layer, Leaf, Tag, Tree};
+use crate::pages::OrdinalMd;
 use crate::pool::Pool;
 use crate::record::Encoding;
-use crate::state::{State, Units, XATTR_NATIVE};
+use crate::state::{State, Units};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
     format,
-    string::{String, ToString},
+    string::String,
     vec::Vec,
 };
 use offshoot_format::{
-    Bitmap, BlobCluster, BlobId, BlobMd, BlockState, ClusterIdx, Damage, ExtentOrdinal, ExtentPage,
-    LayerPage, LayerRecord, Layout, MapMd, MdPageIdx, StoreIdentity, SuperBlock, XATTR_EXTSNAP, XATTR_SNAP,
-    page_crc_ok,
+    Bitmap, BlobCluster, BlobId, BlockState, ClusterIdx, ExtentOrdinal, LayerRecord, Layout, MdPageIdx,
+    StoreIdentity, SuperBlock, XATTR_EXTSNAP, XATTR_SNAP, page_crc_ok,
 };
 
-/// What a blob's own pages say, before its ancestors are known.
-struct Parts {
-    md: BlobMd,
-    pages: BlobPages,
-    /// Own full clusters, by blob cluster.
-    full: Vec<(BlobCluster, ClusterIdx)>,
-    /// Own layers, by blob cluster; newest first within one.
-    layers: Vec<(BlobCluster, LayerRecord)>,
+/// What of a blob must be written because the loader has changed it.
+struct Change {
+    blob: BlobId,
+    chain: bool,
+    extents: BTreeSet<ExtentOrdinal>,
 }
 
 pub(super) fn assemble(
@@ -38,56 +42,75 @@ pub(super) fn assemble(
     pages: &MdPages,
     roots: &[MdPageIdx],
     masks: &[Option<Bitmap>; 3],
+    mut repair: Option<&mut Repair>,
 ) -> Result<(State, Vec<Finding>), LoadError> {
-    let mut owners = Owners::new(&layout);
     let mut found = Vec::new();
-    let mut all: BTreeMap<BlobId, Result<Parts, String>> = BTreeMap::new();
+    let is_dirty_spdk = !super_block.is_native() && !super_block.is_clean();
     let units = Units::of(layout.cluster_size);
-    for root in roots {
-        let id = BlobId::from_root(*root);
-        let native = super_block.is_native();
-        let parts = decode(&layout, pages, *root, &units, native).map_err(|damage| damage.to_string());
-        owners.add_root(*root);
-        if let Ok(parts) = &parts {
-            owners.add_blob(parts.md_pages(), parts.clusters());
-        }
-        all.insert(id, parts);
-    }
-    owners.compare(masks, &mut found);
-    let disputes = if owners.has_doubles() {
-        let readable = all.iter().filter_map(|(id, parts)| Some((*id, parts.as_ref().ok()?)));
-        let claims = readable.map(|(id, parts)| (id, parts.md_pages().collect(), parts.clusters().collect()));
-        owners.doubles(claims, &mut found)
-    } else {
-        Disputes::default()
+    let reading = Reading {
+        layout: &layout,
+        units: &units,
+        pages,
+        native: super_block.is_native(),
+        // Until the first checkpoint of ours the md pages are as SPDK left them.
+        resizing: !super_block.is_clean(),
     };
+    let decoded = roots.iter().map(|root| (BlobId::from_root(*root), Parts::decode(reading, *root)));
+    let mut all: BTreeMap<BlobId, Parts> = decoded.collect();
+    for root in pages.mended_snapshots() {
+        all.entry(BlobId::from_root(root)).and_modify(|parts| parts.is_changed = true);
+    }
+    let before = claims(&layout, &all);
+    before.compare(masks, &mut found);
+    let resolution = resolve(&mut all);
+    let mut owners = if resolution.is_any { claims(&layout, &all) } else { before.clone() };
+    let mut disputes = disputes(&owners, &all, &mut found);
+    if let Some(repair) = repair.as_deref_mut().filter(|_| owners.has_doubles()) {
+        repair.part_owners(&mut all, &mut owners, masks[1].as_ref());
+        disputes = self::disputes(&owners, &all, &mut Vec::new());
+    }
 
-    let unreadable = all.values().filter(|parts| parts.is_err()).count();
-    let rotten = pages.iter().filter(|(at, bytes)| !page_crc_ok(bytes) && !owners.refers_to(*at));
-    // Where a mask names the roots the rest is known to be free.
-    let rotten = if masks[2].is_none() { rotten.count() } else { 0 };
-    if rotten > 0 {
-        found.push(Finding { lvol: None, what: Found::RottenPages { count: rotten } });
+    let (mut clusters, mut md) = owners.pools(&before, masks, masks[2].is_some());
+    resolution.withheld.iter().for_each(|cluster| clusters.set(cluster.0 as usize, true));
+    let mut leftovers = Vec::new();
+    if masks[2].is_none() && !super_block.is_native() {
+        let mut strays = Strays::find(pages, &owners, &layout);
+        for (root, has_table) in &strays.torn_roots {
+            let why = format!("md page {root}: its root is torn or rotten");
+            let encoding = has_table.then_some(Encoding::Table);
+            all.insert(BlobId::from_root(*root), Parts::unreadable(*root, encoding, why));
+            md.set(root.0 as usize, true);
+        }
+        report_rotten(&mut strays.unrecognised, &mut found, repair.as_deref_mut());
+        let is_held_back = strays.hold_back(&all, pages, &mut clusters, &mut md);
+        if is_dirty_spdk && !is_held_back && strays.torn_roots.is_empty() {
+            leftovers = strays.pages;
+        }
+    } else if masks[2].is_none() {
+        let unreadable = all.values().any(|parts| parts.lost_map.is_some() || !parts.lost.is_empty());
+        let rotten = pages.iter().filter(|(at, bytes)| !page_crc_ok(bytes) && !owners.refers_to(*at));
+        let mut rotten: Vec<MdPageIdx> = rotten.map(|(at, _)| at).collect();
+        report_rotten(&mut rotten, &mut found, repair);
+        if masks[1].is_none() && (unreadable || !rotten.is_empty()) {
+            // Nobody knows what the unreadable ones own, so nothing may be handed out.
+            clusters = full(clusters.len());
+            md = full(md.len());
+        }
     }
-    let (mut clusters, mut md) = owners.pools(masks, masks[2].is_some());
-    if masks[1].is_none() && unreadable + rotten > 0 {
-        // Nobody knows what the unreadable ones own, so nothing may be handed out.
-        clusters = full(clusters.len());
-        md = full(md.len());
-    }
-    let mut state = State::new(layout, Pool::new(clusters), Pool::new(md));
-    state.super_blob = super_block.super_blob;
     check_super_blob(super_block, &all)?;
-    let mut waiting: BTreeSet<BlobId> = all.keys().copied().collect();
-    let ids: Vec<BlobId> = waiting.iter().copied().collect();
-    for id in ids {
-        build_with_ancestors(&mut state, id, &mut all, &mut waiting);
-    }
+    let withheld = owners.unclaimed(&clusters);
+    let mut state = State::new(layout, Pool::new(clusters), Pool::new(md));
+    state.withheld = withheld;
+    state.super_blob = super_block.super_blob;
+    let cut_off: Vec<MdPageIdx> =
+        all.values_mut().flat_map(|parts| core::mem::take(&mut parts.cut_off)).collect();
+    let changes = build_all(&mut state, all);
     for (blob, text) in disputes.blobs {
         if let Some(blob) = state.blobs.get_mut(&blob) {
             blob.damage.get_or_insert(text);
         }
     }
+    (state.disputed_clusters, state.disputed_md) = (disputes.clusters, disputes.md);
     for blob in state.blobs.values_mut().filter(|blob| blob.dying && !blob.clones.is_empty()) {
         blob.damage.get_or_insert_with(|| "it is being removed, but a clone depends on it".into());
     }
@@ -95,7 +118,6 @@ pub(super) fn assemble(
     state.mixed_encodings =
         state.blobs.values().any(|blob| has_relatives(blob) && blob.encoding == Encoding::Rle);
     spread_damage(&mut state);
-    (state.disputed_clusters, state.disputed_md) = (disputes.clusters, disputes.md);
     // One that cannot be read cannot be released: what it owned stays marked until a repair.
     let dying = state.blobs.values().filter(|blob| blob.dying && blob.damage.is_none());
     state.dying = dying.map(|blob| blob.id).collect();
@@ -108,11 +130,94 @@ pub(super) fn assemble(
         }
     }
     index_names(&mut state, &mut found);
-    state.native_allowed = state
-        .super_blob
-        .and_then(|id| state.blob(id))
-        .is_some_and(|blob| blob.xattr(XATTR_NATIVE) == Some(b"1"));
+    state.native_allowed = state.allows_native();
+    apply_changes(&mut state, changes, &resolution);
+    let freed = resolution.freed.into_iter().chain(cut_off).chain(leftovers);
+    for page in freed {
+        if state.md.is_available(page.0) {
+            state.md.hold(page.0);
+            state.freed_md.push(page);
+        }
+    }
+    if is_dirty_spdk && withheld > 0 {
+        found.push(Finding { lvol: None, what: Found::Withheld { clusters: withheld } });
+    }
     Ok((state, found))
+}
+
+/// Who owns what.
+fn claims(layout: &Layout, all: &BTreeMap<BlobId, Parts>) -> Owners {
+    let mut owners = Owners::new(layout);
+    for (id, parts) in all {
+        owners.add_root(id.root());
+        owners.add_blob(parts.md_pages(), parts.clusters());
+    }
+    owners
+}
+
+fn disputes(owners: &Owners, all: &BTreeMap<BlobId, Parts>, found: &mut Vec<Finding>) -> Disputes {
+    if !owners.has_doubles() {
+        return Disputes::default();
+    }
+    let claims = all.iter().map(|(id, parts)| (*id, parts.md_pages().collect(), parts.clusters().collect()));
+    owners.doubles(claims, found)
+}
+
+/// Tells of pages that may be anything. A repair gives them up.
+fn report_rotten(pages: &mut Vec<MdPageIdx>, found: &mut Vec<Finding>, repair: Option<&mut Repair>) {
+    if pages.is_empty() {
+        return;
+    }
+    found.push(Finding { lvol: None, what: Found::RottenPages { count: pages.len() } });
+    if let Some(repair) = repair {
+        repair.erase(core::mem::take(pages));
+    }
+}
+
+/// Builds every blob. Says which of them must be written.
+fn build_all(state: &mut State, mut all: BTreeMap<BlobId, Parts>) -> Vec<Change> {
+    let changes = all.iter_mut().filter(|(_, parts)| parts.is_changed || !parts.changed.is_empty()).map(
+        |(id, parts)| Change {
+            blob: *id,
+            chain: parts.is_changed || parts.encoding() == Encoding::Rle,
+            extents: core::mem::take(&mut parts.changed),
+        },
+    );
+    let changes = changes.collect();
+    let mut waiting: BTreeSet<BlobId> = all.keys().copied().collect();
+    let ids: Vec<BlobId> = waiting.iter().copied().collect();
+    for id in ids {
+        build_with_ancestors(state, id, &mut all, &mut waiting);
+    }
+    changes
+}
+
+/// Marks for writing what was changed. A damaged blob is left as it is on the medium, and so is the one that its state
+/// goes with.
+fn apply_changes(state: &mut State, changes: Vec<Change>, resolution: &Resolution) {
+    let is_sound = |state: &State, id: &BlobId| state.blob(*id).is_some_and(|blob| blob.damage.is_none());
+    let mut bound = BTreeSet::new();
+    for (snapshot, clone) in &resolution.undone {
+        if is_sound(state, snapshot) && is_sound(state, clone) {
+            if let Some(blob) = state.blobs.get_mut(snapshot) {
+                unmark(&mut blob.internal_xattrs, &mut blob.flags);
+            }
+            state.touch_chain(*snapshot);
+        } else {
+            bound.extend([*snapshot, *clone]);
+        }
+    }
+    for Change { blob, chain, extents } in changes {
+        if !is_sound(state, &blob) || bound.contains(&blob) {
+            continue;
+        }
+        for ordinal in extents {
+            state.touch_ordinal(blob, ordinal, OrdinalMd::rewrite);
+        }
+        if chain {
+            state.touch_chain(blob);
+        }
+    }
 }
 
 fn full(units: usize) -> Bitmap {
@@ -122,210 +227,87 @@ fn full(units: usize) -> Bitmap {
 }
 
 /// Without its super blob a store has no name, and SPDK does not load it either.
-fn check_super_blob(
-    super_block: &SuperBlock,
-    all: &BTreeMap<BlobId, Result<Parts, String>>,
-) -> Result<(), LoadError> {
+fn check_super_blob(super_block: &SuperBlock, all: &BTreeMap<BlobId, Parts>) -> Result<(), LoadError> {
     let id = super_block.super_blob.ok_or_else(|| LoadError::NoSuperBlob("none is named".into()))?;
     match all.get(&id) {
         None => Err(LoadError::NoSuperBlob(format!("blob {id} does not exist"))),
-        Some(Err(why)) => Err(LoadError::NoSuperBlob(why.clone())),
-        Some(Ok(parts)) => {
+        Some(Parts { damage: Some(why), .. }) => Err(LoadError::NoSuperBlob(why.clone())),
+        Some(parts) => {
             StoreIdentity::of(&parts.md)?;
             Ok(())
         }
     }
 }
 
-fn decode(
-    layout: &Layout,
-    pages: &MdPages,
-    root: MdPageIdx,
-    units: &Units,
-    native: bool,
-) -> Result<Parts, String> {
-    let missing = |at: MdPageIdx| format!("md page {at} is outside the md region or not in use");
-    let mut chain = Vec::new();
-    let mut next = Some(root);
-    while let Some(at) = next {
-        if chain.iter().any(|(seen, _)| *seen == at) {
-            return Err(format!("md page {at}: the chain runs in a circle"));
-        }
-        let bytes = pages.page(at).ok_or_else(|| missing(at))?;
-        next = BlobMd::next_of(at, bytes).map_err(|damage| damage.to_string())?;
-        chain.push((at, bytes));
-    }
-    let md = BlobMd::decode_chain(&chain).map_err(|damage| damage.to_string())?;
-    if md.native.is_some() && !native {
-        return Err(format!("md page {root}: native descriptors in a store of SPDK's version"));
-    }
-    let mut parts = Parts {
-        pages: BlobPages {
-            chain: chain.iter().map(|(at, _)| *at).collect(),
-            ordinals: BTreeMap::new(),
-            native: md.native.is_some(),
-            ..BlobPages::default()
-        },
-        md,
-        full: Vec::new(),
-        layers: Vec::new(),
-    };
-    parts.read_map(layout, pages).map_err(|damage| damage.to_string())?;
-    parts.read_layers(layout, pages, units)?;
-    Ok(parts)
-}
-
-impl Parts {
-    fn read_map(&mut self, layout: &Layout, pages: &MdPages) -> Result<(), String> {
-        match &self.md.map {
-            MapMd::Rle(runs) => {
-                let mut at = 0_u64;
-                self.pages.rle_runs = runs.len() as u64;
-                for run in runs {
-                    if let Some(first) = run.cluster {
-                        // Checked as a whole before it is taken apart: a run may claim 2^32 clusters.
-                        let last = ClusterIdx(first.0.saturating_add(run.length - 1));
-                        if !layout.contains_data_cluster(first) || !layout.contains_data_cluster(last) {
-                            return Err(format!(
-                                "a run of {} clusters from {first} holds no data",
-                                run.length
-                            ));
-                        }
-                        let clusters = (first.0..=last.0).map(ClusterIdx);
-                        self.full.extend((at..).map(BlobCluster).zip(clusters));
-                    }
-                    at += u64::from(run.length);
-                }
-            }
-            MapMd::Table { num_clusters, pages: table } => {
-                for (ordinal, page) in (0..).map(ExtentOrdinal).zip(table) {
-                    let Some(page) = page else { continue };
-                    let start = ordinal.first_cluster().0;
-                    let len = usize::try_from(num_clusters - start).unwrap_or(SLOTS).min(SLOTS);
-                    let bytes =
-                        pages.page(*page).ok_or_else(|| format!("extent page {page} is not in use"))?;
-                    let extent = ExtentPage::decode(*page, bytes, ordinal, len).map_err(text)?;
-                    let clusters = extent.clusters.iter().enumerate();
-                    self.full.extend(clusters.filter_map(|(slot, cluster)| {
-                        cluster.map(|cluster| (BlobCluster(start + slot as u64), cluster))
-                    }));
-                    self.pages.ordinals.entry(ordinal).or_default().extent = Some(*page);
-                }
-            }
-        }
-        for (at, cluster) in &self.full {
-            if !layout.contains_data_cluster(*cluster) {
-                return Err(format!(
-                    "cluster {} of the lvol is in cluster {cluster}, which holds no data",
-                    at.0
-                ));
-            }
-            self.pages.ordinals.entry(ExtentOrdinal::of(*at).0).or_default().own_full += 1;
-        }
-        Ok(())
-    }
-
-    fn read_layers(&mut self, layout: &Layout, pages: &MdPages, units: &Units) -> Result<(), String> {
-        let Some(native) = &self.md.native else {
-            return Ok(());
-        };
-        let mut found: BTreeMap<ExtentOrdinal, Vec<(MdPageIdx, Vec<usize>)>> = BTreeMap::new();
-        let states_bytes = u16::try_from(units.states_bytes).unwrap_or(u16::MAX);
-        for (ordinal, page) in &native.layer_pages {
-            let bytes = pages.page(*page).ok_or_else(|| format!("layer page {page} is not in use"))?;
-            let layers = LayerPage::decode(*page, bytes, *ordinal, states_bytes).map_err(text)?;
-            let slots = layers.records.iter().map(|record| usize::from(record.slot));
-            found.entry(*ordinal).or_default().push((*page, slots.collect()));
-            for record in layers.records {
-                let at = BlobCluster(ordinal.first_cluster().0 + u64::from(record.slot));
-                if at.0 >= self.md.map.num_clusters() {
-                    return Err(format!("layer page {page}: cluster {} is beyond the end", at.0));
-                }
-                if let Some(cluster) =
-                    record.cluster.filter(|cluster| !layout.contains_data_cluster(*cluster))
-                {
-                    return Err(format!("layer page {page}: cluster {cluster} holds no data"));
-                }
-                self.layers.push((at, record));
-            }
-        }
-        for (ordinal, found) in found {
-            self.pages.ordinals.entry(ordinal).or_default().load(units.spread, found);
-        }
-        Ok(())
-    }
-
-    fn md_pages(&self) -> impl Iterator<Item = MdPageIdx> {
-        let ordinals = self.pages.ordinals.values();
-        let mapped = ordinals.flat_map(OrdinalMd::pages);
-        self.pages.chain.iter().copied().chain(mapped)
-    }
-
-    fn clusters(&self) -> impl Iterator<Item = ClusterIdx> {
-        let layers = self.layers.iter().filter_map(|(_, record)| record.cluster);
-        self.full.iter().map(|(_, cluster)| *cluster).chain(layers)
-    }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "maps errors")]
-fn text(damage: Damage) -> String {
-    damage.to_string()
-}
-
 /// Builds a blob once its ancestors are there. Walks up with a list, not by recursion: chains are long.
 fn build_with_ancestors(
     state: &mut State,
     id: BlobId,
-    all: &mut BTreeMap<BlobId, Result<Parts, String>>,
+    all: &mut BTreeMap<BlobId, Parts>,
     waiting: &mut BTreeSet<BlobId>,
 ) {
     let mut line = Vec::new();
     let mut next = Some(id);
     while let Some(blob) = next.filter(|blob| waiting.remove(blob)) {
         line.push(blob);
-        next = all.get(&blob).and_then(|parts| parts.as_ref().ok()).and_then(|parts| parts.md.parent());
+        next = all.get(&blob).and_then(|parts| parts.md.parent());
     }
     // Ends at a blob that was built before, at one without parent, or, in a circle, at one in this line.
     for id in line.into_iter().rev() {
-        let blob = match all.remove(&id) {
-            Some(Ok(parts)) => build(state, id, parts),
-            Some(Err(why)) => unreadable(state, id, why),
-            None => continue,
-        };
+        let Some(parts) = all.remove(&id) else { continue };
+        let blob = build(state, id, parts);
         let parent = blob.parent;
         state.blobs.insert(id, blob);
         if let Some(parent) = parent.and_then(|parent| state.blobs.get_mut(&parent)) {
             parent.clones.insert(id);
         }
-        let sound = state.blobs.get(&id).is_some_and(|blob| blob.damage.is_none());
-        if sound {
-            count_pages(state, id);
-        }
+        count_pages(state, id);
     }
 }
 
 fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
-    let Parts { md, pages, full, layers } = parts;
-    let len = md.map.num_clusters();
+    let encoding = parts.encoding();
+    let Parts { md, pages, len, full, layers, lost, lost_map, mut damage, .. } = parts;
     let parent_id = md.parent();
     let tag = state.tags.assign(id);
-    let mut damage = None;
     let parent = parent_id.and_then(|parent| state.blob(parent));
-    if let Some(parent) = parent_id.filter(|_| parent.is_none()) {
-        damage = Some(format!("its parent, blob {parent}, does not exist"));
-    }
     let inherit_len = md.native.as_ref().map_or(len, |native| native.inherit_len.min(len));
     let inherit_len = if parent_id.is_none() && md.external_parent().is_none() { 0 } else { inherit_len };
     let own_external = md.external_parent().map(|id| External { id: id.to_vec(), len: inherit_len });
     let external_is_parent = own_external.is_some();
     let external =
         own_external.or_else(|| parent.and_then(|parent| State::inherited_external(parent, inherit_len)));
-    let mut tree = parent.map_or_else(Tree::default, |parent| parent.tree.clone());
-    if parent.is_some_and(|parent| inherit_len < parent.len) {
-        tree.truncate(BlobCluster(inherit_len));
+    let mut lost_len = parent.map_or(0, |parent| parent.lost_len.min(inherit_len));
+    if let Some(parent) = parent_id.filter(|_| parent.is_none()) {
+        damage = Some(format!("its parent, blob {parent}, does not exist"));
+        lost_len = inherit_len;
     }
-    let own_clusters = full.len() + layers.iter().filter(|(_, record)| record.cluster.is_some()).count();
-    overlay(state, &mut tree, tag, &full, layers, &mut damage);
+    let mut tree = Tree::default();
+    // What a blob that is being removed had may have been released, and be another's by now.
+    let is_orphan = parent.is_some_and(|parent| parent.dying);
+    if is_orphan {
+        lost_len = inherit_len;
+    }
+    if lost_map.is_some() {
+        // Where not even its size is known, everything that clones inherit is unknown.
+        lost_len = if len == 0 { u64::MAX } else { len };
+    } else if !is_orphan {
+        tree = parent.map_or_else(Tree::default, |parent| parent.tree.clone());
+        if parent.is_some_and(|parent| inherit_len < parent.len) {
+            tree.truncate(BlobCluster(inherit_len));
+        }
+    }
+    let layers: Vec<(BlobCluster, LayerRecord)> =
+        layers.into_iter().filter(|(at, _)| !lost.contains(&ExtentOrdinal::of(*at).0)).collect();
+    let mut own_clusters = layers.iter().filter(|(_, record)| record.cluster.is_some()).count() as u64;
+    own_clusters += pages.ordinals.values().map(|md| u64::from(md.own_full)).sum::<u64>();
+    for (ordinal, slots) in full {
+        add_full(&mut tree, tag, ordinal, slots);
+    }
+    overlay(state, &mut tree, tag, layers, &mut damage);
+    for ordinal in lost {
+        tree.insert_leaf(ordinal, Leaf::unknown());
+    }
     let mut internal_xattrs = md.internal_xattrs;
     internal_xattrs.retain(|xattr| {
         !(xattr.name == XATTR_SNAP && parent_id.is_some()
@@ -341,9 +323,10 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
         external_is_parent,
         len,
         inherit_len,
+        lost_len,
         tree,
-        own_clusters: own_clusters as u64,
-        encoding: if matches!(md.map, MapMd::Rle(_)) { Encoding::Rle } else { Encoding::Table },
+        own_clusters,
+        encoding,
         dying: md.native.is_some_and(|native| native.dying),
         damage,
         pages,
@@ -351,33 +334,36 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     }
 }
 
-/// Puts a blob's own clusters and layers over what it inherits.
+/// Puts a blob's own clusters of an ordinal over what it inherits: as a whole where it inherits nothing.
+fn add_full(tree: &mut Tree, tag: Tag, ordinal: ExtentOrdinal, slots: Slots) {
+    if tree.leaf(ordinal).is_none() {
+        return tree.insert_leaf(ordinal, Leaf::of_full(tag, slots));
+    }
+    let start = ordinal.first_cluster().0;
+    for (at, cluster) in (start..).zip(slots.iter()).filter(|(_, cluster)| **cluster != 0) {
+        tree.replace(BlobCluster(at), Entry::Full { tag, cluster: ClusterIdx(*cluster) });
+    }
+}
+
+/// Puts a blob's own layers over its full clusters and what it inherits.
 fn overlay(
     state: &State,
     tree: &mut Tree,
     tag: Tag,
-    full: &[(BlobCluster, ClusterIdx)],
     layers: Vec<(BlobCluster, LayerRecord)>,
     damage: &mut Option<String>,
 ) {
-    for (at, cluster) in full {
-        tree.replace(*at, Entry::Full { tag, cluster: *cluster });
-    }
     // Records are newest first: the oldest goes on first.
     for (at, record) in layers.into_iter().rev() {
         let Some(states) = BlockStates::unpack(state.units.blocks, &record.states) else {
             *damage = Some(format!("cluster {}: a block is in no valid state", at.0));
+            tree.replace(at, Entry::Unknown);
             continue;
         };
         // As in life: what no block inherits is not kept below.
         let below = if states.any(BlockState::Inherit) { tree.entry(at) } else { Entry::Absent };
         tree.replace(at, stacked(Layer { tag, cluster: record.cluster, states }, below));
     }
-}
-
-/// A blob of which only the root's number is known.
-fn unreadable(state: &mut State, id: BlobId, why: String) -> Blob {
-    Blob { damage: Some(why), ..Blob::new(id, state.tags.assign(id)) }
 }
 
 /// Brings the counts of md pages up to date without making the blob dirty.
@@ -391,19 +377,18 @@ fn count_pages(state: &mut State, id: BlobId) {
     }
 }
 
-/// What inherits from a damaged blob is damaged too.
+/// What inherits unknown parts from a damaged blob is damaged too.
 fn spread_damage(state: &mut State) {
-    let mut queue: Vec<BlobId> =
-        state.blobs.values().filter(|blob| blob.damage.is_some()).map(|blob| blob.id).collect();
-    while let Some(id) = queue.pop() {
-        let Some(blob) = state.blobs.get(&id) else {
-            continue;
-        };
-        let (name, clones) = (blob.display_name(), blob.clones.clone());
-        for clone in clones {
-            if let Some(clone) = state.blobs.get_mut(&clone).filter(|clone| clone.damage.is_none()) {
-                clone.damage = Some(format!("it inherits from \"{name}\", which is damaged"));
-                queue.push(clone.id);
+    let damaged = state.blobs.values().filter(|blob| blob.damage.is_some());
+    let mut queue: Vec<(BlobId, String)> = damaged.map(|blob| (blob.id, blob.display_name())).collect();
+    let mut seen = BTreeSet::new();
+    while let Some((id, name)) = queue.pop() {
+        let clones = state.blobs.get(&id).map(|blob| blob.clones.clone()).unwrap_or_default();
+        for clone in clones.into_iter().filter(|clone| seen.insert(*clone)) {
+            queue.push((clone, name.clone()));
+            let is_hit = state.blob(clone).is_some_and(|blob| state.reads_unknown(blob));
+            if let Some(blob) = state.blobs.get_mut(&clone).filter(|_| is_hit) {
+                blob.damage.get_or_insert_with(|| format!("it inherits from \"{name}\", which is damaged"));
             }
         }
     }

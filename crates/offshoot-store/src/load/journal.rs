@@ -3,7 +3,7 @@
 use super::pages::MdPages;
 use super::verify::{Finding, Found};
 use crate::blob::Blob;
-use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring};
+use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring, written_images};
 use crate::options::Session;
 use crate::pool::Pool;
 use crate::record::{MappedRun, Record};
@@ -38,8 +38,17 @@ pub struct Recovery {
     pub dropped: u64,
 }
 
+impl Recovery {
+    /// What is behind a frame does not count.
+    fn end_at(&mut self, lsn: u64) {
+        self.previous.last_lsn = self.previous.last_lsn.min(lsn).max(self.previous.checkpoint);
+        let last = self.previous.last_lsn;
+        self.live.retain(|(frame, ..)| frame.0 <= last);
+    }
+}
+
 /// A journal as it was read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct FoundJournal {
     /// Md pages and clusters in use, as far as is known.
     pub(super) masks: [Bitmap; 2],
@@ -50,6 +59,10 @@ pub(super) struct FoundJournal {
     /// Payloads of the frames to replay, by their numbers.
     frames: Vec<(u64, Vec<u8>)>,
     damage: Option<JournalDamage>,
+    /// Intact frames behind what is missing.
+    lost: u64,
+    /// What checkpoints of this epoch wrote in place, and nothing has overwritten since: for a repair.
+    pub(super) copies: BTreeMap<MdPageIdx, PageImage>,
     md_len: u32,
 }
 
@@ -66,6 +79,7 @@ impl FoundJournal {
         bytes: &[u8],
         session: Option<Session>,
         rules: Rules,
+        keep_copies: bool,
     ) -> Option<Self> {
         let header = super_block.native.as_ref()?;
         let area = header.journal?;
@@ -90,6 +104,10 @@ impl FoundJournal {
             }
             mask
         });
+        let copies = match keep_copies {
+            true => written_images(ring, header, replay.decided.checkpoint),
+            false => BTreeMap::new(),
+        };
         let recovery = Recovery {
             area,
             previous: replay.decided,
@@ -105,6 +123,8 @@ impl FoundJournal {
             recovery,
             frames,
             damage: replay.damage,
+            lost: replay.lost,
+            copies,
             md_len: layout.md_len,
         })
     }
@@ -175,9 +195,48 @@ impl FoundJournal {
         }
     }
 
+    /// Frames behind what is missing, which nobody can replay.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Gives up a frame and all behind it. Says whether there was such a frame.
+    pub(super) fn give_up_from(&mut self, lsn: u64) -> bool {
+        let before = self.frames.len();
+        self.frames.retain(|(frame, _)| *frame < lsn);
+        let given_up = before - self.frames.len();
+        self.lost += given_up as u64;
+        if given_up > 0 {
+            self.recovery.end_at(lsn.saturating_sub(1));
+        }
+        given_up > 0
+    }
+
+    /// Clusters that its records name.
+    pub(super) fn clusters(&self, layout: &Layout) -> Bitmap {
+        let mut named = Bitmap::new(layout.total_clusters as usize);
+        let records =
+            self.frames.iter().filter_map(|(_, payload)| decode_all(payload, layout).ok()).flatten();
+        for record in records {
+            let clusters = clusters_of(&record).filter(|cluster| cluster.0 < layout.total_clusters);
+            clusters.for_each(|cluster| named.set(cluster.0 as usize, true));
+        }
+        for cluster in (0..layout.total_clusters).map(ClusterIdx) {
+            if in_area(layout, self.recovery.area, cluster) {
+                named.set(cluster.0 as usize, true);
+            }
+        }
+        named
+    }
+
     /// Brings a State that was assembled from the md pages up to date. Says what recovery has to do, and what of the
-    /// journal makes no sense.
-    pub(super) fn replay(self, state: &mut State, pages: &MdPages) -> (Option<Recovery>, Option<Found>) {
+    /// journal makes no sense. With `go_on` frames that are missing end it, and no more.
+    pub(super) fn replay(
+        mut self,
+        state: &mut State,
+        pages: &MdPages,
+        go_on: bool,
+    ) -> (Option<Recovery>, Option<Found>) {
         hold_area(state, self.recovery.area);
         let unclaimed = self.unclaimed(state, pages);
         for (lsn, payload) in &self.frames {
@@ -207,6 +266,7 @@ impl FoundJournal {
                     }
                     Err(_) if record.blobs().iter().any(|blob| is_damaged(state, *blob)) => {
                         protect(state, &record);
+                        lose(state, &record);
                     }
                     Err(misfit) => {
                         return (None, Some(Found::JournalRecord { lsn: *lsn, why: misfit.to_string() }));
@@ -224,6 +284,7 @@ impl FoundJournal {
                 .into_iter()
                 .for_each(|unit| pool.take(unit));
         }
+        state.count_withheld();
         state.pack_if_short();
         if !state.has_checkpoint_pages() {
             let why = "what it adds up to takes more md pages than there are".into();
@@ -231,6 +292,12 @@ impl FoundJournal {
         }
         match self.damage {
             None => (Some(self.recovery), None),
+            Some(damage) if go_on => {
+                if damage.lsn > self.recovery.previous.checkpoint {
+                    self.recovery.end_at(damage.lsn - 1);
+                }
+                (Some(self.recovery), Some(Found::Journal(damage)))
+            }
             Some(damage) => (None, Some(Found::Journal(damage))),
         }
     }
@@ -269,10 +336,30 @@ fn protect(state: &mut State, record: &Record) {
     }
 }
 
+/// What was known of a damaged blob is out of date once a record that changes its map cannot be applied.
+fn lose(state: &mut State, record: &Record) {
+    let changes = matches!(
+        record,
+        Record::Map { .. }
+            | Record::ZeroBlocks { .. }
+            | Record::ZeroClusters { .. }
+            | Record::Resize { .. }
+            | Record::Adopt { .. }
+    );
+    for id in record.blobs().into_iter().filter(|_| changes) {
+        if let Some(blob) = state.blobs.get_mut(&id).filter(|blob| blob.damage.is_some() && !blob.dying) {
+            // What it owns stays in use, and its pages stay where they are.
+            blob.lost_len = blob.len;
+            blob.tree = crate::map::Tree::default();
+            blob.own_clusters = 0;
+        }
+    }
+}
+
 /// Clusters that a record gives to a blob.
 fn clusters_of(record: &Record) -> impl Iterator<Item = ClusterIdx> + '_ {
     let one = match record {
-        Record::Map { cluster, .. } => Some(*cluster),
+        Record::Map { cluster, .. } | Record::Fill { cluster, .. } => Some(*cluster),
         _ => None,
     };
     let runs: &[MappedRun] = match record {

@@ -1,12 +1,20 @@
 //! Md pages in memory, by number.
 
-use alloc::{boxed::Box, collections::BTreeMap};
-use offshoot_format::{MD_STRUCT_BYTES, MdPageIdx, PageImage};
+use alloc::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
+use offshoot_format::{
+    BlobId, BlobMd, MD_STRUCT_BYTES, MdPageIdx, PageImage, TornPage, mend_torn_snapshot, page_crc_ok,
+};
 
 /// The md pages that were read and are not empty: most of the region of a large store is.
 #[derive(Debug, Default)]
 pub(super) struct MdPages {
     pages: BTreeMap<MdPageIdx, Box<PageImage>>,
+    /// Roots that are not here as they were read.
+    mended_snapshots: BTreeSet<MdPageIdx>,
 }
 
 impl MdPages {
@@ -46,5 +54,35 @@ impl MdPages {
     /// Every page that is not empty.
     pub(super) fn iter(&self) -> impl Iterator<Item = (MdPageIdx, &[u8])> {
         self.pages.iter().map(|(at, page)| (*at, page.as_slice()))
+    }
+
+    /// Puts torn roots together whose content is proven: those of snapshots that SPDK had just made.
+    pub(super) fn mend_torn_snapshots(&mut self) {
+        let is_torn_root =
+            |at, page: &[u8]| !page_crc_ok(page) && matches!(TornPage::of(at, page), TornPage::Root { .. });
+        let torn: Vec<MdPageIdx> =
+            self.iter().filter(|(at, page)| is_torn_root(*at, page)).map(|(at, _)| at).collect();
+        if torn.is_empty() {
+            return;
+        }
+        let clones = self.iter().filter_map(|(at, page)| {
+            let (md, _) = BlobMd::decode_head(&[(at, page)]).ok()?;
+            Some((md.id, md.parent()?))
+        });
+        let clones: Vec<(BlobId, BlobId)> = clones.collect();
+        for at in torn {
+            let origins = clones.iter().filter(|(_, parent)| parent.root() == at);
+            let mended =
+                origins.filter_map(|(origin, _)| mend_torn_snapshot(at, self.page(at)?, *origin)).next();
+            if let Some(image) = mended {
+                self.replace(at, &image);
+                self.mended_snapshots.insert(at);
+            }
+        }
+    }
+
+    /// The roots that [`MdPages::mend_torn_snapshots`] has put together.
+    pub(super) fn mended_snapshots(&self) -> impl Iterator<Item = MdPageIdx> {
+        self.mended_snapshots.iter().copied()
     }
 }

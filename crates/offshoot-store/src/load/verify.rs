@@ -64,6 +64,23 @@ pub enum Found {
         /// How many.
         count: usize,
     },
+    /// Clusters of a store that SPDK did not close which no readable blob owns and damaged ones may. They are not
+    /// handed out.
+    Withheld {
+        /// How many.
+        clusters: u64,
+    },
+    /// A write of the super block was torn when SPDK died. With the fields put back that it was about to change, the
+    /// checksum fits. The next opening for writing writes it anew.
+    SuperBlockTorn {
+        /// Their names.
+        fields: Vec<&'static str>,
+    },
+    /// One bit of the super block is wrong. It was put right in memory.
+    SuperBlockBit {
+        /// What is wrong with it.
+        why: String,
+    },
     /// The super block cannot be read. Its copy was used.
     SuperBlock {
         /// What is wrong with it.
@@ -107,6 +124,11 @@ pub enum Found {
     /// The masks of an orderly closed native store are not those that it was closed with. The md pages were
     /// searched instead.
     MaskChecksum,
+    /// A mask of a closed store cannot be read. The md pages were searched instead.
+    MaskUnreadable {
+        /// What is wrong with it.
+        why: String,
+    },
     /// Two lvols of one name: only the first can be addressed by it.
     DuplicateName {
         /// The first.
@@ -132,6 +154,17 @@ impl fmt::Display for Found {
             Self::RottenPages { count } => {
                 write!(f, "{count} md pages cannot be read, and nothing refers to them: lvols may be missing")
             }
+            Self::Withheld { clusters } => {
+                write!(f, "{clusters} clusters may belong to what is damaged and are not handed out")
+            }
+            Self::SuperBlockTorn { fields } => {
+                write!(
+                    f,
+                    "super block: torn by a crash; its checksum fits with the old {}",
+                    fields.join(", ")
+                )
+            }
+            Self::SuperBlockBit { why } => write!(f, "super block: {why}; one bit of it is wrong"),
             Self::SuperBlock { why } => write!(f, "super block: {why}; its copy is good"),
             Self::LiveMask { why } => write!(f, "{why}: all that it is about counts as used"),
             Self::Journal(damage) => write!(f, "{damage}"),
@@ -139,6 +172,7 @@ impl fmt::Display for Found {
             Self::Inconsistent { why, .. } => f.write_str(why),
             Self::Twice { kind, unit } => write!(f, "{kind}: {unit} is owned twice"),
             Self::Unreadable { offset, error } => write!(f, "metadata at byte {offset}: {error}"),
+            Self::MaskUnreadable { why } => f.write_str(why),
             Self::MaskChecksum => f.write_str("the masks do not match their checksums"),
             Self::DuplicateName { first, second } => {
                 write!(f, "blob {second} has the same name as blob {first}")
@@ -153,18 +187,24 @@ impl Found {
     pub fn repair(&self) -> &'static str {
         match self {
             Self::Damaged { .. } | Self::Inconsistent { .. } => {
-                "remove the lvol and restore it from a snapshot or backup"
+                "export what can be read of it, remove it, and restore it from a snapshot or backup"
             }
             Self::ClusterOwners { .. } | Self::MdPageOwners { .. } | Self::Twice { .. } => {
-                "remove one of the two lvols"
+                "give each of them its own, and look at the content of both"
             }
-            Self::RottenPages { .. } | Self::Unreadable { .. } => "restore what is missing from a backup",
+            Self::RottenPages { .. } => "erase them: what they may have been is given up",
+            Self::Unreadable { .. } => "write it anew where something is known of it",
+            Self::Withheld { .. } => "remove or restore what is damaged, then rebuild the masks",
             Self::SuperBlock { .. } => "write it anew from its copy",
-            Self::Journal(_) | Self::JournalRecord { .. } => "go on with what the journal says up to there",
-            Self::Mask { .. } | Self::MaskChecksum | Self::LiveMask { .. } => {
+            Self::SuperBlockBit { .. } => "write it anew with that bit put right",
+            Self::SuperBlockTorn { .. } => "write it anew as it was understood",
+            Self::Journal(_) | Self::JournalRecord { .. } => {
+                "go on with what the journal says up to there: what came after is given up"
+            }
+            Self::Mask { .. } | Self::MaskChecksum | Self::MaskUnreadable { .. } | Self::LiveMask { .. } => {
                 "rebuild the masks from the md pages"
             }
-            Self::DuplicateName { .. } => "rename one of the two, addressed by its UUID",
+            Self::DuplicateName { .. } => "give the second a name of its own",
         }
     }
 }
@@ -181,6 +221,7 @@ pub(super) struct Disputes {
 }
 
 /// Who owns what. Owners of units that more than one claims are found in a second pass: there are rarely any.
+#[derive(Clone)]
 pub(super) struct Owners {
     clusters: Bitmap,
     md: Bitmap,
@@ -266,6 +307,34 @@ impl Owners {
         disputes
     }
 
+    /// A cluster from `from` on that nothing refers to, no mask names, and that is not `spoken_for`. It is in use then.
+    pub(super) fn take_free(
+        &mut self,
+        from: &mut usize,
+        mask: Option<&Bitmap>,
+        spoken_for: Option<&Bitmap>,
+    ) -> Option<ClusterIdx> {
+        loop {
+            let cluster =
+                self.clusters.first_zero_from(*from).filter(|cluster| *cluster < self.clusters.len())?;
+            *from = cluster + 1;
+            if ![mask, spoken_for].into_iter().flatten().any(|taken| taken.get(cluster)) {
+                self.clusters.set(cluster, true);
+                return u32::try_from(cluster).ok().map(ClusterIdx);
+            }
+        }
+    }
+
+    /// Whether more than one claims a cluster.
+    pub(super) fn is_doubled(&self, cluster: ClusterIdx) -> bool {
+        self.doubled_clusters.contains(&cluster)
+    }
+
+    /// Whether more than one claims an md page.
+    pub(super) fn is_doubled_md(&self, page: MdPageIdx) -> bool {
+        self.doubled_md.contains(&page)
+    }
+
     /// Holds the masks against what the metadata says.
     pub(super) fn compare(&self, masks: &[Option<Bitmap>; 3], found: &mut Vec<Finding>) {
         for ((kind, mask), referenced) in MaskKind::ALL.iter().zip(masks).zip(self.referenced()) {
@@ -279,16 +348,31 @@ impl Owners {
     }
 
     /// Clusters and md pages that may not be handed out: what is referenced, and, if they are `complete`, what the
-    /// masks add to that. A marked cluster that nothing readable refers to may belong to a damaged blob; where a
-    /// journal is still to be replayed, that is found out afterwards.
-    pub(super) fn pools(&self, masks: &[Option<Bitmap>; 3], complete: bool) -> (Bitmap, Bitmap) {
+    /// masks add to what was referenced `before` anything was settled. A marked cluster that nothing readable refers to
+    /// may belong to a damaged blob; where a journal is still to be replayed, that is found out afterwards.
+    pub(super) fn pools(
+        &self,
+        before: &Self,
+        masks: &[Option<Bitmap>; 3],
+        complete: bool,
+    ) -> (Bitmap, Bitmap) {
         let [mut md, mut clusters, _] = self.referenced();
-        for (bits, mask) in [(&mut md, &masks[0]), (&mut clusters, &masks[1])] {
+        let [md_before, clusters_before, _] = before.referenced();
+        for (bits, known, mask) in
+            [(&mut md, md_before, &masks[0]), (&mut clusters, clusters_before, &masks[1])]
+        {
             for unit in mask.iter().filter(|_| complete).flat_map(Bitmap::iter_ones) {
-                bits.set(unit, true);
+                if !known.get(unit) {
+                    bits.set(unit, true);
+                }
             }
         }
         (clusters, md)
+    }
+
+    /// How many of these clusters nobody claims.
+    pub(super) fn unclaimed(&self, clusters: &Bitmap) -> u64 {
+        (clusters.count_ones() - self.clusters.count_ones()) as u64
     }
 
     /// In the order of [`MaskKind::ALL`].

@@ -2,6 +2,7 @@
 
 use super::{BlockStates, Flat};
 use alloc::{sync::Arc, vec::Vec};
+use core::ops::Range;
 use offshoot_format::{BlockState, ClusterIdx};
 
 /// Names the owner of a cluster indirectly: a table says which blob a tag stands for today.
@@ -25,6 +26,9 @@ pub enum Entry {
     },
     /// Blocks come from several places.
     Stack(Arc<Stack>),
+    /// Nobody can tell: the metadata of the blob, or of an ancestor, that said so cannot be read. Only damaged blobs
+    /// have such entries, and a damaged blob is never written.
+    Unknown,
 }
 
 /// One layer of a cluster: the blocks that one blob wrote or zeroed here.
@@ -48,7 +52,7 @@ pub struct Stack {
     /// Layers from here down.
     depth: u32,
     /// `below` resolved block by block, where it is deep: reading must not cost more with every snapshot.
-    flat: Option<Arc<Flat>>,
+    pub(super) flat: Option<Arc<Flat>>,
 }
 
 impl Stack {
@@ -57,7 +61,7 @@ impl Stack {
     pub fn new(top: Layer, below: Entry) -> Self {
         let depth_below = match &below {
             Entry::Absent => 0,
-            Entry::Full { .. } => 1,
+            Entry::Full { .. } | Entry::Unknown => 1,
             Entry::Stack(stack) => stack.depth,
         };
         let flat = (depth_below > Flat::DEPTH_MIN).then(|| Arc::new(Flat::of(&below, top.states.blocks())));
@@ -78,11 +82,29 @@ impl Drop for Stack {
     }
 }
 
+/// A layer of one owner, at any depth of an entry.
+enum OwnLayer {
+    Full(Tag, ClusterIdx),
+    Partial(Layer),
+}
+
+impl OwnLayer {
+    fn cluster(&self) -> Option<ClusterIdx> {
+        match self {
+            Self::Full(_, cluster) => Some(*cluster),
+            Self::Partial(layer) => layer.cluster,
+        }
+    }
+}
+
 /// Where a run of blocks of one cluster is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The external snapshot if there is one, else zeros.
+    /// What lies below the whole chain: the external snapshot if there is one, else zeros, unless the map of an
+    /// ancestor is lost ([`crate::Blob::lost_len`]).
     Base,
+    /// Nobody can tell.
+    Unknown,
     /// Zeros.
     Zeros,
     /// The same blocks of a physical cluster.
@@ -103,6 +125,7 @@ impl Entry {
         loop {
             match entry {
                 Self::Absent => return (Source::Base, end),
+                Self::Unknown => return (Source::Unknown, end),
                 Self::Full { tag, cluster } => {
                     return (Source::Cluster { tag: *tag, cluster: *cluster }, end);
                 }
@@ -128,7 +151,7 @@ impl Entry {
     pub fn layers(&self) -> impl Iterator<Item = (Tag, Option<ClusterIdx>, Option<&BlockStates>)> {
         let mut next = Some(self);
         core::iter::from_fn(move || match next? {
-            Self::Absent => None,
+            Self::Absent | Self::Unknown => None,
             Self::Full { tag, cluster } => {
                 next = None;
                 Some((*tag, Some(*cluster), None))
@@ -184,6 +207,75 @@ impl Entry {
         entry.covered_by(top, false)
     }
 
+    /// The newest layers, as far as `owned` says yes, and what lies below them.
+    fn split(&self, owned: &dyn Fn(Tag) -> bool) -> (Vec<OwnLayer>, &Self) {
+        let mut own = Vec::new();
+        let mut entry = self;
+        loop {
+            match entry {
+                Self::Full { tag, cluster } if owned(*tag) => {
+                    own.push(OwnLayer::Full(*tag, *cluster));
+                    return (own, &Self::Absent);
+                }
+                Self::Stack(stack) if owned(stack.top.tag) => {
+                    own.push(OwnLayer::Partial(stack.top.clone()));
+                    entry = &stack.below;
+                }
+                _ => return (own, entry),
+            }
+        }
+    }
+
+    /// The entry with some of its `all` blocks in a cluster of the owner, one of those that it has here or a new one.
+    /// What holds nothing visible any more is gone.
+    #[must_use]
+    pub fn filled(
+        self,
+        tag: Tag,
+        cluster: ClusterIdx,
+        blocks: Range<u32>,
+        all: u32,
+        owned: &dyn Fn(Tag) -> bool,
+    ) -> Self {
+        let (mut own, below) = self.split(owned);
+        let target = own.iter().position(|layer| layer.cluster() == Some(cluster)).unwrap_or_else(|| {
+            match own.first_mut() {
+                Some(OwnLayer::Partial(top)) if top.cluster.is_none() => top.cluster = Some(cluster),
+                _ => {
+                    let states = BlockStates::all(all, BlockState::Inherit);
+                    own.insert(0, OwnLayer::Partial(Layer { tag, cluster: Some(cluster), states }));
+                }
+            }
+            0
+        });
+        for (depth, layer) in own.iter_mut().enumerate().take(target + 1) {
+            if let OwnLayer::Partial(layer) = layer {
+                let state = if depth == target { BlockState::Data } else { BlockState::Inherit };
+                layer.states.set(blocks.clone(), state);
+                layer.cluster = layer.cluster.filter(|_| layer.states.any(BlockState::Data));
+            }
+        }
+        own.into_iter().rev().fold(below.clone(), Self::covered_by_own)
+    }
+
+    /// The layers of the owner over another entry than before. `None` when they inherit nothing.
+    #[must_use]
+    pub fn over(&self, below: Self, owned: &dyn Fn(Tag) -> bool) -> Option<Self> {
+        let (own, _) = self.split(owned);
+        let inherits = |layer: &OwnLayer| match layer {
+            OwnLayer::Full(..) => false,
+            OwnLayer::Partial(layer) => layer.states.any(BlockState::Inherit),
+        };
+        own.iter().all(inherits).then(|| own.into_iter().rev().fold(below, Self::covered_by_own))
+    }
+
+    fn covered_by_own(self, layer: OwnLayer) -> Self {
+        match layer {
+            OwnLayer::Full(tag, cluster) => Self::Full { tag, cluster },
+            OwnLayer::Partial(layer) => self.covered_by(layer, false),
+        }
+    }
+
     /// Puts a layer on top. Drops what no block inherits any more; a layer that is all data becomes a full
     /// cluster. `nothing_to_hide` says that the blob would read zeros here without any layer of its own: then
     /// a layer that only zeroes needs no place. It is the caller's to know, because entries forget what a
@@ -229,6 +321,45 @@ mod tests {
         assert_eq!(entry.source(4, 8), (of_parent, 5));
         assert_eq!(entry.source(5, 8), (Source::Zeros, 6));
         assert_eq!(entry.source(6, 7), (of_parent, 7));
+    }
+
+    #[test]
+    fn blocks_move_to_any_layer_of_the_owner() {
+        let owned = |tag: Tag| tag == OWN;
+        // Two layers of the owner, the lower one of all blocks.
+        let joined =
+            Entry::Full { tag: OWN, cluster: ClusterIdx(9) }.covered_by(layer(Some(4), 2..4, 5..6), true);
+        let up = joined.clone().filled(OWN, ClusterIdx(4), 0..8, 8, &owned);
+        assert!(matches!(up, Entry::Full { tag: OWN, cluster: ClusterIdx(4) }));
+        let part = joined.filled(OWN, ClusterIdx(9), 0..4, 8, &owned);
+        assert_eq!(part.source(0, 8), (Source::Cluster { tag: OWN, cluster: ClusterIdx(9) }, 5));
+        assert_eq!(part.clusters_of(owned).collect::<Vec<_>>(), [ClusterIdx(9)], "4 holds nothing any more");
+        assert_eq!(part.source(5, 8), (Source::Zeros, 6));
+        let down = part.filled(OWN, ClusterIdx(9), 4..8, 8, &owned);
+        assert!(matches!(down, Entry::Full { tag: OWN, cluster: ClusterIdx(9) }));
+        // A new cluster, in parts: over nothing of the owner's, and in the place of one that only zeroes.
+        let parent = Entry::Full { tag: PARENT, cluster: ClusterIdx(9) };
+        for below in [parent.clone(), parent.covered_by(layer(None, 0..0, 1..3), false)] {
+            let part = below.filled(OWN, ClusterIdx(5), 0..4, 8, &owned);
+            assert_eq!(part.source(0, 8), (Source::Cluster { tag: OWN, cluster: ClusterIdx(5) }, 4));
+            assert_eq!(part.layers().count(), 2);
+            let full = part.filled(OWN, ClusterIdx(5), 4..8, 8, &owned);
+            assert!(matches!(full, Entry::Full { tag: OWN, cluster: ClusterIdx(5) }));
+        }
+    }
+
+    #[test]
+    fn own_layers_come_to_lie_over_what_the_parent_has_become() {
+        let owned = |tag: Tag| tag == OWN;
+        let parent = Entry::Full { tag: PARENT, cluster: ClusterIdx(9) };
+        let entry = parent.clone().covered_by(layer(Some(4), 2..4, 5..6), true);
+        let moved = Entry::Full { tag: PARENT, cluster: ClusterIdx(7) };
+        let after = entry.over(moved.clone(), &owned).unwrap();
+        assert_eq!(after.source(0, 8), (Source::Cluster { tag: PARENT, cluster: ClusterIdx(7) }, 2));
+        assert_eq!(after.source(5, 8), (Source::Zeros, 6));
+        let covered = parent.covered_by(layer(Some(4), 0..7, 7..8), true);
+        assert!(covered.over(moved.clone(), &owned).is_none(), "nothing of the parent shows");
+        assert!(matches!(Entry::Absent.over(moved, &owned), Some(Entry::Full { tag: PARENT, .. })));
     }
 
     #[test]

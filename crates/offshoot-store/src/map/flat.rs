@@ -1,7 +1,8 @@
 //! A deep stack of layers resolved block by block.
 
-use super::{Entry, Source};
+use super::{Entry, Layer, Source};
 use alloc::{boxed::Box, vec::Vec};
+use offshoot_format::BlockState;
 
 /// Where each block of a cluster comes from, for the lower part of a deep stack.
 ///
@@ -20,6 +21,11 @@ impl Flat {
     pub(super) const DEPTH_MIN: u32 = 4;
 
     pub(super) fn of(entry: &Entry, blocks: u32) -> Self {
+        if let Entry::Stack(stack) = entry
+            && let Some(below) = &stack.flat
+        {
+            return below.under(&stack.top);
+        }
         let mut sources: Vec<Source> = Vec::new();
         let mut of_block = Vec::with_capacity(blocks as usize);
         let mut block = 0;
@@ -36,13 +42,54 @@ impl Flat {
         Self { sources: sources.into(), of_block: of_block.into() }
     }
 
+    /// The same with a layer on top of it. Costs one look at each block, however many layers there are: the first
+    /// write to a cluster after a snapshot waits for it.
+    fn under(&self, layer: &Layer) -> Self {
+        const NONE: u16 = u16::MAX;
+        let blocks = layer.states.blocks();
+        let mut sources: Vec<Source> = Vec::new();
+        let mut add = |source: Source| {
+            sources.push(source);
+            u16::try_from(sources.len() - 1).unwrap_or(NONE)
+        };
+        // What is not seen any more is left out.
+        let mut of_theirs = alloc::vec![NONE; self.sources.len()];
+        let (mut of_data, mut of_zero) = (NONE, NONE);
+        let mut of_block = Vec::with_capacity(blocks as usize);
+        let mut block = 0;
+        while block < blocks {
+            let end = layer.states.run_end(block, blocks);
+            let (index, source) = match (layer.states.of(block), layer.cluster) {
+                (BlockState::Inherit, _) => {
+                    of_block.extend(self.of_block[block as usize..end as usize].iter().map(|theirs| {
+                        let theirs = usize::from(*theirs);
+                        if of_theirs[theirs] == NONE {
+                            of_theirs[theirs] = add(self.sources[theirs]);
+                        }
+                        of_theirs[theirs]
+                    }));
+                    block = end;
+                    continue;
+                }
+                (BlockState::Data, Some(cluster)) => {
+                    (&mut of_data, Source::Cluster { tag: layer.tag, cluster })
+                }
+                (BlockState::Zero | BlockState::Data, _) => (&mut of_zero, Source::Zeros),
+            };
+            if *index == NONE {
+                *index = add(source);
+            }
+            of_block.resize(end as usize, *index);
+            block = end;
+        }
+        Self { sources: sources.into(), of_block: of_block.into() }
+    }
+
     /// As [`Entry::source`].
     pub(super) fn source(&self, block: u32, limit: u32) -> (Source, u32) {
         let index = self.of_block[block as usize];
-        let mut end = block + 1;
-        while end < limit && self.of_block[end as usize] == index {
-            end += 1;
-        }
+        let behind = self.of_block[block as usize..limit as usize].iter();
+        let end = behind.zip(block..).find(|(other, _)| **other != index).map_or(limit, |(_, end)| end);
         (self.sources[usize::from(index)], end)
     }
 }

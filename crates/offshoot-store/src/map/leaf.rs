@@ -8,11 +8,15 @@ use offshoot_format::{CLUSTERS_PER_EXTENT_PAGE, ClusterIdx};
 /// Entries in a leaf.
 pub const SLOTS: usize = CLUSTERS_PER_EXTENT_PAGE;
 
+/// Stands where a cluster would for an entry that nobody knows. No store has a cluster of this number.
+const UNKNOWN: u32 = u32::MAX;
+
 /// 512 entries of a cluster map. Full clusters cost 4 bytes each while one tag owns them all, 8 bytes otherwise;
 /// only stacks cost more.
 #[derive(Clone, Debug)]
 pub struct Leaf {
-    /// Physical cluster of a full entry, 0 for the others: cluster 0 holds the super block and is never data.
+    /// Physical cluster of a full entry, [`UNKNOWN`], or 0 for the others: cluster 0 holds the super block and is
+    /// never data.
     full: Box<[u32]>,
     owners: Owners,
     /// Sorted by slot.
@@ -32,6 +36,18 @@ impl Default for Leaf {
 }
 
 impl Leaf {
+    /// A leaf of full clusters that one tag owns: the physical cluster by slot, 0 where there is none.
+    #[must_use]
+    pub fn of_full(tag: Tag, full: Box<[u32; SLOTS]>) -> Self {
+        Self { full, owners: Owners::One(tag), stacks: Vec::new() }
+    }
+
+    /// A leaf of which nothing is known.
+    #[must_use]
+    pub fn unknown() -> Self {
+        Self { full: Box::new([UNKNOWN; SLOTS]), ..Self::default() }
+    }
+
     /// The entry in a slot.
     #[must_use]
     pub fn entry(&self, slot: usize) -> Entry {
@@ -40,6 +56,7 @@ impl Leaf {
                 Ok(position) => Entry::Stack(Arc::clone(&self.stacks[position].1)),
                 Err(_) => Entry::Absent,
             },
+            UNKNOWN => Entry::Unknown,
             cluster => Entry::Full { tag: self.owner(slot), cluster: ClusterIdx(cluster) },
         }
     }
@@ -55,6 +72,7 @@ impl Leaf {
         self.full[slot] = 0;
         match entry {
             Entry::Absent => {}
+            Entry::Unknown => self.full[slot] = UNKNOWN,
             Entry::Full { tag, cluster } => {
                 self.set_owner(slot, tag);
                 self.full[slot] = cluster.0;

@@ -67,11 +67,7 @@ impl BlockStates {
     /// Puts a range of blocks into one state.
     pub fn set(&mut self, range: Range<u32>, state: BlockState) {
         debug_assert!(range.end <= self.blocks);
-        let pattern = match state {
-            BlockState::Inherit => 0,
-            BlockState::Data => 0x5555_5555_5555_5555_u64,
-            BlockState::Zero => 0xaaaa_aaaa_aaaa_aaaa,
-        };
+        let pattern = word_of(state);
         let mut block = range.start;
         while block < range.end {
             let first = block % BLOCKS_PER_WORD;
@@ -86,12 +82,18 @@ impl BlockStates {
     /// The end of the run of equal states that starts at `block`, at most `limit`.
     #[must_use]
     pub fn run_end(&self, block: u32, limit: u32) -> u32 {
-        let state = self.of(block);
-        let mut end = block + 1;
-        while end < limit && self.of(end) == state {
-            end += 1;
+        debug_assert!(block < limit);
+        let pattern = word_of(self.of(block));
+        let mut at = block;
+        while at < limit {
+            let first = at % BLOCKS_PER_WORD;
+            let differing = (self.words[(at / BLOCKS_PER_WORD) as usize] ^ pattern) >> (first * 2);
+            if differing != 0 {
+                return (at + differing.trailing_zeros() / 2).min(limit);
+            }
+            at += BLOCKS_PER_WORD - first;
         }
-        end
+        limit
     }
 
     /// Whether some block is in this state.
@@ -111,6 +113,15 @@ impl BlockStates {
             };
             hit & valid != 0
         })
+    }
+}
+
+/// A word of blocks that are all in one state.
+fn word_of(state: BlockState) -> u64 {
+    match state {
+        BlockState::Inherit => 0,
+        BlockState::Data => 0x5555_5555_5555_5555,
+        BlockState::Zero => 0xaaaa_aaaa_aaaa_aaaa,
     }
 }
 

@@ -61,20 +61,28 @@ impl Tree {
     /// The leaf of an ordinal, if anything is in it.
     #[must_use]
     pub fn leaf(&self, ordinal: ExtentOrdinal) -> Option<&Leaf> {
+        match &**self.leaf_node(ordinal)? {
+            Node::Leaf(leaf) => Some(leaf),
+            Node::Inner(_) => None,
+        }
+    }
+
+    fn leaf_node(&self, ordinal: ExtentOrdinal) -> Option<&Arc<Node>> {
         if u64::from(ordinal.0) >> (FANOUT_BITS * self.height) != 0 {
             return None;
         }
-        let mut node = self.root.as_deref()?;
+        let mut node = self.root.as_ref()?;
         let mut level = self.height;
-        loop {
-            match node {
-                Node::Leaf(leaf) => return Some(leaf),
-                Node::Inner(children) => {
-                    level -= 1;
-                    node = children[digit(ordinal, level)].as_deref()?;
-                }
-            }
+        while let Node::Inner(children) = &**node {
+            level -= 1;
+            node = children[digit(ordinal, level)].as_ref()?;
         }
+        Some(node)
+    }
+
+    /// Puts a leaf in as a whole, where there is none yet.
+    pub fn insert_leaf(&mut self, ordinal: ExtentOrdinal, leaf: Leaf) {
+        *self.leaf_mut(ordinal) = leaf;
     }
 
     /// Whether this tree and another share the leaf of an ordinal (or both have none).
@@ -85,6 +93,28 @@ impl Tree {
             (Some(mine), Some(theirs)) => core::ptr::eq(mine, theirs),
             _ => false,
         }
+    }
+
+    /// Shares a part of `after` that this tree shared with `before`: everything, or the leaf of an ordinal. Says whether
+    /// it shared either.
+    pub fn follow(&mut self, before: &Self, after: &Self, ordinal: ExtentOrdinal) -> bool {
+        let same = |left: Option<&Arc<Node>>, right: Option<&Arc<Node>>| match (left, right) {
+            (None, None) => true,
+            (Some(left), Some(right)) => Arc::ptr_eq(left, right),
+            _ => false,
+        };
+        if self.height == before.height && same(self.root.as_ref(), before.root.as_ref()) {
+            *self = after.clone();
+            return true;
+        }
+        if !same(self.leaf_node(ordinal), before.leaf_node(ordinal)) {
+            return false;
+        }
+        match after.leaf_node(ordinal) {
+            Some(leaf) => *self.leaf_slot(ordinal) = Some(Arc::clone(leaf)),
+            None => self.remove_leaf(ordinal),
+        }
+        true
     }
 
     /// Takes a leaf out.
@@ -155,6 +185,20 @@ impl Tree {
             self.root = Some(Arc::new(Node::Inner(children)));
         }
         self.height += 1;
+    }
+
+    /// Where the node of a leaf belongs, with the nodes on the way to it.
+    fn leaf_slot(&mut self, ordinal: ExtentOrdinal) -> &mut Option<Arc<Node>> {
+        while u64::from(ordinal.0) >> (FANOUT_BITS * self.height) != 0 {
+            self.grow();
+        }
+        let mut slot = &mut self.root;
+        for level in (0..self.height).rev() {
+            let node = Arc::make_mut(slot.get_or_insert_with(|| Arc::new(Node::empty(level + 1))));
+            let Node::Inner(children) = node else { unreachable!("leaves lie at the lowest level") };
+            slot = &mut children[digit(ordinal, level)];
+        }
+        slot
     }
 
     fn leaf_mut(&mut self, ordinal: ExtentOrdinal) -> &mut Leaf {
@@ -277,6 +321,16 @@ mod tests {
             }
             prop_assert_eq!(plain(&tree), model.clone());
             prop_assert_eq!(plain(&snapshot), frozen.clone());
+            // A clone of the snapshot with a leaf of its own comes to share every leaf but that again.
+            let mut clone = snapshot.clone();
+            clone.replace(BlobCluster(700_000), full(1));
+            for ordinal in tree.differing(&snapshot) {
+                let before = clone.shares_leaf(&snapshot, ordinal);
+                prop_assert_eq!(clone.follow(&snapshot, &tree, ordinal), before);
+                prop_assert_eq!(clone.shares_leaf(&tree, ordinal), before);
+            }
+            let own = ExtentOrdinal::of(BlobCluster(700_000)).0;
+            prop_assert!(tree.differing(&clone).iter().all(|ordinal| *ordinal == own));
             for ordinal in tree.differing(&snapshot) {
                 prop_assert!(!tree.shares_leaf(&snapshot, ordinal));
             }

@@ -160,6 +160,20 @@ impl OrdinalMd {
         }
     }
 
+    /// Gives up pages that are another's. Says whether there were any.
+    pub(crate) fn lose_pages(&mut self, is_lost: &mut impl FnMut(MdPageIdx) -> bool) -> bool {
+        let before = self.pages().count();
+        self.extent = self.extent.filter(|page| !is_lost(*page));
+        self.sections.values_mut().for_each(|section| section.pages.retain(|page| !is_lost(*page)));
+        self.pages().count() < before
+    }
+
+    /// All of it must be written.
+    pub(crate) fn rewrite(&mut self) {
+        self.extent_dirty = true;
+        self.sections.values_mut().for_each(|section| section.dirty = true);
+    }
+
     /// Nothing is owned here any more.
     pub(crate) fn clear(&mut self) {
         self.own_full = 0;

@@ -18,7 +18,7 @@ pub(super) fn plan(state: &State, parent_id: BlobId, identity: &Identity) -> Res
     if depth > CHAIN_DEPTH_MAX {
         return Err(Error::ChainTooDeep { name: parent.display_name(), depth: depth - 1 });
     }
-    let (to_tables, pages) = state.family_to_tables(parent_id);
+    let (to_tables, pages) = state.family_to_tables(parent_id)?;
     let id = state.new_roots(1, pages + 2)?[0];
     let clone = Record::Clone { parent: parent_id, id, xattrs: identity.xattrs() };
     let records: Vec<Record> = to_tables.into_iter().chain([clone]).collect();

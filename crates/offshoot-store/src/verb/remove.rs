@@ -1,4 +1,5 @@
-//! Remove: an lvol that nothing depends on dies; a snapshot with one clone hands everything to it.
+//! Remove: an lvol that nothing depends on dies; a snapshot with one clone hands everything to it. Of a damaged lvol
+//! that goes, what is known and nobody else claims comes free.
 
 use super::Plan;
 use crate::error::Error;
@@ -15,8 +16,9 @@ pub(super) fn plan(state: &State, id: BlobId) -> Result<Plan, Error> {
     let mut clones = lvol.clones.iter();
     let (record, handed_over) = match (clones.next(), clones.next()) {
         (None, _) => (Record::MarkDying { blob: id }, None),
-        (Some(clone), None) => {
-            state.sound_lvol(id)?;
+        // What is not known of a damaged snapshot cannot be handed to anybody: its clones go first.
+        (Some(clone), None) if lvol.damage.is_none() => {
+            state.sound_lvol(*clone)?;
             (Record::Adopt { snapshot: id, clone: *clone }, Some(*clone))
         }
         _ => {

@@ -25,7 +25,7 @@ pub(super) fn plan(state: &State, id: BlobId, size_bytes: u64) -> Result<Plan, E
     let mut needed = usize::try_from(added.div_ceil(SLOTS as u64)).unwrap_or(usize::MAX).saturating_add(4);
     if lvol.encoding == Encoding::Rle && len > lvol.len && encoding_for(len, &lvol.xattrs) == Encoding::Table
     {
-        let (to_tables, pages) = state.family_to_tables(id);
+        let (to_tables, pages) = state.family_to_tables(id)?;
         records.extend(to_tables);
         needed += pages;
     }

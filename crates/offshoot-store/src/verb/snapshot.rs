@@ -27,7 +27,7 @@ pub(super) fn plan(state: &State, items: &[(BlobId, Identity)]) -> Result<Plan, 
         if depth >= CHAIN_DEPTH_MAX {
             return Err(Error::ChainTooDeep { name: origin.display_name(), depth });
         }
-        let (to_tables, pages) = state.family_to_tables(*lvol);
+        let (to_tables, pages) = state.family_to_tables(*lvol)?;
         // Two lvols of one family convert it once.
         records.extend(to_tables.filter(|record| !records.contains(record)));
         needed += pages + origin.chain_pages_at_most() + 3;

@@ -30,8 +30,8 @@ pub struct PlainStore {
     /// By blob id, the super blob among them.
     pub blobs: BTreeMap<u64, PlainBlob>,
     pub super_blob: u64,
-    md_page_size: u64,
-    md_start: u32,
+    pub md_page_size: u64,
+    pub md_start: u32,
     md_len: u32,
 }
 

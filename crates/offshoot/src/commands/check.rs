@@ -1,35 +1,63 @@
-//! `offshoot check`: is a store sound?
+//! `offshoot check`: is a store sound? And if not, what can be done about it.
+
+mod repair;
+mod treatment;
+mod undo;
 
 use crate::json::{self, CheckReport, Damage};
-use crate::open::{Store, StoreArgs};
+use crate::open::StoreArgs;
 use crate::report::{self, Outcome};
 use anyhow::Result;
 use clap::Args;
-use offshoot_store::LoadError;
+use offshoot_block::BlockDevice;
+use offshoot_store::{Finding, LoadError, Store};
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 
 /// Look for damage: metadata or a journal that cannot be read, clusters and md pages without exactly one owner, wrong
 /// masks, relations and block states that contradict each other
 ///
 /// A store that was not closed is checked as it would be after recovery. Exit status 3 if there is damage. Nothing is
-/// written.
+/// written, unless --repair says so: then what can be put right is, everything that is written over is saved in an undo
+/// file before, and the exit status is 3 if damage is left. `check STORE --undo FILE` puts all of that back.
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
     store: StoreArgs,
     /// Show JSON
-    #[arg(long)]
+    #[arg(long, conflicts_with = "force")]
     json: bool,
+    /// Put right what can be
+    #[arg(long)]
+    repair: bool,
+    /// Only say what --repair would do
+    #[arg(long, requires = "repair", conflicts_with = "undo")]
+    dry_run: bool,
+    /// With --repair: where the undo file is made, by default in the current folder, named after the store and the time.
+    /// Without: put back what the repair with this undo file changed
+    #[arg(long, value_name = "FILE")]
+    undo: Option<PathBuf>,
+    /// Put back even if something else than that repair has changed the store since
+    #[arg(long, requires = "undo", conflicts_with = "repair")]
+    force: bool,
 }
 
-/// Looks for damage and shows it.
+/// Looks for damage and shows it; repairs it, or undoes a repair.
 ///
 /// # Errors
-/// The store cannot be opened, for another reason than damage.
+/// The store cannot be opened, for another reason than damage, or cannot be written.
 pub(crate) fn run(args: &CheckArgs) -> Result<Outcome> {
+    match (&args.undo, args.repair) {
+        (_, true) => repair::run(args),
+        (Some(file), false) => undo::run(&args.store.path, file, args.force).map(|()| Outcome::Done),
+        (None, false) => look(args),
+    }
+}
+
+fn look(args: &CheckArgs) -> Result<Outcome> {
     let (damage, lvols) = match args.store.look() {
-        Ok(store) => (damage_of(&store), store.state().lvols().count()),
+        Ok(store) => (findings_of(&store).iter().map(Damage::from).collect(), store.state().lvols().count()),
         Err(error) => (vec![fatal(error)?], 0),
     };
     let outcome = if damage.is_empty() { Outcome::Done } else { Outcome::Damage };
@@ -38,10 +66,9 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Outcome> {
         return Ok(outcome);
     }
     let mut text = String::new();
-    for Damage { lvol, what, repair } in &damage {
-        let whose = lvol.as_ref().map_or_else(String::new, |lvol| format!("lvol \"{lvol}\": "));
-        writeln!(text, "{whose}{}", report::plain(what))?;
-        writeln!(text, "  repair: {repair}")?;
+    for damage in &damage {
+        writeln!(text, "{}", headline(damage))?;
+        writeln!(text, "  repair: {}", damage.repair)?;
     }
     match damage.len() {
         0 => writeln!(text, "no damage found in {lvols} lvols")?,
@@ -51,10 +78,18 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// What is wrong, and with whom.
+fn headline(Damage { lvol, what, .. }: &Damage) -> String {
+    let whose = lvol.as_ref().map_or_else(String::new, |lvol| format!("lvol \"{lvol}\": "));
+    format!("{whose}{}", report::plain(what))
+}
+
 /// What loading found, and where that leaves nothing to say, what the State that came of it contradicts.
-fn damage_of(store: &Store) -> Vec<Damage> {
-    let audited = if store.findings().is_empty() { store.state().audit() } else { Vec::new() };
-    store.findings().iter().chain(&audited).map(Damage::from).collect()
+fn findings_of<D: BlockDevice>(store: &Store<D>) -> Vec<Finding> {
+    match store.findings() {
+        [] => store.state().audit(),
+        found => found.to_vec(),
+    }
 }
 
 /// The damage because of which nothing of the store can be read. Any other error is handed back.

@@ -3,20 +3,22 @@
 use crate::image::{self, Format, NewFile, STANDARD_STREAM, Sink};
 use crate::interrupt::Interrupt;
 use crate::open::{Store, StoreArgs};
-use crate::pipeline::Reader;
+use crate::pipeline::{Lost, Reader};
 use crate::progress::Progress;
 use crate::size::Bytes;
 use crate::{lookup, report};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use offshoot_format::BlobId;
 use offshoot_store::Error;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Write the content of an lvol to a disk image
 ///
 /// Blocks that hold nothing or zeros become holes. The file appears when it is complete. If it fails or is interrupted,
-/// no file remains.
+/// no file remains. Of a damaged lvol everything is written that can be read; the rest becomes holes and is listed, and
+/// the exit status is 1.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
@@ -41,21 +43,23 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     let mut store = args.store.look()?;
     let state = store.state();
     let blob = lookup::lvol(state, &args.name)?;
-    if blob.damage.is_some() {
+    if blob.damage.is_some() && blob.len == 0 {
         return Err(Error::Damaged(blob.display_name()).into());
     }
     let (lvol, name, size_bytes) = (blob.id, blob.display_name(), state.bytes(blob));
     if args.file == Path::new(STANDARD_STREAM) {
         let mut sink = image::create(None, args.format, size_bytes)?;
-        return copy(&mut store, lvol, size_bytes, sink.as_mut(), None);
+        let lost = copy(&mut store, lvol, size_bytes, sink.as_mut(), None)?;
+        return tell(&name, size_bytes, &lost);
     }
     let interrupt = Interrupt::install()?;
     let file = NewFile::begin(&args.file, args.force, &args.store.path)?;
     let failed = || report::plain(&args.file.display().to_string());
     let mut sink = image::create(Some(&file), args.format, size_bytes).with_context(failed)?;
-    copy(&mut store, lvol, size_bytes, sink.as_mut(), Some(&interrupt))?;
+    let lost = copy(&mut store, lvol, size_bytes, sink.as_mut(), Some(&interrupt))?;
     drop(sink);
     file.complete()?;
+    tell(&name, size_bytes, &lost)?;
     report::done(format_args!(
         "exported lvol \"{name}\" to {}: {} ({size_bytes} bytes)",
         failed(),
@@ -64,14 +68,33 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     Ok(())
 }
 
-/// Writes what the lvol holds to an image.
+/// Lists what could not be read.
+///
+/// # Errors
+/// There is something: the image is not all of the lvol.
+fn tell(name: &str, size_bytes: u64, lost: &[Lost]) -> Result<()> {
+    let total: u64 = lost.iter().map(|lost| lost.len).sum();
+    for Lost { offset, len, why } in lost {
+        writeln!(io::stderr(), "{offset}+{len}: {}", report::plain(why))?;
+    }
+    if total > 0 {
+        bail!(
+            "lvol \"{name}\" is damaged: {total} of {size_bytes} bytes cannot be read, in {} parts, which are holes in \
+             the image",
+            lost.len()
+        );
+    }
+    Ok(())
+}
+
+/// Writes what can be read of the lvol to an image. Returns what cannot be.
 fn copy(
     store: &mut Store,
     lvol: BlobId,
     size_bytes: u64,
     sink: &mut dyn Sink,
     interrupt: Option<&Interrupt>,
-) -> Result<()> {
+) -> Result<Vec<Lost>> {
     let mut progress = Progress::new("export", Some(size_bytes));
     let mut reader = Reader::new(store, lvol, size_bytes);
     while let Some((offset, buffer)) = reader.next()? {
@@ -80,5 +103,7 @@ fn copy(
         progress.reach(offset + buffer.len() as u64);
         reader.recycle(buffer);
     }
-    sink.finish()
+    let lost = reader.into_lost();
+    sink.finish()?;
+    Ok(lost)
 }

@@ -1,5 +1,6 @@
 //! `offshoot info`: what a store is like.
 
+use super::seal::Takes;
 use crate::json::{self, StoreInfo};
 use crate::open::{Store, StoreArgs};
 use crate::report;
@@ -84,13 +85,14 @@ fn condition(store: &Store) -> &'static str {
     }
 }
 
-/// How many clusters are in a state that sealing has to fill in.
+/// Whether there is anything that SPDK cannot read, and what it would take to change that.
 fn native_states(store: &Store) -> String {
     let state = store.state();
-    let ordinals = state.blobs().flat_map(|blob| blob.pages.ordinals.values());
-    let clusters: u64 = ordinals.map(|ordinal| u64::from(ordinal.own_layers())).sum();
     match (state.has_native_states(), state.native_allowed) {
-        (true, _) => format!("yes, {clusters} partial or zero clusters"),
+        (true, _) => match store.engine().seal_cost() {
+            Ok(cost) => format!("yes: {}", Takes { cost, cluster_bytes: state.units.cluster }),
+            Err(error) => format!("yes: cannot be sealed: {error}"),
+        },
         (false, true) => "none, new ones may arise".to_owned(),
         (false, false) => "none, and none may arise".to_owned(),
     }

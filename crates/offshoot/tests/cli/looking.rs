@@ -30,6 +30,7 @@ fn info_has_the_members_of_the_contract() {
         "lvols",
         "name",
         "path",
+        "seal_clusters",
         "sealed",
         "size",
         "total_clusters",
@@ -137,7 +138,7 @@ fn what_spdk_cannot_read_is_told() {
     let text = bench.ok(&["info", "s"]);
     for line in [
         "state:           closed in order, with states that SPDK cannot read",
-        "native states:   yes, 1 partial or zero clusters",
+        "native states:   yes: clusters to fill in: 1; free ones needed: 0 (0); to write: 60K",
     ] {
         assert!(text.lines().any(|shown| shown == line), "{line}: {text}");
     }

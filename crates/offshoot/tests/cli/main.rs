@@ -16,3 +16,5 @@ mod init;
 mod locks;
 mod looking;
 mod qcow2;
+mod repair;
+mod seal;

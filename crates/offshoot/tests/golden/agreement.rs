@@ -36,6 +36,7 @@ pub(crate) fn info_and_ls_say_what_spdk_said(opened: &Opened) {
             "sealed": true,
             "clean": true,
             "lvols": state.lvols.len(),
+            "seal_clusters": 0,
         }),
         "{}",
         opened.name()

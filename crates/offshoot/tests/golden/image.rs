@@ -124,7 +124,7 @@ impl Opened {
 
 /// Opens a file that nobody has open any more. A child that another test has just forked holds copies of all our
 /// descriptors, locks included, until it has become another program: that is waited out.
-fn open_unlocked(path: &Path, options: &OpenOptions) -> FileDevice {
+pub(crate) fn open_unlocked(path: &Path, options: &OpenOptions) -> FileDevice {
     for _ in 0..500 {
         match FileDevice::open(path, options) {
             Err(OpenError::Locked { .. }) => thread::sleep(Duration::from_millis(10)),

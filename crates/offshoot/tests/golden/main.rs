@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
 mod agreement;
+mod crashed;
 mod damage;
 mod image;
 mod session;

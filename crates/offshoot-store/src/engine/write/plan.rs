@@ -33,21 +33,23 @@ impl Engine {
         };
         let aligned =
             write.range.start.is_multiple_of(self.sector) && write.range.end.is_multiple_of(self.sector);
-        let Some(blob) = self.state.blob(write.lvol).filter(|_| aligned) else {
-            return Mode::Exclusive;
-        };
-        if !matches!(write.kind, Kind::Data(_)) {
-            return Mode::Exclusive;
-        }
-        let mut pos = write.range.start;
-        while pos < write.range.end {
-            let (source, run) = self.state.source_at(blob, pos, write.range.end);
-            if !self.is_own(write.lvol, source) {
-                return Mode::Exclusive;
+        let in_place =
+            aligned && matches!(write.kind, Kind::Data(_)) && self.owns_all(write.lvol, &write.range);
+        if in_place { Mode::Shared } else { Mode::Exclusive }
+    }
+
+    /// Whether every byte of a range is in a cluster of the lvol's own.
+    fn owns_all(&self, lvol: BlobId, range: &Range<u64>) -> bool {
+        let Some(blob) = self.state.blob(lvol) else { return false };
+        let mut pos = range.start;
+        while pos < range.end {
+            let (source, run) = self.state.source_at(blob, pos, range.end);
+            if !self.is_own(lvol, source) {
+                return false;
             }
             pos = run.end;
         }
-        Mode::Shared
+        true
     }
 
     /// Fills in the runs, choices and zeroing records of a task.
@@ -57,6 +59,12 @@ impl Engine {
             return Ok(());
         };
         write.epoch = Some(epoch);
+        if let Kind::Fill(fill) = &write.kind {
+            let fill = fill.clone();
+            self.plan_fill(task, &fill)?;
+            self.assemble(task);
+            return Ok(());
+        }
         let (lvol, range) = (write.lvol, write.range.clone());
         let zeroes = !matches!(write.kind, Kind::Data(_));
         let keeps_space = matches!(write.kind, Kind::Zeroes { allocate: true });
@@ -154,6 +162,8 @@ impl Engine {
     fn plan_runs(&mut self, task: TaskId, lvol: BlobId, piece: &Piece) -> Result<(), Error> {
         let units = self.state.units;
         let base = piece.at * units.cluster;
+        // Without native states a cluster that is not wholly the lvol's own becomes so in one go, with what it had of it.
+        let at_once = !self.state.native_allowed && !self.owns_all(lvol, &piece.range);
         let mut pos = piece.range.start;
         while pos < piece.range.end {
             let Some(blob) = self.state.blob(lvol) else {
@@ -162,15 +172,14 @@ impl Engine {
             let (source, run) = self.state.source_at(blob, pos, piece.range.end);
             let unit = self.copy_unit();
             let run = match source {
-                Source::Cluster { cluster, .. } if self.is_own(lvol, source) => {
+                Source::Cluster { cluster, .. } if !at_once && self.is_own(lvol, source) => {
                     let sector = self.sector;
                     let covers = run.start / sector * sector..run.end.next_multiple_of(sector);
                     let device = self.state.block_offset(cluster, covers.start - base);
                     Run { covers, wanted: run, device, buffer: None }
                 }
                 _ => {
-                    // Without native states the whole cluster becomes the lvol's own in one go.
-                    let wanted = if self.state.native_allowed { run } else { pos..piece.range.end };
+                    let wanted = if at_once { piece.range.clone() } else { run };
                     let start = (wanted.start - base) / unit * unit;
                     let end = (wanted.end - base).next_multiple_of(unit).min(units.cluster);
                     let cluster = self.choose_for_write(lvol, piece.at)?;
@@ -179,7 +188,7 @@ impl Engine {
                         reason = "a cluster has fewer than 2^32 blocks"
                     )]
                     let blocks = (start / units.block) as u32..end.div_ceil(units.block) as u32;
-                    let choice = Choice { at: BlobCluster(piece.at), cluster, blocks };
+                    let choice = Choice { at: BlobCluster(piece.at), cluster, blocks, shared: true };
                     if let Some(write) = self.write_task_mut(task) {
                         write.choices.push(choice);
                     }
@@ -225,7 +234,7 @@ impl Engine {
         for run in &mut write.runs {
             let has_gaps = run.covers != run.wanted;
             let mut buffer = match &write.kind {
-                Kind::Zeroes { .. } | Kind::Unmap if !has_gaps => continue,
+                Kind::Zeroes { .. } | Kind::Unmap | Kind::Fill(_) if !has_gaps => continue,
                 _ => Buffer::zeroed(super::index(run.covers.end - run.covers.start)),
             };
             if let Kind::Data(Some(data)) = &write.kind {
@@ -239,8 +248,7 @@ impl Engine {
     }
 
     fn choose_for_write(&mut self, lvol: BlobId, at: u64) -> Result<offshoot_format::ClusterIdx, Error> {
-        let free = self.state.clusters.available() as u64;
-        self.choose_cluster(lvol, BlobCluster(at)).ok_or(Error::NoClusters { needed: 1, free })
+        self.choose_cluster(lvol, BlobCluster(at)).ok_or_else(|| self.state.no_clusters(1))
     }
 
     /// Keeps back the md pages that the records of this write may need, next to those of all others in flight.

@@ -76,6 +76,13 @@ fn record() -> impl Strategy<Value = Record> {
     let ordinal = ordinal.prop_map(|ordinal| ExtentOrdinal(u32::try_from(ordinal).unwrap()));
     let encoding = prop_oneof![Just(Encoding::Rle), Just(Encoding::Table)];
     prop_oneof![
+        (id(), at(), cluster(), blocks()).prop_map(|(blob, at, cluster, blocks)| Record::Fill {
+            blob,
+            at,
+            cluster,
+            blocks
+        }),
+        (id(), at()).prop_map(|(blob, at)| Record::DropZeros { blob, at }),
         (id(), flags(), xattrs(), below(LVOL_CLUSTERS_MAX + 1), runs(), encoding).prop_map(
             |(id, flags, xattrs, len, runs, encoding)| Record::Create {
                 id,

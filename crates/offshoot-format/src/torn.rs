@@ -1,0 +1,216 @@
+//! Md pages without a good checksum: what they may have been.
+//!
+//! Nothing of such a page is believed. But a device writes 512 bytes as a whole, so each sector of a page that was torn
+//! is that of some version of it, and the first one holds what tells a root from other pages.
+
+use crate::md_page_header::DESCRIPTORS_OFFSET;
+use crate::{
+    BlobId, BlobMd, DESCRIPTORS_BYTES, DataRoFlags, DescriptorKind, InvalidFlags, MD_STRUCT_BYTES, MdPageIdx,
+    NO_PAGE, PageImage, XATTR_SNAPTMP, Xattr, blob_id_value, crc32c,
+};
+use alloc::vec::Vec;
+
+/// What a device writes as a whole, in bytes.
+const SECTOR_BYTES: usize = 512;
+
+/// Payload of a FLAGS descriptor in bytes, which every root has first.
+const FLAGS_BYTES: u32 = 24;
+
+/// What an md page without a good checksum may have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TornPage {
+    /// A page that was never written in full, or is half erased: its first or its last sector is zeros, which those of
+    /// no written page are. What it describes never came to be, or is gone.
+    Unfinished,
+    /// The root of the blob that belongs there.
+    Root {
+        /// Whether the map is surely an EXTENT_TABLE: then everything that the blob owns is named by extent pages.
+        has_table: bool,
+    },
+    /// An extent page, or a page of the chain of a blob whose root is elsewhere.
+    Other,
+    /// Nothing can be told.
+    Unrecognised,
+}
+
+impl TornPage {
+    /// For the page at `at`, whose bytes are the first 4096 of `bytes`.
+    #[must_use]
+    pub fn of(at: MdPageIdx, bytes: &[u8]) -> Self {
+        let Some(page) = bytes.first_chunk::<MD_STRUCT_BYTES>() else {
+            return Self::Unrecognised;
+        };
+        let is_zero = |sector: &[u8]| sector.iter().all(|byte| *byte == 0);
+        if is_zero(&page[..SECTOR_BYTES]) || is_zero(&page[MD_STRUCT_BYTES - SECTOR_BYTES..]) {
+            return Self::Unfinished;
+        }
+        let (id, sequence) = (BlobId(le64(page, 0)), le32(page, 8));
+        let descriptors = &page[DESCRIPTORS_OFFSET..DESCRIPTORS_OFFSET + DESCRIPTORS_BYTES];
+        let first = DescriptorKind(descriptors[0]);
+        match sequence {
+            0 if id == BlobId::from_root(at) => Self::Root { has_table: has_table(descriptors) },
+            0 if id.is_valid() && first == DescriptorKind::EXTENT_PAGE => Self::Other,
+            // Longer chains than this there are none: a page holds hundreds of entries.
+            1..0x10_0000 if id.is_valid() && id != BlobId::from_root(at) => Self::Other,
+            _ => Self::Unrecognised,
+        }
+    }
+}
+
+/// The root page of a snapshot of `origin`, at `at`, which was torn while SPDK wrote the last thing that makes it one:
+/// its mark `SNAPTMP` goes, `READ_ONLY` comes. First come sectors of the new page, then those of the old one, whose
+/// checksum is the last of them. What the old page was follows from the new one: if its sectors and its checksum are
+/// exactly what the page ends with, nothing of either is in doubt, and the new page is what this gives.
+#[must_use]
+pub fn mend_torn_snapshot(at: MdPageIdx, bytes: &[u8], origin: BlobId) -> Option<PageImage> {
+    let page = bytes.first_chunk::<MD_STRUCT_BYTES>()?;
+    (SECTOR_BYTES..MD_STRUCT_BYTES).step_by(SECTOR_BYTES).find_map(|new_bytes| {
+        let mut image = [0; MD_STRUCT_BYTES];
+        image[..new_bytes].copy_from_slice(&page[..new_bytes]);
+        image[MD_STRUCT_BYTES - 8..MD_STRUCT_BYTES - 4].copy_from_slice(&NO_PAGE.to_le_bytes());
+        let sum = crc32c(&image[..MD_STRUCT_BYTES - 4]);
+        image[MD_STRUCT_BYTES - 4..].copy_from_slice(&sum.to_le_bytes());
+        let new = BlobMd::decode_chain(&[(at, &image)]).ok()?;
+        let is_old = |old: &BlobMd| {
+            old.chain_len() == 1 && old.encode_chain(&[at])[0][new_bytes..] == page[new_bytes..]
+        };
+        let is_proven = new.chain_len() == 1 && unfinished_forms(&new, origin).iter().any(is_old);
+        is_proven.then(|| new.encode_chain(&[at]).into_iter().next())?
+    })
+}
+
+/// What a finished snapshot may have been before its last write. SPDK appends internal xattrs, and its flag for them
+/// came with the origin's, or not.
+fn unfinished_forms(snapshot: &BlobMd, origin: BlobId) -> Vec<BlobMd> {
+    if !snapshot.flags.data_ro.contains(DataRoFlags::READ_ONLY) || snapshot.transition().is_some() {
+        return Vec::new();
+    }
+    let places = 0..=snapshot.internal_xattrs.len();
+    let forms = places.flat_map(|place| {
+        [false, true].map(|is_flagged| {
+            let mut form = snapshot.clone();
+            form.flags.data_ro.remove(DataRoFlags::READ_ONLY);
+            form.flags.invalid.set(InvalidFlags::INTERNAL_XATTR, is_flagged);
+            form.internal_xattrs.insert(place, Xattr::new(XATTR_SNAPTMP, blob_id_value(origin)));
+            form
+        })
+    });
+    forms.collect()
+}
+
+/// Whether flags and descriptors both say that the map is a table. A walk along descriptors that may be of two versions
+/// ends where their lengths make no sense.
+fn has_table(descriptors: &[u8]) -> bool {
+    let flags = InvalidFlags::from_bits_retain(le64(descriptors, 5));
+    let is_flags =
+        DescriptorKind(descriptors[0]) == DescriptorKind::FLAGS && le32(descriptors, 1) == FLAGS_BYTES;
+    let (mut has_table, mut has_runs) = (false, false);
+    let mut rest = descriptors;
+    while let [kind, tail @ ..] = rest
+        && *kind != 0
+    {
+        has_table |= DescriptorKind(*kind) == DescriptorKind::EXTENT_TABLE;
+        has_runs |= DescriptorKind(*kind) == DescriptorKind::EXTENT_RLE;
+        let len = tail.first_chunk().map_or(u32::MAX, |len| u32::from_le_bytes(*len));
+        let end = usize::try_from(len).ok().and_then(|len| len.checked_add(4));
+        let Some(next) = end.and_then(|end| tail.get(end..)) else { break };
+        rest = next;
+    }
+    is_flags && flags.contains(InvalidFlags::EXTENT_TABLE) && has_table && !has_runs
+}
+
+fn le32(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+fn le64(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BlobMd, ClusterIdx, ExtentPage, Flags, MapMd, Run};
+    use alloc::vec;
+
+    const AT: MdPageIdx = MdPageIdx(4);
+
+    fn root(map: MapMd) -> [u8; MD_STRUCT_BYTES] {
+        let table = matches!(map, MapMd::Table { .. });
+        let mut flags = Flags::default();
+        flags.invalid.insert(InvalidFlags::THIN_PROV);
+        flags.invalid.set(InvalidFlags::EXTENT_TABLE, table);
+        let blob = BlobMd {
+            id: BlobId::from_root(AT),
+            flags,
+            xattrs: vec![],
+            internal_xattrs: vec![],
+            native: None,
+            map,
+            unknown: vec![],
+        };
+        blob.encode_chain(&[AT])[0]
+    }
+
+    #[test]
+    fn a_snapshot_torn_at_the_end_of_its_making_is_whole_again() {
+        let origin = BlobId::from_root(MdPageIdx(1));
+        let map = MapMd::Table { num_clusters: 600, pages: vec![Some(MdPageIdx(9)), None] };
+        let mut finished = BlobMd::decode_chain(&[(AT, &root(map))]).unwrap();
+        finished.flags.data_ro.insert(DataRoFlags::READ_ONLY);
+        finished.xattrs.push(Xattr::new("name", vec![b's'; 64]));
+        finished
+            .internal_xattrs
+            .push(Xattr::new(crate::XATTR_SNAP, blob_id_value(BlobId::from_root(MdPageIdx(2)))));
+        let new = finished.encode_chain(&[AT])[0];
+        for old in unfinished_forms(&finished, origin) {
+            let old = old.encode_chain(&[AT])[0];
+            for sectors in 1..8 {
+                let mut torn = old;
+                torn[..sectors * SECTOR_BYTES].copy_from_slice(&new[..sectors * SECTOR_BYTES]);
+                assert_eq!(mend_torn_snapshot(AT, &torn, origin), Some(new), "{sectors} sectors");
+                assert_eq!(
+                    mend_torn_snapshot(AT, &torn, BlobId::from_root(MdPageIdx(3))),
+                    None,
+                    "of another"
+                );
+                for bit in (0..8 * MD_STRUCT_BYTES).step_by(61) {
+                    torn[bit / 8] ^= 1 << (bit % 8);
+                    let mended = mend_torn_snapshot(AT, &torn, origin);
+                    assert!(mended.is_none_or(|image| image == new), "{sectors} sectors, bit {bit}");
+                    torn[bit / 8] ^= 1 << (bit % 8);
+                }
+            }
+        }
+        assert_eq!(mend_torn_snapshot(AT, &[], origin), None);
+    }
+
+    #[test]
+    fn tells_what_a_page_may_have_been() {
+        let table = root(MapMd::Table { num_clusters: 600, pages: vec![Some(MdPageIdx(9)), None] });
+        let runs = root(MapMd::Rle(vec![Run { cluster: Some(ClusterIdx(7)), length: 600 }]));
+        let extents = ExtentPage { id: BlobId::from_root(AT), start: 0, clusters: vec![None; 512] }.encode();
+        let mut half_new = table;
+        half_new[2048..].fill(0);
+        let mut half_erased = table;
+        half_erased[..2048].fill(0);
+        let mut strange = table;
+        strange[1] ^= 1;
+        let mut wrong_flag = runs;
+        wrong_flag[DESCRIPTORS_OFFSET + 5] |= 4;
+        let cases = [
+            (AT, table, TornPage::Root { has_table: true }),
+            (AT, runs, TornPage::Root { has_table: false }),
+            (AT, wrong_flag, TornPage::Root { has_table: false }),
+            (AT, half_new, TornPage::Unfinished),
+            (AT, half_erased, TornPage::Unfinished),
+            (AT, strange, TornPage::Unrecognised),
+            (MdPageIdx(9), extents, TornPage::Other),
+            (AT, [7; MD_STRUCT_BYTES], TornPage::Unrecognised),
+        ];
+        for (number, (at, page, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(TornPage::of(at, &page), expected, "case {number}");
+        }
+        assert_eq!(TornPage::of(AT, &[]), TornPage::Unrecognised);
+    }
+}

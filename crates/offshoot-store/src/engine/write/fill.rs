@@ -1,0 +1,234 @@
+//! Filling: blocks of a cluster that come from elsewhere are copied to a cluster of the lvol's own, for a job.
+//!
+//! A write whose bytes are those that are there already: it holds its range against other writes, reads what is missing
+//! through the map like any gap, and is committed against the State of that moment. It may happen to a snapshot, whose
+//! content does not change by it.
+
+use super::{Choice, Kind, Run, WriteTask};
+use crate::engine::{Engine, Task, TaskId, Ticket};
+use crate::error::Error;
+use crate::map::{Entry, Source};
+use crate::record::{Encoding, Record};
+use crate::verb::Need;
+use alloc::vec::Vec;
+use core::ops::Range;
+use offshoot_format::{BlobCluster, BlobId, ClusterIdx, ExtentOrdinal};
+
+/// What a fill is about.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct Fill {
+    pub at: BlobCluster,
+    pub blocks: Range<u32>,
+    /// Bytes that it has been planned with, moved or zeroed.
+    pub bytes: u64,
+    /// Clusters and md pages that it has from those of its job and has not used.
+    drawn: usize,
+    drawn_md: usize,
+    /// Whether it is done for good: nothing is left to do about these blocks, or a record says so.
+    pub settled: bool,
+}
+
+impl WriteTask {
+    /// A fill of some blocks of a cluster. `range` are their bytes.
+    pub(in crate::engine) fn fill(
+        job: Ticket,
+        lvol: BlobId,
+        at: BlobCluster,
+        blocks: Range<u32>,
+        range: Range<u64>,
+    ) -> Self {
+        let fill = Fill { at, blocks, bytes: 0, drawn: 0, drawn_md: 0, settled: false };
+        Self::new(job, lvol, range, Kind::Fill(fill), false)
+    }
+}
+
+impl Engine {
+    pub(super) fn is_fill(&self, task: TaskId) -> bool {
+        self.write_task(task).is_some_and(|write| matches!(write.kind, Kind::Fill(_)))
+    }
+
+    fn with_fill(&mut self, task: TaskId, change: impl FnOnce(&mut Fill)) {
+        if let Some(WriteTask { kind: Kind::Fill(fill), .. }) = self.write_task_mut(task) {
+            change(fill);
+        }
+    }
+
+    /// Plans a fill against the State of now: what needs nothing any more is done.
+    pub(super) fn plan_fill(&mut self, task: TaskId, fill: &Fill) -> Result<(), Error> {
+        let Some(write) = self.write_task(task) else { return Ok(()) };
+        let (lvol, range, job) = (write.lvol, write.range.clone(), write.ticket);
+        let Some(blob) = self.state.blob(lvol) else { return Err(Error::UnknownBlob(lvol)) };
+        let target = match self.job_need(job, blob, fill.at) {
+            None => {
+                self.with_fill(task, |fill| fill.settled = true);
+                return Ok(());
+            }
+            Some(Need::DropZeros) => {
+                if let Some(write) = self.write_task_mut(task) {
+                    write.zeroing.push(Record::DropZeros { blob: lvol, at: fill.at });
+                }
+                return self.draw_md_pages(task, job, 1);
+            }
+            Some(Need::Fill { target, .. }) => target,
+        };
+        let entry = blob.tree.entry(fill.at);
+        let needs_extent = blob.encoding == Encoding::Table
+            && blob.pages.ordinals.get(&ExtentOrdinal::of(fill.at).0).is_none_or(|md| md.extent.is_none());
+        self.draw_md_pages(task, job, 1 + usize::from(needs_extent))?;
+        let own_top = matches!(&entry, Entry::Stack(stack)
+            if stack.top.cluster == target && self.state.owner(stack.top.tag) == Some(lvol));
+        let (cluster, shared) = match target {
+            Some(cluster) if !own_top => (cluster, false),
+            _ => (self.choose_for_fill(task, job, lvol, fill.at)?, true),
+        };
+        self.plan_fill_runs(task, &entry, (fill.at, cluster), range);
+        if let Some(write) = self.write_task_mut(task) {
+            write.choices.push(Choice { at: fill.at, cluster, blocks: fill.blocks.clone(), shared });
+            let bytes = write.runs.iter().map(|run| run.covers.end - run.covers.start).sum();
+            self.with_fill(task, |fill| fill.bytes = bytes);
+        }
+        Ok(())
+    }
+
+    /// One run for neighbouring blocks that are not in the cluster yet. Zeros are the device's own where all of it is.
+    fn plan_fill_runs(
+        &mut self,
+        task: TaskId,
+        entry: &Entry,
+        (at, target): (BlobCluster, ClusterIdx),
+        range: Range<u64>,
+    ) {
+        let base = at.0 * self.state.units.cluster;
+        let mut runs: Vec<(Range<u64>, bool)> = Vec::new();
+        let mut pos = range.start;
+        while pos < range.end {
+            let (source, run) = self.state.source_in(entry, at.0, pos, range.end);
+            pos = run.end;
+            if matches!(source, Source::Cluster { cluster, .. } if cluster == target) {
+                continue;
+            }
+            let is_zero = self.reads_zeros(task, at, source);
+            match runs.last_mut() {
+                Some((last, all_zero)) if last.end == run.start => {
+                    last.end = run.end;
+                    *all_zero &= is_zero;
+                }
+                _ => runs.push((run, is_zero)),
+            }
+        }
+        let runs = runs.into_iter().map(|(covers, is_zero)| Run {
+            // What is wanted is at hand, and the rest is read.
+            wanted: if is_zero { covers.clone() } else { covers.start..covers.start },
+            device: self.state.block_offset(target, covers.start - base),
+            covers,
+            buffer: None,
+        });
+        let runs: Vec<Run> = runs.collect();
+        if let Some(write) = self.write_task_mut(task) {
+            write.runs = runs;
+        }
+    }
+
+    fn reads_zeros(&self, task: TaskId, at: BlobCluster, source: Source) -> bool {
+        let blob = self.write_task(task).and_then(|write| self.state.blob(write.lvol));
+        let external = blob.and_then(|blob| blob.external.as_ref());
+        match source {
+            Source::Zeros => true,
+            Source::Base => external.is_none_or(|external| at.0 >= external.len),
+            Source::Cluster { .. } | Source::Unknown => false,
+        }
+    }
+
+    /// A cluster for a fill: one that another writer has just chosen, or one of those that the job keeps.
+    fn choose_for_fill(
+        &mut self,
+        task: TaskId,
+        job: Ticket,
+        lvol: BlobId,
+        at: BlobCluster,
+    ) -> Result<ClusterIdx, Error> {
+        let drawn = self.draw_clusters(job, 1);
+        let available = self.state.clusters.available();
+        let cluster = self.choose_cluster(lvol, at);
+        let is_used = self.state.clusters.available() < available;
+        if is_used {
+            self.with_fill(task, |fill| fill.drawn = drawn);
+        } else {
+            self.put_clusters_back(job, drawn);
+        }
+        cluster.ok_or_else(|| self.state.no_clusters(1))
+    }
+
+    /// Keeps back md pages for a fill: those that the job keeps, and others where they are not enough.
+    fn draw_md_pages(&mut self, task: TaskId, job: Ticket, needed: usize) -> Result<(), Error> {
+        let drawn = self.draw_md(job, needed);
+        let spare = self.state.md_spare();
+        if spare < needed {
+            self.put_md_back(job, drawn);
+            return Err(Error::NoMdPages { needed: needed as u64, free: spare as u64 });
+        }
+        self.state.md_reserved += needed;
+        if let Some(write) = self.write_task_mut(task) {
+            write.md_reserved = needed;
+        }
+        self.with_fill(task, |fill| fill.drawn_md = drawn);
+        Ok(())
+    }
+
+    /// Whether a fill whose data is in place can be committed now. Otherwise it goes on later, or was in vain.
+    pub(super) fn may_commit_fill(&mut self, task: TaskId) -> bool {
+        let Some(write) = self.write_task(task) else { return false };
+        let Kind::Fill(Fill { at, settled, .. }) = write.kind else { return true };
+        let lvol = write.lvol;
+        if settled {
+            return true;
+        }
+        // What the records of a verb are about to change is not known before they are applied.
+        if self.verb_is_committing() {
+            self.retry_after_verb(task);
+            return false;
+        }
+        let Some(blob) = self.state.blob(lvol) else { return true };
+        let is_absent = matches!(blob.tree.entry(at), Entry::Absent);
+        if is_absent && self.state.is_hidden_by_clone(blob, at) {
+            self.finish_write(task, Ok(()));
+            return false;
+        }
+        let dropped = self.write_task(task).is_some_and(|write| !write.zeroing.is_empty());
+        if dropped && !self.state.is_needless_zero(blob, at) {
+            self.finish_write(task, Ok(()));
+            return false;
+        }
+        self.with_fill(task, |fill| fill.settled = true);
+        true
+    }
+
+    /// Whether a fill leaves a layer without data that another writer may count on.
+    pub(super) fn takes_layers_away(&self, lvol: BlobId, choice: &Choice) -> bool {
+        let owned = |tag| self.state.owner(tag) == Some(lvol);
+        let entry = self.state.blob(lvol).map(|blob| blob.tree.entry(choice.at));
+        entry.is_some_and(|entry| entry.clusters_of(owned).any(|own| own != choice.cluster))
+    }
+
+    /// Gives what a fill has drawn and not used back to its job. What it used is counted in State by now.
+    pub(super) fn put_back(&mut self, task: TaskId) {
+        let Some(Task::Write(WriteTask { ticket, lvol, kind: Kind::Fill(fill), .. })) =
+            self.tasks.get_mut(task.0)
+        else {
+            return;
+        };
+        let (job, lvol, at) = (*ticket, *lvol, fill.at);
+        let (drawn, drawn_md) = (core::mem::take(&mut fill.drawn), core::mem::take(&mut fill.drawn_md));
+        let settled = fill.settled;
+        let blob = self.state.blob(lvol);
+        let owned = |tag| self.state.owner(tag) == Some(lvol);
+        let is_used = blob.is_some_and(|blob| blob.tree.entry(at).clusters_of(owned).next().is_some());
+        let md = blob.and_then(|blob| blob.pages.ordinals.get(&ExtentOrdinal::of(at).0));
+        // The first full cluster of an ordinal needs its extent page.
+        let is_first = md.is_some_and(|md| md.own_full == 1 && md.extent.is_none());
+        if !(settled && is_used) {
+            self.put_clusters_back(job, drawn);
+        }
+        self.put_md_back(job, drawn_md.saturating_sub(usize::from(settled && is_first)));
+    }
+}
