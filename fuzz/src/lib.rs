@@ -6,4 +6,5 @@
 
 pub mod image;
 pub mod md_page;
+pub mod rpc;
 pub mod super_block;

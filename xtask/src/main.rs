@@ -31,7 +31,7 @@ usage: cargo xtask VERB
                         what crashes do to a store, on a simulated disk
   campaign              everything that takes longer than the gate may: millions of crash states, each rule broken
   fuzz [TARGET] [--seconds N] [--merge]
-                        run the fuzz targets: super_block, md_page, image; all of them unless told, 60 s each
+                        run the fuzz targets: super_block, md_page, image, rpc; all of them unless told, 60 s each
   pack-golden [SHARED]  regenerate testdata/golden from SHARED/golden (../shared unless told)
 ";
 

@@ -1,7 +1,7 @@
 //! What can be typed: the commands and what they take.
 
 use crate::commands::{
-    check, clone, create, demo, dump, export, import, info, init, ls, rename, resize, rm, seal, serve,
+    check, clone, create, demo, dump, export, import, info, init, ls, rename, resize, rm, rpc, seal, serve,
     snapshot, tree,
 };
 use crate::report::Outcome;
@@ -40,6 +40,7 @@ enum Command {
     Export(export::ExportArgs),
     Seal(seal::SealArgs),
     Serve(serve::ServeCommand),
+    Rpc(rpc::RpcArgs),
     Demo(demo::DemoArgs),
 }
 
@@ -66,6 +67,7 @@ impl Cli {
             Command::Export(args) => export::run(&args),
             Command::Seal(args) => seal::run(&args),
             Command::Serve(args) => serve::run(args),
+            Command::Rpc(args) => rpc::run(&args),
             Command::Demo(args) => demo::run(&args, |words| Self::try_parse_from(words)?.run()),
         }?;
         Ok(Outcome::Done)

@@ -14,6 +14,8 @@ use std::path::Path;
 mod image;
 #[path = "../../../fuzz/src/md_page.rs"]
 mod md_page;
+#[path = "../../../fuzz/src/rpc.rs"]
+mod rpc;
 #[path = "../../../fuzz/src/super_block.rs"]
 mod super_block;
 
@@ -45,4 +47,9 @@ fn md_pages() {
 #[test]
 fn images() {
     replay("image", image::run);
+}
+
+#[test]
+fn rpc_streams() {
+    replay("rpc", rpc::run);
 }

@@ -9,6 +9,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("offshoot-block", 0),
     ("offshoot-format", 0),
     ("offshoot-device", 1),
+    ("offshoot-reactor", 1),
     ("offshoot-store", 1),
     ("offshoot-nbd", 2),
     ("offshoot-rpc", 2),

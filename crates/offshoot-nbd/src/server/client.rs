@@ -1,9 +1,9 @@
 //! A socket, its protocol machine, and the export that it opened.
 
-use super::poller::Interest;
 use crate::backend::{Backend, Errno, ExportId, Reply, RequestId};
 use crate::connection::{Connection, Event, InputBuffer, ProtocolError};
 use crate::limits::OUTPUT_SEGMENTS_MAX;
+use offshoot_reactor::Interest;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno as OsError;
 use rustix::net::{SendAncillaryBuffer, SendFlags};

@@ -2,8 +2,6 @@
 
 mod client;
 mod listener;
-mod poller;
-mod table;
 
 pub use listener::ListenError;
 
@@ -13,7 +11,7 @@ use crate::limits::{
 };
 use client::{Client, Hangup, SpareInputs, slots_of};
 use listener::Listener;
-use poller::{Interest, Poller, Ready};
+use offshoot_reactor::{Interest, Poller, Ready, SlotTable};
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno as OsError;
 use std::collections::VecDeque;
@@ -21,7 +19,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use table::ClientTable;
 use thiserror::Error;
 use tracing::{debug, info, warn};
 
@@ -50,7 +47,7 @@ pub struct Server<B> {
     backend: B,
     poller: Poller,
     listeners: Vec<Listener>,
-    clients: ClientTable,
+    clients: SlotTable<Client>,
     serials: u64,
     /// Clients that got replies, bytes or an end in this turn.
     queue: Vec<u32>,
@@ -83,7 +80,7 @@ impl<B: Backend> Server<B> {
             backend,
             poller: Poller::new()?,
             listeners: Vec::new(),
-            clients: ClientTable::default(),
+            clients: SlotTable::default(),
             serials: 0,
             queue: Vec::new(),
             replies: Vec::new(),
@@ -387,10 +384,10 @@ impl<B: Backend> Server<B> {
             return false;
         };
         let late = Instant::now() >= until;
-        if late && self.clients.len() > 0 {
+        if late && !self.clients.is_empty() {
             warn!(connections = self.clients.len(), "stopped before everything was answered");
         }
-        late || self.clients.len() == 0
+        late || self.clients.is_empty()
     }
 
     /// Lets go of the clients that did not finish in time. An export with requests under way stays open.

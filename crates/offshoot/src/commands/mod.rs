@@ -13,6 +13,7 @@ pub(crate) mod ls;
 pub(crate) mod rename;
 pub(crate) mod resize;
 pub(crate) mod rm;
+pub(crate) mod rpc;
 pub(crate) mod seal;
 pub(crate) mod serve;
 pub(crate) mod snapshot;

@@ -17,4 +17,5 @@ mod locks;
 mod looking;
 mod qcow2;
 mod repair;
+mod rpc;
 mod seal;

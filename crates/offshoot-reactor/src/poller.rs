@@ -2,7 +2,7 @@
 
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{self, Errno};
 use std::mem::MaybeUninit;
 use std::time::Duration;
@@ -12,14 +12,18 @@ const EVENTS_MAX: usize = 256;
 
 /// What a descriptor is watched for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Interest {
-    pub(super) input: bool,
-    pub(super) output: bool,
+pub struct Interest {
+    /// Bytes to read, or a client to accept.
+    pub input: bool,
+    /// Room to write.
+    pub output: bool,
 }
 
 impl Interest {
-    pub(super) const INPUT: Self = Self { input: true, output: false };
-    pub(super) const NONE: Self = Self { input: false, output: false };
+    /// Only input.
+    pub const INPUT: Self = Self { input: true, output: false };
+    /// Nothing; an end or an error is told all the same.
+    pub const NONE: Self = Self { input: false, output: false };
 
     fn flags(self) -> EventFlags {
         let mut flags = EventFlags::empty();
@@ -31,39 +35,62 @@ impl Interest {
 
 /// One descriptor that is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ready {
-    pub(super) token: u64,
-    pub(super) input: bool,
+pub struct Ready {
+    /// What the descriptor was added with.
+    pub token: u64,
+    /// There is something to read or to accept.
+    pub input: bool,
     /// The other end is gone, or the descriptor is in error.
-    pub(super) hangup: bool,
+    pub hangup: bool,
 }
 
 /// An epoll instance. Level-triggered: what is not dealt with is reported again.
+///
+/// It can be watched itself, and is readable while any of its descriptors is ready.
 #[derive(Debug)]
-pub(super) struct Poller {
+pub struct Poller {
     epoll: OwnedFd,
     ready: Vec<Ready>,
 }
 
 impl Poller {
-    pub(super) fn new() -> io::Result<Self> {
+    /// Watches nothing yet.
+    ///
+    /// # Errors
+    /// The process has no descriptor left.
+    pub fn new() -> io::Result<Self> {
         Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, ready: Vec::with_capacity(EVENTS_MAX) })
     }
 
-    pub(super) fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+    /// Watches a descriptor until it is removed or closed.
+    ///
+    /// # Errors
+    /// Those of the operating system: it is watched already, or there is no memory.
+    pub fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         epoll::add(&self.epoll, fd, EventData::new_u64(token), interest.flags())
     }
 
-    pub(super) fn modify(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
+    /// Watches a descriptor for something else.
+    ///
+    /// # Errors
+    /// It is not watched.
+    pub fn modify(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         epoll::modify(&self.epoll, fd, EventData::new_u64(token), interest.flags())
     }
 
-    pub(super) fn remove(&self, fd: impl AsFd) -> io::Result<()> {
+    /// Watches a descriptor no more.
+    ///
+    /// # Errors
+    /// It is not watched.
+    pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
         epoll::delete(&self.epoll, fd)
     }
 
     /// Waits until something is ready or the time is over; without a time, until something is ready.
-    pub(super) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// None in the ordinary course of things; an interruption is none.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.ready.clear();
         let timeout = timeout.map(timespec);
         let mut events = [const { MaybeUninit::<Event>::uninit() }; EVENTS_MAX];
@@ -76,13 +103,24 @@ impl Poller {
     }
 
     /// How many descriptors the last wait found ready.
-    pub(super) fn ready_count(&self) -> usize {
+    #[must_use]
+    pub fn ready_count(&self) -> usize {
         self.ready.len()
     }
 
     /// One of those.
-    pub(super) fn ready(&self, index: usize) -> Ready {
+    ///
+    /// # Panics
+    /// When there are not so many.
+    #[must_use]
+    pub fn ready(&self, index: usize) -> Ready {
         self.ready[index]
+    }
+}
+
+impl AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 }
 

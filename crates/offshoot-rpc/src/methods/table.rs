@@ -1,0 +1,144 @@
+//! The table. It mirrors SPDK's `schema.yaml` for what can be answered about lvols; what SPDK does not have says so.
+
+use super::{Errors, Method, When, optional, required};
+use crate::error::RpcError;
+use crate::types::bdev::{BdevName, CreateAio, CreateMalloc, GetBdevs};
+use crate::types::framework::GetMethods;
+use crate::types::lvol::{
+    CloneBdev, CloneLvol, CreateLvol, DecoupleParent, GetLvols, LvolName, RenameLvol, ResizeLvol, SetParent,
+    SnapshotLvol,
+};
+use crate::types::lvstore::{CreateLvstore, DeleteLvstore, GetLvstores, GrowLvstore, RenameLvstore};
+use crate::types::shallow_copy::{CheckShallowCopy, StartShallowCopy};
+
+/// Of most methods of lvols.
+const LVOL: Errors = Errors { wrong_params: RpcError::DECODE, failure_code: RpcError::INVALID_PARAMS };
+
+/// Of methods of bdevs, and of `bdev_lvol_delete`, which deletes one.
+const BDEV: Errors = Errors { wrong_params: RpcError::DECODE, failure_code: RpcError::INTERNAL_ERROR };
+
+/// Of methods about the server.
+const SERVER: Errors = Errors { wrong_params: RpcError::PARAMS, failure_code: RpcError::INTERNAL_ERROR };
+
+/// A row has the variant of [`Call`], the method's name, when it may be called, and:
+/// - its parameters, `required` or `optional`, and its errors; or
+/// - `without` parameters, and the answer when there are any.
+macro_rules! methods {
+    ($(
+        $(#[doc = $doc:literal])*
+        $variant:ident = $name:literal, $when:ident, $rule:ident $payload:tt;
+    )*) => {
+        methods!(@call [] $($(#[doc = $doc])* $variant $name $rule $payload;)*);
+
+        /// Every method.
+        pub static METHODS: &[Method] = &[
+            $(methods!(@method $variant $name $when $rule $payload),)*
+        ];
+    };
+    (@call [$($done:tt)*] $(#[doc = $doc:literal])* $variant:ident $name:literal required
+        ($params:ty, $errors:expr); $($rest:tt)*) => {
+        methods!(@call [$($done)* #[doc = concat!("`", $name, "`")] $(#[doc = $doc])* $variant($params),] $($rest)*);
+    };
+    (@call [$($done:tt)*] $(#[doc = $doc:literal])* $variant:ident $name:literal optional
+        ($params:ty, $errors:expr); $($rest:tt)*) => {
+        methods!(@call [$($done)* #[doc = concat!("`", $name, "`")] $(#[doc = $doc])* $variant(Option<$params>),] $($rest)*);
+    };
+    (@call [$($done:tt)*] $(#[doc = $doc:literal])* $variant:ident $name:literal without
+        ($wrong:literal); $($rest:tt)*) => {
+        methods!(@call [$($done)* #[doc = concat!("`", $name, "`")] $(#[doc = $doc])* $variant,] $($rest)*);
+    };
+    (@call [$($done:tt)*]) => {
+        /// A request that one method understands.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Call { $($done)* }
+    };
+    (@method $variant:ident $name:literal $when:ident without ($wrong:literal)) => {
+        Method {
+            name: $name,
+            when: When::$when,
+            errors: Errors {
+                wrong_params: RpcError::new(RpcError::INVALID_PARAMS, $wrong),
+                failure_code: RpcError::INTERNAL_ERROR,
+            },
+            decode: |params| params.is_none().then_some(Call::$variant),
+        }
+    };
+    (@method $variant:ident $name:literal $when:ident $rule:ident ($params:ty, $errors:expr)) => {
+        Method {
+            name: $name,
+            when: When::$when,
+            errors: $errors,
+            decode: |params| $rule(params).map(Call::$variant),
+        }
+    };
+}
+
+methods! {
+    /// makes an lvstore.
+    CreateLvstore = "bdev_lvol_create_lvstore", Runtime, required(CreateLvstore, LVOL);
+    /// deletes an lvstore and every lvol in it.
+    DeleteLvstore = "bdev_lvol_delete_lvstore", Runtime, required(DeleteLvstore, LVOL);
+    /// lists lvstores, or one.
+    GetLvstores = "bdev_lvol_get_lvstores", Runtime, optional(GetLvstores, LVOL);
+    /// renames an lvstore.
+    RenameLvstore = "bdev_lvol_rename_lvstore", Runtime, required(RenameLvstore, LVOL);
+    /// grows an lvstore to the size of its bdev.
+    GrowLvstore = "bdev_lvol_grow_lvstore", Runtime, required(GrowLvstore, LVOL);
+    /// makes an lvol.
+    CreateLvol = "bdev_lvol_create", Runtime, required(CreateLvol, LVOL);
+    /// makes a snapshot of an lvol.
+    SnapshotLvol = "bdev_lvol_snapshot", Runtime, required(SnapshotLvol, LVOL);
+    /// makes a clone of a snapshot.
+    CloneLvol = "bdev_lvol_clone", Runtime, required(CloneLvol, LVOL);
+    /// makes a clone of an external snapshot.
+    CloneBdev = "bdev_lvol_clone_bdev", Runtime, required(CloneBdev, LVOL);
+    /// renames an lvol.
+    RenameLvol = "bdev_lvol_rename", Runtime, required(RenameLvol, LVOL);
+    /// changes the size of an lvol.
+    ResizeLvol = "bdev_lvol_resize", Runtime, required(ResizeLvol, LVOL);
+    /// makes an lvol read-only.
+    SetReadOnly = "bdev_lvol_set_read_only", Runtime, required(LvolName, LVOL);
+    /// deletes an lvol.
+    DeleteLvol = "bdev_lvol_delete", Runtime, required(LvolName, BDEV);
+    /// gives an lvol a cluster of its own everywhere.
+    InflateLvol = "bdev_lvol_inflate", Runtime, required(LvolName, LVOL);
+    /// makes an lvol independent of its parent.
+    DecoupleParent = "bdev_lvol_decouple_parent", Runtime, required(DecoupleParent, LVOL);
+    /// makes an lvol independent of its parent; what only that held reads zeros. Not in SPDK.
+    DetachParent = "bdev_lvol_detach_parent", Runtime, required(LvolName, LVOL);
+    /// lists lvols, or those of one lvstore.
+    GetLvols = "bdev_lvol_get_lvols", Runtime, optional(GetLvols, LVOL);
+    /// gives an lvol another parent.
+    SetParent = "bdev_lvol_set_parent", Runtime, required(SetParent, LVOL);
+    /// gives an lvol an external snapshot for a parent.
+    SetParentBdev = "bdev_lvol_set_parent_bdev", Runtime, required(SetParent, LVOL);
+    /// begins to copy the clusters of an lvol.
+    StartShallowCopy = "bdev_lvol_start_shallow_copy", Runtime, required(StartShallowCopy, LVOL);
+    /// tells how far such a copy is.
+    CheckShallowCopy = "bdev_lvol_check_shallow_copy", Runtime, required(CheckShallowCopy, LVOL);
+    /// lists bdevs, or one.
+    GetBdevs = "bdev_get_bdevs", Runtime, optional(GetBdevs, BDEV);
+    /// looks for an lvstore on a bdev.
+    ExamineBdev = "bdev_examine", Runtime, required(BdevName, BDEV);
+    /// makes a bdev of a file.
+    CreateAio = "bdev_aio_create", Runtime, required(CreateAio, BDEV);
+    /// takes note of the size of a file.
+    RescanAio = "bdev_aio_rescan", Runtime, required(BdevName, BDEV);
+    /// lets go of a file.
+    DeleteAio = "bdev_aio_delete", Runtime, required(BdevName, BDEV);
+    /// makes a bdev of memory.
+    CreateMalloc = "bdev_malloc_create", Runtime, required(CreateMalloc, BDEV);
+    /// frees it.
+    DeleteMalloc = "bdev_malloc_delete", Runtime, required(BdevName, BDEV);
+    /// waits until every bdev was looked at.
+    WaitForExamine = "bdev_wait_for_examine", Runtime, without("bdev_wait_for_examine requires no parameters");
+    /// lists methods.
+    GetMethods = "rpc_get_methods", Always, optional(GetMethods, SERVER);
+    /// tells the version.
+    GetVersion = "spdk_get_version", Always, without("spdk_get_version method requires no parameters");
+    /// ends the startup state.
+    StartInit = "framework_start_init", Startup, without("framework_start_init requires no parameters");
+    /// waits for the runtime state.
+    WaitInit = "framework_wait_init", Always, without("framework_wait_init requires no parameters");
+}

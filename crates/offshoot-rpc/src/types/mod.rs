@@ -1,0 +1,11 @@
+//! Parameters and results as types. Members stand in SPDK's order, and what SPDK leaves out is left out.
+//!
+//! Parameters are strict, as SPDK's decoders are. Results may have members that are not known here, since a later server may
+//! tell more.
+
+pub mod bdev;
+pub mod framework;
+pub mod lvol;
+pub mod lvstore;
+pub mod selector;
+pub mod shallow_copy;
