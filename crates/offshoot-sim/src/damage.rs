@@ -11,6 +11,7 @@ mod fault;
 mod graph;
 mod known;
 mod pending;
+mod ring;
 mod use_again;
 mod verdict;
 

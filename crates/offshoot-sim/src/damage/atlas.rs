@@ -1,6 +1,7 @@
 //! The fault atlas: what of a disk is what, and so what a fault there may cost.
 
 use super::graph::{Graph, SUPER_BLOB};
+use super::ring::Ring;
 use crate::disk::DiskState;
 use offshoot_format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, JournalArea, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx,
@@ -201,19 +202,14 @@ impl Atlas {
     }
 
     fn add_frames(&mut self, disk: &DiskState, area: JournalArea, epoch: [u8; 16], start_lsn: u64) {
-        let start = self.layout.md_page_offset(area.start);
-        let len = u64::from(area.len) * u64::from(self.layout.md_page_size);
-        let mut frames: Vec<(FrameHeader, Range<u64>)> = Vec::new();
-        for at in (0..len).step_by(512) {
-            let mut head = [0; FRAME_HEADER_BYTES];
-            disk.view().read(start + at, &mut head);
-            if let Some(header) = FrameHeader::decode(&head, at) {
-                // What fills the last block up is not looked at.
-                let bytes = FRAME_HEADER_BYTES as u64 + u64::from(header.payload_len);
-                let end = (at + bytes).min(len);
-                frames.push((header, start + at..start + end));
-            }
-        }
+        let ring = Ring::read(disk, &self.layout, area);
+        // What fills the last block up is not looked at.
+        let bytes = |header: &FrameHeader| {
+            let start = ring.start + header.position;
+            start..start + FRAME_HEADER_BYTES as u64 + u64::from(header.payload_len)
+        };
+        let frames: Vec<(FrameHeader, Range<u64>)> =
+            ring.frames().map(|(header, _)| (header.clone(), bytes(&header))).collect();
         let current = |header: &FrameHeader| header.epoch == epoch && header.lsn >= start_lsn;
         let newest = frames.iter().map(|(header, _)| header).filter(|header| current(header));
         let newest = newest.max_by_key(|header| header.lsn).cloned();

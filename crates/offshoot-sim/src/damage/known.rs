@@ -2,6 +2,7 @@
 
 use super::atlas::Atlas;
 use super::graph::Graph;
+use super::ring::Ring;
 use crate::check::{Contents, Expected};
 use crate::disk::{Cut, DiskState, SimDisk, Written};
 use crate::image::index;
@@ -10,9 +11,7 @@ use crate::power::Power;
 use crate::random::Random;
 use crate::violation::{Promise, Violation};
 use crate::world::Watch;
-use offshoot_format::{
-    FRAME_HEADER_BYTES, FrameHeader, FrameKind, ImageSet, JournalArea, Layout, NativeHeader, SuperBlock,
-};
+use offshoot_format::{FrameHeader, FrameKind, ImageSet, JournalArea, Layout, NativeHeader, SuperBlock};
 use offshoot_store::Store;
 
 /// A disk as its store left it, and everything about it.
@@ -96,17 +95,12 @@ fn checkpointed(disk: &DiskState, super_block: &SuperBlock, layout: &Layout) -> 
 
 /// What a checkpoint writes that is not in place.
 fn image_sets(disk: &DiskState, native: &NativeHeader, area: JournalArea, layout: &Layout) -> Vec<ImageSet> {
-    let mut ring = vec![0; index(u64::from(area.len) * u64::from(layout.md_page_size))];
-    disk.view().read(layout.md_page_offset(area.start), &mut ring);
-    let frame = |at: usize| {
-        let header = FrameHeader::decode(&ring[at..], at as u64)?;
-        (header.epoch == native.epoch && header.lsn >= native.start_lsn).then_some(header)
-    };
-    let frames = || (0..ring.len().saturating_sub(FRAME_HEADER_BYTES)).step_by(512).filter_map(frame);
-    let newest = frames().max_by_key(|header| header.lsn).filter(|newest| !newest.in_place);
-    let checkpoint = newest.map(|newest| newest.checkpoint);
+    let ring = Ring::read(disk, layout, area);
+    let current = |header: &FrameHeader| header.epoch == native.epoch && header.lsn >= native.start_lsn;
+    let frames = || ring.frames().filter(|(header, _)| current(header));
+    let newest = frames().map(|(header, _)| header).max_by_key(|header| header.lsn);
+    let checkpoint = newest.filter(|newest| !newest.in_place).map(|newest| newest.checkpoint);
     let sets =
-        frames().filter(|header| header.kind == FrameKind::Images && Some(header.capture) == checkpoint);
-    let sets = sets.filter_map(|header| ImageSet::decode(header.lsn, header.payload(&ring)?).ok());
-    sets.collect()
+        frames().filter(|(header, _)| header.kind == FrameKind::Images && Some(header.capture) == checkpoint);
+    sets.filter_map(|(header, payload)| ImageSet::decode(header.lsn, payload).ok()).collect()
 }

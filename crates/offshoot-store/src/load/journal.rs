@@ -247,6 +247,7 @@ impl FoundJournal {
                 }
             };
             for record in records {
+                let record = readable_part(state, record);
                 if clusters_of(&record).any(|cluster| in_area(&state.layout, self.recovery.area, cluster)) {
                     let why = "it names a cluster of the journal".into();
                     return (None, Some(Found::JournalRecord { lsn: *lsn, why }));
@@ -263,6 +264,11 @@ impl FoundJournal {
                                 .all(|blob| state.blob(*blob).is_some_and(|blob| blob.damage.is_some())) =>
                     {
                         apply_damaged_clone(state, &record);
+                    }
+                    // Nobody knows which clusters went with it, and others may have been given them since.
+                    Err(misfit) if hands_over_unread(state, &record) => {
+                        disown(state, &record);
+                        return (None, Some(Found::JournalRecord { lsn: *lsn, why: misfit.to_string() }));
                     }
                     Err(_) if record.blobs().iter().any(|blob| is_damaged(state, *blob)) => {
                         protect(state, &record);
@@ -312,6 +318,29 @@ fn set(mask: &mut Bitmap, bits: Range<u64>, value: bool) {
 
 fn is_damaged(state: &State, blob: BlobId) -> bool {
     state.blob(blob).is_none_or(|blob| blob.damage.is_some())
+}
+
+/// A change of encoding is about each blob by itself: those that cannot be read stay as they are.
+fn readable_part(state: &State, mut record: Record) -> Record {
+    if let Record::UseExtentTable { blobs } = &mut record {
+        blobs.retain(|blob| !is_damaged(state, *blob));
+    }
+    record
+}
+
+/// Whether a sound snapshot leaves what it has to a clone that cannot be read.
+fn hands_over_unread(state: &State, record: &Record) -> bool {
+    matches!(record, Record::Adopt { snapshot, clone }
+        if !is_damaged(state, *snapshot) && state.blob(*clone).is_some_and(|blob| blob.damage.is_some()))
+}
+
+/// What a snapshot that was removed held may be gone: nothing of it is served, nor of what inherits from it.
+fn disown(state: &mut State, record: &Record) {
+    let Record::Adopt { snapshot, .. } = record else { return };
+    if let Some(blob) = state.blobs.get_mut(snapshot) {
+        blob.damage = Some("it was removed, and its clone cannot be read".into());
+    }
+    lose(state, record);
 }
 
 /// A clone of a damaged snapshot is as damaged, but it is there.
