@@ -131,7 +131,8 @@ impl Atlas {
         let area = native.and_then(|native| native.journal);
         let open = area.is_some() && !super_block.is_clean();
         let epoch = native.map_or([0; 16], |native| native.epoch);
-        let zones = BTreeMap::from([(Zone::Header, vec![0..512]), (Zone::SuperBlock, vec![512..4096])]);
+        let zones =
+            BTreeMap::from([(Zone::Header, Vec::from([0..512])), (Zone::SuperBlock, Vec::from([512..4096]))]);
         let mut atlas = Self {
             layout: layout.clone(),
             area: area.filter(|_| open),

@@ -73,7 +73,7 @@ pub(super) fn strike(
             disk.spoil(at);
             // A page is read as a whole: what cannot be read of it costs the rest.
             let page = at / PAGE_BYTES * PAGE_BYTES;
-            vec![unit.start.min(page)..unit.end.max(page + PAGE_BYTES)]
+            Vec::from([unit.start.min(page)..unit.end.max(page + PAGE_BYTES)])
         }
         DamageKind::Lost => {
             let write = last_write(written, &unit)?;
