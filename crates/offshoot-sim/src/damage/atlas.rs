@@ -131,16 +131,16 @@ impl Atlas {
         let area = native.and_then(|native| native.journal);
         let open = area.is_some() && !super_block.is_clean();
         let epoch = native.map_or([0; 16], |native| native.epoch);
-        let zones =
-            BTreeMap::from([(Zone::Header, Vec::from([0..512])), (Zone::SuperBlock, Vec::from([512..4096]))]);
         let mut atlas = Self {
             layout: layout.clone(),
             area: area.filter(|_| open),
             open,
             epoch,
             frames: BTreeMap::new(),
-            zones,
+            zones: BTreeMap::new(),
         };
+        atlas.add_all(Zone::Header, Some(0..512));
+        atlas.add_all(Zone::SuperBlock, Some(512..4096));
         if let Some((area, native)) = atlas.area.zip(native) {
             atlas.add_all(Zone::Copy, layout.super_block_copy().map(|at| at..at + 4096));
             let first = area.masks_start();

@@ -5,6 +5,7 @@ use crate::disk::{DiskState, Written};
 use crate::image::SECTOR_BYTES;
 use crate::random::Random;
 use std::fmt;
+use std::iter;
 use std::ops::Range;
 
 /// What metadata is read in at least, in bytes.
@@ -73,7 +74,7 @@ pub(super) fn strike(
             disk.spoil(at);
             // A page is read as a whole: what cannot be read of it costs the rest.
             let page = at / PAGE_BYTES * PAGE_BYTES;
-            Vec::from([unit.start.min(page)..unit.end.max(page + PAGE_BYTES)])
+            iter::once(unit.start.min(page)..unit.end.max(page + PAGE_BYTES)).collect()
         }
         DamageKind::Lost => {
             let write = last_write(written, &unit)?;
