@@ -2,19 +2,13 @@
 
 use super::pages::MdPages;
 use super::verify::{Finding, Found};
-use crate::blob::Blob;
 use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring, written_images};
 use crate::options::Session;
 use crate::pool::Pool;
 use crate::record::{MappedRun, Record};
 use crate::rules::Rules;
 use crate::state::State;
-use alloc::{
-    collections::BTreeMap,
-    format,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, format, string::ToString as _, vec::Vec};
 use core::ops::Range;
 use offshoot_format::{
     Bitmap, BlobId, ClusterIdx, JournalArea, Layout, LiveMaskPage, MaskKind, MdPageIdx, MdPageRun, PageImage,
@@ -350,8 +344,10 @@ fn apply_damaged_clone(state: &mut State, record: &Record) {
         return;
     }
     state.apply(record);
-    let parent = state.blob(*parent).map_or_else(String::new, Blob::display_name);
+    let parent = state.blob(*parent).map(|blob| (blob.display_name(), blob.lost_len));
+    let (parent, lost_len) = parent.unwrap_or_default();
     if let Some(clone) = state.blobs.get_mut(id) {
+        clone.lost_len = lost_len.min(clone.len);
         clone.damage = Some(format!("it inherits from \"{parent}\", which is damaged"));
     }
 }
@@ -365,7 +361,8 @@ fn protect(state: &mut State, record: &Record) {
     }
 }
 
-/// What was known of a damaged blob is out of date once a record that changes its map cannot be applied.
+/// What was known of a damaged blob is out of date once a record that changes its map cannot be applied. The next
+/// checkpoint says so where its chain is, for the opening that does not find the record any more.
 fn lose(state: &mut State, record: &Record) {
     let changes = matches!(
         record,
@@ -381,6 +378,10 @@ fn lose(state: &mut State, record: &Record) {
             blob.lost_len = blob.len;
             blob.tree = crate::map::Tree::default();
             blob.own_clusters = 0;
+            blob.outdated = true;
+            if !blob.pages.unread {
+                state.touch_chain(id);
+            }
         }
     }
 }
