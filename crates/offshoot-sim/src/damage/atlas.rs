@@ -5,9 +5,9 @@ use super::ring::Ring;
 use crate::disk::DiskState;
 use offshoot_format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, JournalArea, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx,
-    SuperBlock,
+    NativeHeader, SuperBlock,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 
@@ -105,6 +105,14 @@ impl fmt::Display for Zone {
     }
 }
 
+/// A checkpoint that is sealed and whose pages are being written where they belong.
+#[derive(Clone, Debug)]
+pub(super) struct UnderWay {
+    /// The frames that say so.
+    pub(super) sealed_by: BTreeSet<u64>,
+    pub(super) pages: BTreeSet<u32>,
+}
+
 /// Where each zone of a disk lies, as ranges of bytes that are written together.
 #[derive(Clone, Debug)]
 pub(super) struct Atlas {
@@ -116,6 +124,8 @@ pub(super) struct Atlas {
     pub(super) epoch: [u8; 16],
     /// Numbers of the frames of that epoch, by where they start.
     frames: BTreeMap<u64, u64>,
+    /// A checkpoint that is sealed and not in place.
+    pub(super) under_way: Option<UnderWay>,
     zones: BTreeMap<Zone, Vec<Range<u64>>>,
 }
 
@@ -137,6 +147,7 @@ impl Atlas {
             open,
             epoch,
             frames: BTreeMap::new(),
+            under_way: None,
             zones: BTreeMap::new(),
         };
         atlas.add_all(Zone::Header, Some(0..512));
@@ -145,7 +156,7 @@ impl Atlas {
             atlas.add_all(Zone::Copy, layout.super_block_copy().map(|at| at..at + 4096));
             let first = area.masks_start();
             atlas.add_pages(Zone::LiveMasks, first.0..first.0 + area.masks);
-            atlas.add_frames(disk, area, native.epoch, native.start_lsn);
+            atlas.add_frames(disk, area, native);
         } else {
             for kind in MaskKind::ALL {
                 let start = layout.mask_offset(kind);
@@ -202,7 +213,7 @@ impl Atlas {
         self.add_all(zone, starts.into_iter().map(|start| start..start + MD_STRUCT_BYTES as u64));
     }
 
-    fn add_frames(&mut self, disk: &DiskState, area: JournalArea, epoch: [u8; 16], start_lsn: u64) {
+    fn add_frames(&mut self, disk: &DiskState, area: JournalArea, native: &NativeHeader) {
         let ring = Ring::read(disk, &self.layout, area);
         // What fills the last block up is not looked at.
         let bytes = |header: &FrameHeader| {
@@ -211,9 +222,25 @@ impl Atlas {
         };
         let frames: Vec<(FrameHeader, Range<u64>)> =
             ring.frames().map(|(header, _)| (header.clone(), bytes(&header))).collect();
-        let current = |header: &FrameHeader| header.epoch == epoch && header.lsn >= start_lsn;
+        let current = |header: &FrameHeader| header.epoch == native.epoch && header.lsn >= native.start_lsn;
         let newest = frames.iter().map(|(header, _)| header).filter(|header| current(header));
         let newest = newest.max_by_key(|header| header.lsn).cloned();
+        if let Some(newest) = newest.as_ref().filter(|newest| !newest.in_place && newest.image_frames > 0) {
+            let says = |header: &FrameHeader| current(header) && header.checkpoint == newest.checkpoint;
+            let sets = ring.image_sets(native);
+            let images = sets.iter().flat_map(|set| set.images.iter().map(|(page, _)| page.0));
+            let zeroed = sets.iter().flat_map(|set| &set.zeroed);
+            let zeroed = zeroed.flat_map(|run| run.start.0..run.start.0 + run.len);
+            self.under_way = Some(UnderWay {
+                sealed_by: frames
+                    .iter()
+                    .map(|(header, _)| header)
+                    .filter(|header| says(header))
+                    .map(|header| header.lsn)
+                    .collect(),
+                pages: images.chain(zeroed).collect(),
+            });
+        }
         for (header, bytes) in frames {
             if current(&header) {
                 self.frames.insert(bytes.start, header.lsn);
@@ -235,12 +262,11 @@ impl Atlas {
 
     fn add_free(&mut self, owners: [&Graph; 2]) {
         let nodes = || owners.into_iter().flat_map(|graph| graph.0.values());
-        let used: std::collections::BTreeSet<u32> = nodes().flat_map(|node| node.pages()).collect();
+        let used: BTreeSet<u32> = nodes().flat_map(|node| node.pages()).collect();
         let area = self.area.map_or(0..0, |area| area.start.0..area.start.0 + area.len + area.masks);
         let pages = (0..self.layout.md_len).filter(|page| !used.contains(page) && !area.contains(page));
         self.add_pages(Zone::Free, pages.collect::<Vec<_>>().into_iter());
-        let used: std::collections::BTreeSet<u32> =
-            nodes().flat_map(|node| node.clusters.iter().copied()).collect();
+        let used: BTreeSet<u32> = nodes().flat_map(|node| node.clusters.iter().copied()).collect();
         let data = self.layout.metadata_clusters()..self.layout.total_clusters;
         let size = u64::from(self.layout.cluster_size);
         let free = data.filter(|cluster| !used.contains(cluster)).map(|cluster| u64::from(cluster) * size);

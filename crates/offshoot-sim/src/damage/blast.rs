@@ -20,6 +20,8 @@ pub(super) struct Gaps {
     pub(super) newest: bool,
     /// Something that a barrier made durable. This has to be told, and nothing may be written.
     pub(super) covered: bool,
+    /// Of that, an image: md pages may be those of the checkpoint before.
+    pub(super) images: bool,
     /// The oldest frame of these.
     pub(super) first: Option<u64>,
 }
@@ -37,6 +39,8 @@ pub(super) struct Blast {
     /// Whether nothing of the store need be served.
     pub(super) all: bool,
     pub(super) gaps: Gaps,
+    /// Numbers of the frames that were hit.
+    missing: BTreeSet<u64>,
     /// Lvols that may be damaged or missing, if that is told.
     pub(super) lost: BTreeSet<Number>,
     /// Lvols of which an earlier state may be served untold: a page that was written last time is as good as the
@@ -63,7 +67,22 @@ impl Blast {
                 }
             }
         }
+        blast.add_unsealed(known);
         blast
+    }
+
+    /// The frame that sealed a checkpoint is the newest for as long as nothing else is appended, while what was sealed is
+    /// written where it belongs. Without that frame nobody can tell that it was: some md pages are then those of the
+    /// checkpoint and some, the masks among them, are not.
+    fn add_unsealed(&mut self, known: &Known<'_>) {
+        let Some(under_way) = known.atlas.under_way.as_ref() else { return };
+        if !self.gaps.newest || !under_way.sealed_by.is_subset(&self.missing) {
+            return;
+        }
+        let lost = owners(known, &under_way.pages, &BTreeSet::new());
+        self.misled.extend(&lost);
+        self.lost.extend(lost);
+        self.forgetful = true;
     }
 
     fn add(
@@ -79,8 +98,10 @@ impl Blast {
             Zone::Header | Zone::SuperBlock => self.all |= !known.atlas.open,
             Zone::Covered | Zone::Images | Zone::Newest | Zone::Tail => {
                 let lsn = known.atlas.frame(unit.start);
+                self.missing.extend(lsn);
                 self.gaps.first = self.gaps.first.into_iter().chain(lsn).min();
                 self.gaps.covered |= matches!(zone, Zone::Covered | Zone::Images);
+                self.gaps.images |= zone == Zone::Images;
                 self.gaps.newest |= zone == Zone::Newest;
                 self.gaps.tail |= zone == Zone::Tail;
             }

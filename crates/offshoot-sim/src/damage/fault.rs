@@ -45,7 +45,7 @@ impl fmt::Display for DamageKind {
 pub(super) struct Hit {
     pub(super) zone: Zone,
     pub(super) kind: DamageKind,
-    /// What it is about: first the place that was meant, then the one that was hit, where these differ.
+    /// What it changed: first where it was meant for, then where it came to lie, where these differ.
     pub(super) bytes: Vec<Range<u64>>,
 }
 
@@ -78,7 +78,7 @@ pub(super) fn strike(
         }
         DamageKind::Lost => {
             let write = last_write(written, &unit)?;
-            disk.lose(write).then(|| vec![range(write)])?
+            Some(disk.lose(write)).filter(|lost| !lost.is_empty())?
         }
         DamageKind::Misdirected => {
             let write = last_write(written, &unit)?;
@@ -91,11 +91,13 @@ pub(super) fn strike(
             };
             let others: Vec<&Range<u64>> = units.iter().filter(fits).collect();
             let to = others.get(random.index(others.len().max(1)))?.start;
-            if !to.is_multiple_of(SECTOR_BYTES) || !disk.lose(write) {
+            if !to.is_multiple_of(SECTOR_BYTES) {
                 return None;
             }
+            let mut hit = Some(disk.lose(write)).filter(|lost| !lost.is_empty())?;
             disk.rot(to, &write.after);
-            vec![meant, to..to + len]
+            hit.push(to..to + len);
+            hit
         }
     };
     Some(Hit { zone, kind, bytes })

@@ -11,7 +11,7 @@ use crate::power::Power;
 use crate::random::Random;
 use crate::violation::{Promise, Violation};
 use crate::world::Watch;
-use offshoot_format::{FrameHeader, FrameKind, ImageSet, JournalArea, Layout, NativeHeader, SuperBlock};
+use offshoot_format::{Layout, NativeHeader, SuperBlock};
 use offshoot_store::Store;
 
 /// A disk as its store left it, and everything about it.
@@ -78,7 +78,7 @@ fn checkpointed(disk: &DiskState, super_block: &SuperBlock, layout: &Layout) -> 
     let area = native.journal?;
     let mut disk = disk.clone();
     let page_size = index(u64::from(layout.md_page_size));
-    for set in image_sets(&disk, native, area, layout) {
+    for set in Ring::read(&disk, layout, area).image_sets(native) {
         for (page, image) in set.images {
             disk.rot(layout.md_page_offset(page), &image);
         }
@@ -91,16 +91,4 @@ fn checkpointed(disk: &DiskState, super_block: &SuperBlock, layout: &Layout) -> 
     let emptied = SuperBlock { native: Some(native), ..super_block.clone() };
     disk.rot(0, &emptied.encode());
     Some(disk)
-}
-
-/// What a checkpoint writes that is not in place.
-fn image_sets(disk: &DiskState, native: &NativeHeader, area: JournalArea, layout: &Layout) -> Vec<ImageSet> {
-    let ring = Ring::read(disk, layout, area);
-    let current = |header: &FrameHeader| header.epoch == native.epoch && header.lsn >= native.start_lsn;
-    let frames = || ring.frames().filter(|(header, _)| current(header));
-    let newest = frames().map(|(header, _)| header).max_by_key(|header| header.lsn);
-    let checkpoint = newest.filter(|newest| !newest.in_place).map(|newest| newest.checkpoint);
-    let sets =
-        frames().filter(|(header, _)| header.kind == FrameKind::Images && Some(header.capture) == checkpoint);
-    sets.filter_map(|(header, payload)| ImageSet::decode(header.lsn, payload).ok()).collect()
 }

@@ -2,7 +2,9 @@
 
 use crate::disk::DiskState;
 use crate::image::index;
-use offshoot_format::{FRAME_HEADER_BYTES, FrameHeader, JournalArea, Layout};
+use offshoot_format::{
+    FRAME_HEADER_BYTES, FrameHeader, FrameKind, ImageSet, JournalArea, Layout, NativeHeader,
+};
 
 /// A ring in memory.
 #[derive(Debug)]
@@ -28,5 +30,16 @@ impl Ring {
             let payload = header.payload(&self.bytes)?;
             Some((header, payload))
         })
+    }
+
+    /// What a checkpoint writes that is sealed and not in place.
+    pub(super) fn image_sets(&self, native: &NativeHeader) -> Vec<ImageSet> {
+        let current = |header: &FrameHeader| header.epoch == native.epoch && header.lsn >= native.start_lsn;
+        let frames = || self.frames().filter(|(header, _)| current(header));
+        let newest = frames().map(|(header, _)| header).max_by_key(|header| header.lsn);
+        let checkpoint = newest.filter(|newest| !newest.in_place).map(|newest| newest.checkpoint);
+        let sets = frames()
+            .filter(|(header, _)| header.kind == FrameKind::Images && Some(header.capture) == checkpoint);
+        sets.filter_map(|(header, payload)| ImageSet::decode(header.lsn, payload).ok()).collect()
     }
 }

@@ -68,7 +68,9 @@ fn reopen(
         Ok(store) => store,
         Err(error) => return broken(format!("the store does not open again: {error}")),
     };
-    same(&mut store, blast, verdict)?;
+    let mut blast = blast.clone();
+    blast.add_disputes(store.findings(), known);
+    same(&mut store, &blast, verdict)?;
     // What was lost and can be read again has to be what it was.
     let again = verdict.lost.iter().filter(|number| !blast.misled.contains(number));
     for number in again.filter(|_| blast.gaps.none()) {

@@ -209,8 +209,11 @@ fn frozen<D: BlockDevice>(
     if !matches!(asked, Some(ReadOnlyCause::Asked | ReadOnlyCause::JournalDamage)) {
         return broken("the journal is damaged, and the store takes writes".into());
     }
-    let append = blast.gaps.first.and_then(|lsn| known.watch.append(known.atlas.epoch, lsn));
+    let first = blast.gaps.first.filter(|_| !blast.gaps.images);
+    let append = first.and_then(|lsn| known.watch.append(known.atlas.epoch, lsn));
     let judge = Judge { exact: None, since: None, touched: known.watch.touched_since(append) };
+    let mut model = known.model.clone();
+    known.expected.verbs.iter().for_each(|(change, since)| model.perform(change, *since));
     let lvols: Vec<(BlobId, Number, u64)> = store
         .state()
         .lvols()
@@ -225,8 +228,7 @@ fn frozen<D: BlockDevice>(
         };
         for (cell, bytes) in split(bytes.as_slice(), 0) {
             let found = identify(bytes);
-            let own =
-                own_version(found, cell).is_some_and(|version| known.model.is_of_family(version, number));
+            let own = own_version(found, cell).is_some_and(|version| model.is_of_family(version, number));
             if !own && !judge.is_excused(store, id, cell) {
                 let what = format!("cell {cell} of lvol {number} serves {found:?} with a damaged journal");
                 return Err(Violation::new(Promise::D4, what));

@@ -7,6 +7,7 @@ use crate::random::Random;
 use offshoot_block::DeviceGeometry;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 
 /// How the world ends for the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,16 +121,19 @@ impl DiskState {
     }
 
     /// As if a write had been acknowledged and never done: its sectors hold what was there before, unless something
-    /// else has been written there since. Says whether anything is different now.
-    pub fn lose(&mut self, write: &Written) -> bool {
-        let mut lost = false;
+    /// else has been written there since. Hands out what is different now.
+    pub fn lose(&mut self, write: &Written) -> Vec<Range<u64>> {
+        let mut lost: Vec<Range<u64>> = Vec::new();
         for (number, (after, before)) in (0..).zip(sectors(&write.after).zip(sectors(&write.before))) {
             let offset = write.offset + number * SECTOR_BYTES;
             let mut now = [0; SECTOR];
             self.view.read(offset, &mut now);
             if now == after && before != after {
                 self.rot(offset, before);
-                lost = true;
+                match lost.last_mut().filter(|last| last.end == offset) {
+                    Some(last) => last.end += SECTOR_BYTES,
+                    None => lost.push(offset..offset + SECTOR_BYTES),
+                }
             }
         }
         lost
