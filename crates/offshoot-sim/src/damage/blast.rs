@@ -39,7 +39,7 @@ pub(super) struct Blast {
     /// Whether nothing of the store need be served.
     pub(super) all: bool,
     pub(super) gaps: Gaps,
-    /// Numbers of the frames that were hit.
+    /// Numbers of the frames of this epoch that were hit, needed or not.
     missing: BTreeSet<u64>,
     /// Lvols that may be damaged or missing, if that is told.
     pub(super) lost: BTreeSet<Number>,
@@ -83,6 +83,8 @@ impl Blast {
         self.misled.extend(&lost);
         self.lost.extend(lost);
         self.forgetful = true;
+        // What the checkpoint had made needless is needed again.
+        self.gaps.first = self.missing.first().copied();
     }
 
     fn add(
@@ -122,7 +124,8 @@ impl Blast {
                 self.lost.extend(lost);
             }
             Zone::LiveMasks => self.unmasked = true,
-            Zone::Copy | Zone::Masks | Zone::Stale | Zone::SuperBlob | Zone::Free => {}
+            Zone::Stale => self.missing.extend(known.atlas.frame(unit.start)),
+            Zone::Copy | Zone::Masks | Zone::SuperBlob | Zone::Free => {}
         }
     }
 
