@@ -74,6 +74,9 @@ pub struct Blob {
     /// What is wrong with it, when some of its metadata, or of what it inherits, cannot be read or is claimed by others
     /// too. It takes no writes then; what is known of it can be read ([`crate::State::extents`] tells what is).
     pub damage: Option<String>,
+    /// Whether changes to its map were lost, so that what is on disk is that of an earlier time. It is damaged then, and
+    /// the disk says so until it goes.
+    pub outdated: bool,
     /// Its metadata on disk.
     pub pages: BlobPages,
 }
@@ -101,6 +104,7 @@ impl Blob {
             encoding: Encoding::Table,
             dying: false,
             damage: None,
+            outdated: false,
             pages: BlobPages { chain: alloc::vec![id.root()], rle_runs: 1, ..BlobPages::default() },
         }
     }

@@ -358,6 +358,10 @@ impl State {
         if blob.dying {
             return Err(Why::Dying);
         }
+        // It would be written anew, with the little that is known of it.
+        if blob.damage.is_some() {
+            return Err(Why::Damaged);
+        }
         if xattr.name == XATTR_NAME && parse_name(&xattr.value).is_none_or(<[u8]>::is_empty) {
             return Err(Why::Value("name"));
         }
@@ -404,14 +408,19 @@ impl State {
             if blob.dying {
                 return Err(misfit(*id, Why::Dying));
             }
+            // All of it would be written anew.
+            if blob.damage.is_some() {
+                return Err(misfit(*id, Why::Damaged));
+            }
         }
         for id in blobs {
             if seen.contains(id) {
                 continue;
             }
             let family = self.family(*id);
-            let with_runs =
-                |member: &&BlobId| self.blob(**member).is_some_and(|blob| blob.encoding == Encoding::Rle);
+            // One that cannot be read stays as it is.
+            let has_runs = |blob: &Blob| blob.encoding == Encoding::Rle && blob.damage.is_none();
+            let with_runs = |member: &&BlobId| self.blob(**member).is_some_and(has_runs);
             if let Some(left) = family.iter().filter(with_runs).find(|member| !blobs.contains(member)) {
                 return Err(misfit(*id, Why::RelativeWithRuns(*left)));
             }
@@ -447,9 +456,12 @@ impl State {
     fn adopt_fits(&self, snapshot: BlobId, clone: BlobId) -> Result<(), Why> {
         let blob = self.sound(snapshot)?;
         let is_only = blob.clones.len() == 1 && blob.clones.contains(&clone);
-        // The clone may be damaged itself: removing what it depends on does it no more harm.
-        let heir = self.lvol_in_use(clone).ok().filter(|heir| heir.parent == Some(snapshot));
-        if is_only && heir.is_some() { Ok(()) } else { Err(Why::NotTheOnlyClone(clone)) }
+        let is_heir = self.lvol_in_use(clone).is_ok_and(|heir| heir.parent == Some(snapshot));
+        if !is_only || !is_heir {
+            return Err(Why::NotTheOnlyClone(clone));
+        }
+        // What both own is written anew, so that what is not known of the clone would be forgotten.
+        self.sound(clone).map(drop)
     }
 
     fn existing(&self, id: BlobId) -> Result<&Blob, Why> {

@@ -87,7 +87,7 @@ pub(super) fn assemble(
             leftovers = strays.pages;
         }
     } else if masks[2].is_none() {
-        let unreadable = all.values().any(|parts| parts.lost_map.is_some() || !parts.lost.is_empty());
+        let unreadable = all.values().any(|parts| !parts.is_known());
         let rotten = pages.iter().filter(|(at, bytes)| !page_crc_ok(bytes) && !owners.refers_to(*at));
         let mut rotten: Vec<MdPageIdx> = rotten.map(|(at, _)| at).collect();
         report_rotten(&mut rotten, &mut found, repair);
@@ -267,7 +267,9 @@ fn build_with_ancestors(
 
 fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     let encoding = parts.encoding();
-    let Parts { md, pages, len, full, layers, lost, lost_map, is_refused, mut damage, .. } = parts;
+    let Parts { md, mut pages, len, full, layers, lost, lost_map, is_refused, mut damage, .. } = parts;
+    pages.unread = lost_map.is_some();
+    let outdated = md.native.as_ref().is_some_and(|native| native.outdated);
     let parent_id = md.parent();
     let tag = state.tags.assign(id);
     let parent = parent_id.and_then(|parent| state.blob(parent));
@@ -309,6 +311,9 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     for ordinal in lost {
         tree.insert_leaf(ordinal, Leaf::unknown());
     }
+    if outdated {
+        (tree, own_clusters, lost_len) = (Tree::default(), 0, len);
+    }
     let mut internal_xattrs = md.internal_xattrs;
     internal_xattrs.retain(|xattr| {
         !(xattr.name == XATTR_SNAP && parent_id.is_some()
@@ -330,6 +335,7 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
         encoding,
         dying: md.native.is_some_and(|native| native.dying),
         damage,
+        outdated,
         pages,
         ..Blob::new(id, tag)
     }

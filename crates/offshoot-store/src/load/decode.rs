@@ -113,7 +113,9 @@ impl Parts {
             return Self::without_map(root, &chain, why);
         }
         let len = md.map.num_clusters();
+        let outdated = md.native.as_ref().is_some_and(|native| native.outdated && !native.dying);
         let mut parts = Self::new(md, chain.iter().map(|(at, _)| *at).collect(), len);
+        parts.damage = outdated.then(|| "changes to it were lost with the journal".into());
         parts.read_map(reading);
         parts.read_layers(reading);
         parts.finish_shrink();
@@ -305,7 +307,8 @@ impl Parts {
         self.full.retain(|_, slots| slots.iter().any(|cluster| *cluster != 0));
         self.changed.retain(|ordinal| *ordinal < end);
         self.is_changed = true;
-        if self.lost.is_empty() && self.lost_map.is_none() {
+        let outdated = self.md.native.as_ref().is_some_and(|native| native.outdated);
+        if self.lost.is_empty() && self.lost_map.is_none() && !outdated {
             self.damage = None;
         }
     }

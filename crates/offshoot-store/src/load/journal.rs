@@ -2,19 +2,13 @@
 
 use super::pages::MdPages;
 use super::verify::{Finding, Found};
-use crate::blob::Blob;
 use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring, written_images};
 use crate::options::Session;
 use crate::pool::Pool;
 use crate::record::{MappedRun, Record};
 use crate::rules::Rules;
 use crate::state::State;
-use alloc::{
-    collections::BTreeMap,
-    format,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{collections::BTreeMap, format, string::ToString as _, vec::Vec};
 use core::ops::Range;
 use offshoot_format::{
     Bitmap, BlobId, ClusterIdx, JournalArea, Layout, LiveMaskPage, MaskKind, MdPageIdx, MdPageRun, PageImage,
@@ -247,6 +241,7 @@ impl FoundJournal {
                 }
             };
             for record in records {
+                let record = readable_part(state, record);
                 if clusters_of(&record).any(|cluster| in_area(&state.layout, self.recovery.area, cluster)) {
                     let why = "it names a cluster of the journal".into();
                     return (None, Some(Found::JournalRecord { lsn: *lsn, why }));
@@ -263,6 +258,11 @@ impl FoundJournal {
                                 .all(|blob| state.blob(*blob).is_some_and(|blob| blob.damage.is_some())) =>
                     {
                         apply_damaged_clone(state, &record);
+                    }
+                    // Nobody knows which clusters went with it, and others may have been given them since.
+                    Err(misfit) if hands_over_unread(state, &record) => {
+                        disown(state, &record);
+                        return (None, Some(Found::JournalRecord { lsn: *lsn, why: misfit.to_string() }));
                     }
                     Err(_) if record.blobs().iter().any(|blob| is_damaged(state, *blob)) => {
                         protect(state, &record);
@@ -314,6 +314,29 @@ fn is_damaged(state: &State, blob: BlobId) -> bool {
     state.blob(blob).is_none_or(|blob| blob.damage.is_some())
 }
 
+/// A change of encoding is about each blob by itself: those that cannot be read stay as they are.
+fn readable_part(state: &State, mut record: Record) -> Record {
+    if let Record::UseExtentTable { blobs } = &mut record {
+        blobs.retain(|blob| !is_damaged(state, *blob));
+    }
+    record
+}
+
+/// Whether a sound snapshot leaves what it has to a clone that cannot be read.
+fn hands_over_unread(state: &State, record: &Record) -> bool {
+    matches!(record, Record::Adopt { snapshot, clone }
+        if !is_damaged(state, *snapshot) && state.blob(*clone).is_some_and(|blob| blob.damage.is_some()))
+}
+
+/// What a snapshot that was removed held may be gone: nothing of it is served, nor of what inherits from it.
+fn disown(state: &mut State, record: &Record) {
+    let Record::Adopt { snapshot, .. } = record else { return };
+    if let Some(blob) = state.blobs.get_mut(snapshot) {
+        blob.damage = Some("it was removed, and its clone cannot be read".into());
+    }
+    lose(state, record);
+}
+
 /// A clone of a damaged snapshot is as damaged, but it is there.
 fn apply_damaged_clone(state: &mut State, record: &Record) {
     let Record::Clone { parent, id, .. } = record else { return };
@@ -321,8 +344,10 @@ fn apply_damaged_clone(state: &mut State, record: &Record) {
         return;
     }
     state.apply(record);
-    let parent = state.blob(*parent).map_or_else(String::new, Blob::display_name);
+    let parent = state.blob(*parent).map(|blob| (blob.display_name(), blob.lost_len));
+    let (parent, lost_len) = parent.unwrap_or_default();
     if let Some(clone) = state.blobs.get_mut(id) {
+        clone.lost_len = lost_len.min(clone.len);
         clone.damage = Some(format!("it inherits from \"{parent}\", which is damaged"));
     }
 }
@@ -336,7 +361,8 @@ fn protect(state: &mut State, record: &Record) {
     }
 }
 
-/// What was known of a damaged blob is out of date once a record that changes its map cannot be applied.
+/// What was known of a damaged blob is out of date once a record that changes its map cannot be applied. The next
+/// checkpoint says so where its chain is, for the opening that does not find the record any more.
 fn lose(state: &mut State, record: &Record) {
     let changes = matches!(
         record,
@@ -353,6 +379,10 @@ fn lose(state: &mut State, record: &Record) {
             blob.lost_len = blob.len;
             blob.tree = crate::map::Tree::default();
             blob.own_clusters = 0;
+            blob.outdated = true;
+            if !blob.pages.unread {
+                state.touch_chain(id);
+            }
         }
     }
 }
