@@ -119,6 +119,9 @@ pub fn dump_blob(blob: &BlobMd, out: &mut impl Write) -> fmt::Result {
     blob.internal_xattrs.iter().try_for_each(|xattr| dump_xattr("internal_xattr", xattr, out))?;
     if let Some(native) = &blob.native {
         writeln!(out, "native.dying: {}", native.dying)?;
+        if native.outdated {
+            writeln!(out, "native.outdated: true")?;
+        }
         writeln!(out, "native.inherit_len: {}", native.inherit_len)?;
         for (ordinal, page) in &native.layer_pages {
             writeln!(out, "native.layer_page: {ordinal} -> md page {page}")?;

@@ -20,7 +20,7 @@ pub(crate) enum Piece<'a> {
     Runs(&'a [Run]),
     Table { num_clusters: u64, entries: &'a [TableEntry] },
     ExtentPage { start: u32, clusters: &'a [u32] },
-    NativeBlob { dying: bool, inherit_len: u64, layer_pages: &'a [(ExtentOrdinal, MdPageIdx)] },
+    NativeBlob { flags: u32, inherit_len: u64, layer_pages: &'a [(ExtentOrdinal, MdPageIdx)] },
     Layers { ordinal: ExtentOrdinal, states_bytes: u16, records: &'a [LayerRecord] },
     Unknown { kind: u8, payload: &'a [u8] },
 }
@@ -94,10 +94,10 @@ impl<'a> Piece<'a> {
                 let part = |entries| Self::Table { num_clusters, entries };
                 Some((part(head), Some(part(rest))))
             }
-            Self::NativeBlob { dying, inherit_len, layer_pages } => {
+            Self::NativeBlob { flags, inherit_len, layer_pages } => {
                 let fixed = HEADER_BYTES + NATIVE_BLOB_HEADER_BYTES;
                 let (head, rest) = split_list(layer_pages, room, fixed, NativeBlob::ENTRY_BYTES)?;
-                let part = |layer_pages| Self::NativeBlob { dying, inherit_len, layer_pages };
+                let part = |layer_pages| Self::NativeBlob { flags, inherit_len, layer_pages };
                 Some((part(head), Some(part(rest))))
             }
             _ => None,
@@ -134,7 +134,11 @@ impl Descriptor {
 
 impl NativeBlob {
     pub(crate) fn as_piece(&self) -> Piece<'_> {
-        Piece::NativeBlob { dying: self.dying, inherit_len: self.inherit_len, layer_pages: &self.layer_pages }
+        Piece::NativeBlob {
+            flags: self.flags(),
+            inherit_len: self.inherit_len,
+            layer_pages: &self.layer_pages,
+        }
     }
 }
 
@@ -168,8 +172,8 @@ impl Fill<'_> {
                 self.put(&start.to_le_bytes());
                 clusters.iter().for_each(|cluster| self.put(&cluster.to_le_bytes()));
             }
-            Piece::NativeBlob { dying, inherit_len, layer_pages } => {
-                write_native_blob(dying, inherit_len, layer_pages, |bytes| self.put(bytes));
+            Piece::NativeBlob { flags, inherit_len, layer_pages } => {
+                write_native_blob(flags, inherit_len, layer_pages, |bytes| self.put(bytes));
             }
             Piece::Layers { ordinal, states_bytes, records } => {
                 write_layers(ordinal, states_bytes, records, |bytes| self.put(bytes));

@@ -50,8 +50,10 @@ fn native_blob() -> impl Strategy<Value = NativeBlob> {
         pages.sort_by_key(|(ordinal, _)| *ordinal);
         pages.into_iter().map(|(ordinal, page)| (ExtentOrdinal(ordinal), page)).collect()
     });
-    (any::<bool>(), any::<u64>(), layer_pages).prop_map(|(dying, inherit_len, layer_pages)| NativeBlob {
+    let flags = (any::<bool>(), any::<bool>());
+    (flags, any::<u64>(), layer_pages).prop_map(|((dying, outdated), inherit_len, layer_pages)| NativeBlob {
         dying,
+        outdated,
         inherit_len,
         layer_pages,
     })

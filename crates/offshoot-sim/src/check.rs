@@ -1,10 +1,11 @@
 //! Is a recovered store what the model says? The promises of the contract as code.
 
+use crate::cell;
 use crate::counts::Counts;
 use crate::disk::{Cut, DiskState, SimDisk};
 use crate::image::{SECTOR_BYTES, index};
 use crate::model::{Change, Lvol, Model, Number, Observer, Time};
-use crate::pattern::{Sector, Version, identify, sectors};
+use crate::pattern::{Found, Version, identify, split};
 use crate::power::Power;
 use crate::random::Random;
 use crate::violation::{Promise, Violation};
@@ -12,7 +13,7 @@ use offshoot_block::BlockDevice;
 use offshoot_store::Store;
 use std::collections::BTreeMap;
 
-/// What each sector of each lvol was found to read.
+/// What each cell of each lvol was found to read.
 pub(crate) type Contents = BTreeMap<Number, Vec<Version>>;
 
 /// What is known about a store at the moment of a crash.
@@ -128,6 +129,7 @@ impl Expected<'_> {
         let model = self.model_of(&store);
         relations(&store, &model)?;
         let contents = contents(&mut store, &model, observer)?;
+        one_moment(&model, &contents)?;
         Ok(Recovered { disk, store, power, model, contents, steps: Vec::new() })
     }
 }
@@ -187,7 +189,7 @@ pub(crate) fn relations<D: BlockDevice>(store: &Store<D>, model: &Model) -> Resu
     }
 }
 
-/// Every sector of every lvol reads something that an observer may see.
+/// Every cell of every lvol reads something that an observer may see.
 pub(crate) fn contents<D: BlockDevice>(
     store: &mut Store<D>,
     model: &Model,
@@ -204,7 +206,7 @@ pub(crate) fn contents<D: BlockDevice>(
         let versions = versions(lvol, 0, bytes.as_slice(), observer)?;
         let extents = store.extents(id, 0..len as u64, usize::MAX).unwrap_or_default();
         for hole in extents.iter().filter(|extent| extent.hole) {
-            let range = index(hole.start / SECTOR_BYTES)..index((hole.start + hole.len) / SECTOR_BYTES);
+            let range = cell::within(hole.start..hole.start + hole.len);
             if versions.get(range).is_none_or(|hole| hole.iter().any(|version| *version != 0)) {
                 let what = format!("{} has data in what it says is a hole at {}", lvol.name, hole.start);
                 return Err(Violation::new(Promise::Service, what));
@@ -215,21 +217,32 @@ pub(crate) fn contents<D: BlockDevice>(
     Ok(contents)
 }
 
-/// What the sectors from `first` on were found to read, when an observer may see that.
+/// Every snapshot shows one moment, and so do the members of a group.
+pub(crate) fn one_moment(model: &Model, found: &Contents) -> Result<(), Violation> {
+    match model.torn_moment(found) {
+        None => Ok(()),
+        Some(moment) => {
+            let what = format!("snapshots of one request show no point in time: {moment:?}");
+            Err(Violation::new(Promise::D5, what))
+        }
+    }
+}
+
+/// What the cells from `first` on were found to read, when an observer may see that.
 pub(crate) fn versions(
     lvol: &Lvol,
     first: usize,
     bytes: &[u8],
     observer: Observer,
 ) -> Result<Vec<Version>, Violation> {
-    let mut versions = Vec::with_capacity(bytes.len() / index(SECTOR_BYTES));
-    let histories = lvol.sectors().get(first..).unwrap_or_default();
-    for ((number, history), bytes) in (first as u64..).zip(histories).zip(sectors(bytes)) {
+    let histories = lvol.cells().get(first..).unwrap_or_default();
+    let mut versions = Vec::with_capacity(histories.len());
+    for (history, (number, bytes)) in histories.iter().zip(split(bytes, first)) {
         let found = identify(bytes);
         let version = match found {
-            Sector::Zeros => Some(0),
-            Sector::Written { version, sector } if sector == number => Some(version),
-            Sector::Written { .. } | Sector::Garbage => None,
+            Found::Zeros => Some(0),
+            Found::Written { version, cell } if cell == number => Some(version),
+            Found::Written { .. } | Found::Garbage => None,
         };
         match version.filter(|version| history.allows(*version, observer)) {
             Some(version) => versions.push(version),
@@ -242,11 +255,11 @@ pub(crate) fn versions(
     Ok(versions)
 }
 
-fn misread(lvol: &Lvol, sector: u64, found: Sector, legal: &[Version], observer: Observer) -> Violation {
+fn misread(lvol: &Lvol, cell: usize, found: Found, legal: &[Version], observer: Observer) -> Violation {
     let foreign = match found {
-        Sector::Zeros => false,
-        Sector::Written { sector: other, .. } => other != sector,
-        Sector::Garbage => true,
+        Found::Zeros => false,
+        Found::Written { cell: other, .. } => other != cell,
+        Found::Garbage => true,
     };
     let promise = match observer {
         _ if foreign => Promise::D4,
@@ -255,21 +268,24 @@ fn misread(lvol: &Lvol, sector: u64, found: Sector, legal: &[Version], observer:
         Observer::AfterPowerCut => Promise::D2,
     };
     let found = match found {
-        Sector::Zeros => "zeros".into(),
-        Sector::Written { version, sector } => format!("write {version} of sector {sector}"),
-        Sector::Garbage => "what nobody wrote".into(),
+        Found::Zeros => "zeros".into(),
+        Found::Written { version, cell } => format!("write {version} of cell {cell}"),
+        Found::Garbage => "what nobody wrote".into(),
     };
-    let what =
-        format!("sector {sector} of {} holds {found}; legal are writes {legal:?} (0: zeros)", lvol.name);
+    let at = cell::bytes_of(cell).start;
+    let what = format!(
+        "cell {cell} of {}, at byte {at}, holds {found}; legal are writes {legal:?} (0: zeros)",
+        lvol.name
+    );
     Violation::new(promise, what)
 }
 
 fn same(looked: &Contents, opened: &Contents) -> Result<(), String> {
     for ((number, looked), (_, opened)) in looked.iter().zip(opened) {
-        if let Some(sector) = looked.iter().zip(opened).position(|(looked, opened)| looked != opened) {
-            let (looked, opened) = (looked[sector], opened[sector]);
+        if let Some(cell) = looked.iter().zip(opened).position(|(looked, opened)| looked != opened) {
+            let (looked, opened) = (looked[cell], opened[cell]);
             return Err(format!(
-                "sector {sector} of lvol {number} was write {looked} when opened read-only, then {opened}"
+                "cell {cell} of lvol {number} was write {looked} when opened read-only, then {opened}"
             ));
         }
     }

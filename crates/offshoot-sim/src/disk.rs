@@ -12,13 +12,15 @@ mod change;
 mod crash;
 mod fault;
 mod subsets;
+mod written;
 
 pub use change::{Change, Content};
 pub use crash::{Cut, DiskState, Fate};
 pub use fault::{Effect, Fault, OpKind, Withheld};
 pub use subsets::{Bounds, Subset};
+pub use written::Written;
 
-use crate::image::Image;
+use crate::image::{Image, SECTOR_BYTES};
 use crate::random::Random;
 use crash::Cached;
 use offshoot_block::{
@@ -28,6 +30,7 @@ use std::cell::{RefCell, RefMut};
 use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
+use written::Listing;
 
 /// When a completed write is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +71,8 @@ struct Disk {
     asked: Asked,
     /// What happened since the last [`SimDisk::events`].
     events: Vec<Event>,
+    /// The writes to a part of it, while they are listed.
+    written: Option<Listing>,
     /// The disk before each completion, while recording.
     recording: Option<Vec<DiskState>>,
 }
@@ -146,6 +151,7 @@ impl SimDisk {
             withheld: Vec::new(),
             asked,
             events: Vec::new(),
+            written: None,
             recording: None,
         })))
     }
@@ -200,6 +206,17 @@ impl SimDisk {
         std::mem::take(&mut self.disk().events)
     }
 
+    /// Lists the writes below a byte from now on.
+    pub fn list_writes(&self, below: u64) {
+        self.disk().written = Some(Listing::new(below));
+    }
+
+    /// The writes that were listed, in the order of their completion. The list begins anew.
+    #[must_use]
+    pub fn written(&self) -> Vec<Written> {
+        self.disk().written.as_mut().map(Listing::take).unwrap_or_default()
+    }
+
     /// Keeps the state before each completion from now on.
     pub fn record(&self) {
         self.disk().recording = Some(Vec::new());
@@ -244,10 +261,9 @@ impl BlockDevice for SimDisk {
 impl Disk {
     fn state_now(&self) -> DiskState {
         let changes = self.in_flight.iter().filter(|op| op.refused.is_none());
-        let in_flight = changes.filter_map(|op| match (&op.action, op.effect) {
-            (Action::Change(_), Some(Effect::Lose)) => None,
-            (Action::Change(change), _) => Some(change.clone()),
-            _ => None,
+        let in_flight = changes.filter_map(|op| match &op.action {
+            Action::Change(change) => Some(change.clone()),
+            Action::Read { .. } | Action::Sync { .. } => None,
         });
         DiskState { in_flight: in_flight.collect(), ..self.state.clone() }
     }
@@ -347,10 +363,6 @@ impl Disk {
                 kept.into_iter().for_each(|part| self.change(part));
                 return Err(error);
             }
-            (Action::Change(_), Some(Effect::Lose)) => {}
-            (Action::Change(change), Some(Effect::Misdirect { to })) => {
-                self.change(Change { offset: to, ..change.clone() });
-            }
             (Action::Change(change), _) => self.change(change.clone()),
             (Action::Sync { covers }, Some(Effect::LoseCache)) => {
                 self.lose(*covers);
@@ -360,6 +372,11 @@ impl Disk {
             (Action::Sync { covers }, _) => self.sync(*covers),
             (Action::Read { offset }, _) => {
                 if let Some(buffer) = buffer {
+                    let end = *offset + buffer.len() as u64;
+                    let sectors = *offset / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES);
+                    if self.state.unreadable.range(sectors).next().is_some() {
+                        return Err(DeviceError::Io { errno: 5 });
+                    }
                     self.state.view.read(*offset, buffer.as_mut_slice());
                 }
             }
@@ -368,7 +385,15 @@ impl Disk {
     }
 
     fn change(&mut self, change: Change) {
+        if !self.state.unreadable.is_empty() {
+            let first = change.offset / SECTOR_BYTES;
+            self.state.unreadable.retain(|sector| !(first..first + change.sectors()).contains(sector));
+        }
+        let before = self.written.as_ref().map(|written| written.what_is_at(&change, &self.state.view));
         change.apply(&mut self.state.view);
+        if let (Some(written), Some(Some(before))) = (&mut self.written, before) {
+            written.add(&change, before, &self.state.view);
+        }
         match self.caching {
             Caching::WriteThrough => change.apply(&mut self.state.medium),
             Caching::Volatile => self.state.cached.push(Cached { order: self.asked.completed, change }),

@@ -8,11 +8,15 @@
 //! Will never be shipped, and never asks a clock, a file or the operating system for anything.
 #![forbid(unsafe_code)]
 
+mod cell;
 mod check;
 mod counts;
+mod damage;
 mod disk;
 mod enumerate;
 mod explore;
+#[cfg(test)]
+mod groups;
 mod image;
 mod model;
 mod pattern;
@@ -25,10 +29,11 @@ mod violation;
 mod workload;
 mod world;
 
-pub use counts::Counts;
+pub use counts::{Counts, DamageCounts};
+pub use damage::{DamageKind, Zone, run_damaged};
 pub use disk::{
     Asked, Bounds, Caching, Change, Content, Cut, DiskState, Effect, Event, Fate, Fault, OpKind, SimDisk,
-    Subset, Withheld,
+    Subset, Withheld, Written,
 };
 pub use enumerate::{Family, sequences};
 pub use image::{Image, SECTOR_BYTES};

@@ -11,7 +11,7 @@ use options::{Extent, Options, USAGE};
 use std::fmt;
 use std::io::Write as _;
 use std::process::ExitCode;
-use work::{Found, Outcome};
+use work::{Found, Outcome, Runs};
 
 /// Seeds that are tried with a clause switched off before it counts as not found.
 const BREAK_SEEDS: u64 = 4000;
@@ -32,9 +32,10 @@ fn main() -> ExitCode {
         return break_clauses(&options);
     }
     let outcome = match options.extent {
-        Extent::Seed(seed) => work::seeds(seed..seed + 1, Rules::ALL, 1, None),
-        Extent::Minutes(minutes) => work::minutes(minutes, work::fresh_seed()),
-        Extent::States(states) => work::states(states, work::fresh_seed()),
+        Extent::Seed(seed) => work::seeds(options.runs, seed..seed + 1, Rules::ALL, 1, None),
+        Extent::Minutes(minutes) => work::minutes(options.runs, minutes, work::fresh_seed()),
+        Extent::States(states) => work::states(options.runs, states, work::fresh_seed()),
+        Extent::Default if options.runs == Runs::Damage => work::damage(),
         Extent::Default => work::everything(options.bounds),
     };
     for found in outcome.found.iter().take(REPORTS_MAX) {
@@ -54,6 +55,9 @@ fn report_counts(outcome: &Outcome) {
         "{} kills, {} reboots, {} power cuts, {} of them while recovering; {} faults; {} runs",
         counts.kills, counts.reboots, counts.cuts, counts.nested, counts.faults, outcome.runs
     ));
+    if counts.damage.total() > 0 {
+        say(counts.damage);
+    }
 }
 
 /// Switches clauses off, one after the other. Each must be found out.

@@ -1,25 +1,33 @@
-//! The plain model of a store: lvols by their numbers, and what each of their sectors may hold.
+//! The plain model of a store: lvols by their numbers, and what each of their cells may hold.
 
 mod change;
 mod history;
 mod lvol;
+mod moment;
+mod origins;
 
 pub(crate) use change::Change;
 pub(crate) use history::{Ended, Observer, Time};
 pub(crate) use lvol::Lvol;
 
 use crate::pattern::Version;
+use moment::Moment;
+use origins::Origins;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 /// The number of an lvol, which is its UUID: it never changes and never comes back.
 pub(crate) type Number = u128;
 
-/// What a store should hold. A clone shares the sectors.
+/// What a store should hold. A clone shares the cells.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Model {
     lvols: BTreeMap<Number, Lvol>,
     now: Time,
+    /// Snapshots that are still to be held against each other.
+    moments: Vec<Moment>,
+    origins: Rc<Origins>,
 }
 
 impl Model {
@@ -47,29 +55,30 @@ impl Model {
         self.lvols().filter(move |(_, lvol)| lvol.parent == Some(number)).map(|(clone, _)| clone)
     }
 
-    /// A request that makes sectors read `version`. Returns when it was submitted.
+    /// A request that makes cells read `version`. Returns when it was submitted.
     pub(crate) fn submit(
         &mut self,
         number: Number,
-        sectors: Range<usize>,
+        cells: Range<usize>,
         request: u64,
         version: Version,
     ) -> Time {
         let now = self.tick();
+        Rc::make_mut(&mut self.origins).wrote(version, number);
         if let Some(lvol) = self.lvols.get_mut(&number) {
-            for sector in lvol.sectors_mut(sectors) {
-                sector.submit(request, version, now);
+            for cell in lvol.cells_mut(cells) {
+                cell.submit(request, version, now);
             }
         }
         now
     }
 
     /// The end of such a request.
-    pub(crate) fn end(&mut self, number: Number, sectors: Range<usize>, request: u64, how: Ended) {
+    pub(crate) fn end(&mut self, number: Number, cells: Range<usize>, request: u64, how: Ended) {
         let now = self.tick();
         if let Some(lvol) = self.lvols.get_mut(&number) {
-            for sector in lvol.sectors_mut(sectors) {
-                sector.end(request, how, now);
+            for cell in lvol.cells_mut(cells) {
+                cell.end(request, how, now);
             }
         }
     }
@@ -90,10 +99,16 @@ impl Model {
     /// A verb has been done; it was submitted at `since`.
     pub(crate) fn perform(&mut self, change: &Change, since: Time) {
         let now = self.tick();
+        if let Change::Snapshot { items } = change {
+            let known =
+                items.iter().filter_map(|(origin, snapshot, _)| Some((self.lvols.get(origin)?, *snapshot)));
+            self.moments.push(Moment::of(known, since..=now));
+        }
+        Rc::make_mut(&mut self.origins).performed(change);
         change.perform(&mut self.lvols, since, now);
     }
 
-    /// The sectors from `first` on were found to read like that by someone who asked at `since`.
+    /// The cells from `first` on were found to read like that by someone who asked at `since`.
     pub(crate) fn settle(&mut self, number: Number, first: usize, versions: &[Version], since: Time) {
         let now = self.tick();
         if let Some(lvol) = self.lvols.get_mut(&number) {
@@ -101,8 +116,29 @@ impl Model {
         }
     }
 
+    /// Whether a write went to this lvol, to one that it comes from, or to one that comes from the same.
+    pub(crate) fn is_of_family(&self, version: Version, number: Number) -> bool {
+        self.origins.is_of_family(version, number)
+    }
+
+    /// Whether two lvols come from the same.
+    pub(crate) fn are_of_family(&self, left: Number, right: Number) -> bool {
+        self.origins.family(left) == self.origins.family(right)
+    }
+
+    /// The first snapshot that does not show one moment, going by what was found.
+    pub(crate) fn torn_moment(&self, found: &BTreeMap<Number, Vec<Version>>) -> Option<&Moment> {
+        self.moments.iter().find(|moment| !moment.explains(found))
+    }
+
+    /// Every snapshot has been read as a whole: it stays what it is.
+    pub(crate) fn forget_moments(&mut self) {
+        self.moments.clear();
+    }
+
     /// The store was opened after a crash, and this is what was found: the same for everyone from now on.
     pub(crate) fn restart(&mut self, found: &BTreeMap<Number, Vec<Version>>) {
+        self.forget_moments();
         for (number, versions) in found {
             if let Some(lvol) = self.lvols.get_mut(number) {
                 lvol.restart(versions);

@@ -1,16 +1,18 @@
 //! The arguments.
 
+use crate::work::Runs;
 use offshoot_sim::Bounds;
 use offshoot_store::Clause;
 
 pub(crate) const USAGE: &str = "\
-usage: cargo xtask sim [--seed N | --minutes M | --states N] [--thorough] [--full]
+usage: cargo xtask sim [--seed N | --minutes M | --states N] [--damage] [--thorough] [--full]
        cargo xtask sim --break RULE
 
-  (nothing)       all short sequences of steps, cut and made to fail everywhere, and a fixed set of seeds
+  (nothing)       all short sequences of steps, cut and made to fail everywhere, and fixed sets of seeds
+  --damage        runs in which the disk rots, loses or misdirects writes, or cannot be read
   --thorough      the same with many more subsets of unflushed writes
   --full          all of what led to a violation, not only the end of it
-  --seed N        one random run, the same one every time
+  --seed N        one run, the same one every time
   --minutes M     random runs from a fresh seed on, for so long
   --states N      random runs from a fresh seed on, until so many crash states were checked
   --break RULE    R1 to R8, or one clause by name: without each clause of it, a violation must be found
@@ -34,6 +36,7 @@ pub(crate) struct Options {
     pub(crate) extent: Extent,
     pub(crate) bounds: Bounds,
     pub(crate) broken: Vec<Clause>,
+    pub(crate) runs: Runs,
     /// Whether reports are printed in full.
     pub(crate) full: bool,
 }
@@ -41,11 +44,17 @@ pub(crate) struct Options {
 impl Options {
     /// `None` when the arguments make no sense.
     pub(crate) fn parse(args: &[String]) -> Option<Self> {
-        let mut options =
-            Self { extent: Extent::Default, bounds: Bounds::FEW, broken: Vec::new(), full: false };
+        let mut options = Self {
+            extent: Extent::Default,
+            bounds: Bounds::FEW,
+            broken: Vec::new(),
+            runs: Runs::Crashes,
+            full: false,
+        };
         let mut args = args.iter();
         while let Some(arg) = args.next() {
             match arg.as_str() {
+                "--damage" => options.runs = Runs::Damage,
                 "--full" => options.full = true,
                 "--thorough" => options.bounds = Bounds::MANY,
                 "--break" => options.broken = clauses(args.next()?)?,

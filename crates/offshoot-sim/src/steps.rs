@@ -1,5 +1,6 @@
 //! The steps that enumerated runs are made of: what they do is found in the model, so that any order makes sense.
 
+use crate::cell;
 use crate::model::{Change, Lvol, Model, Number};
 use crate::world::{Op, World};
 
@@ -141,11 +142,12 @@ impl Step {
         if sectors.start >= sectors.end {
             return None;
         }
+        let cells = cell::cells(sectors);
         Some(match self {
-            Self::Zero => Op::Zero { lvol, sectors, allocate: false, fua: false },
-            Self::Unmap => Op::Unmap { lvol, sectors, fua: false },
-            Self::Read => Op::Read { lvol, sectors },
-            _ => Op::Write { lvol, sectors, fua },
+            Self::Zero => Op::Zero { lvol, cells, allocate: false, fua: false },
+            Self::Unmap => Op::Unmap { lvol, cells, fua: false },
+            Self::Read => Op::Read { lvol, cells },
+            _ => Op::Write { lvol, cells, fua },
         })
     }
 }

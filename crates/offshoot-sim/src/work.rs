@@ -1,6 +1,6 @@
 //! Runs on all cores.
 
-use offshoot_sim::{Bounds, Counts, Family, Setup, Step, Violation, run, sequences};
+use offshoot_sim::{Bounds, Counts, Family, Setup, Step, Violation, run, run_damaged, sequences};
 use offshoot_store::Rules;
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -14,6 +14,27 @@ use std::time::{Duration, Instant};
 /// Seeds of the default run.
 const SEEDS: Range<u64> = 1..601;
 
+/// Those of its runs with damage.
+const DAMAGE_SEEDS: Range<u64> = 1..401;
+
+/// What random runs are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Runs {
+    /// Crashes and failing operations.
+    Crashes,
+    /// Faults of the disk that come to light later.
+    Damage,
+}
+
+impl Runs {
+    fn run(self, seed: u64, rules: Rules, counts: &mut Counts) -> Result<(), Box<Violation>> {
+        match self {
+            Self::Crashes => run(seed, rules, counts),
+            Self::Damage => run_damaged(seed, rules, counts),
+        }
+    }
+}
+
 /// A broken promise, and where to find it again.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -25,13 +46,14 @@ pub(crate) struct Found {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
     Steps(String),
-    Seed(u64),
+    Seed(Runs, u64),
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Seed(seed) => write!(f, "seed {seed}"),
+            Self::Seed(Runs::Crashes, seed) => write!(f, "seed {seed}"),
+            Self::Seed(Runs::Damage, seed) => write!(f, "damage of seed {seed}"),
             Self::Steps(steps) => f.write_str(steps),
         }
     }
@@ -44,7 +66,10 @@ impl fmt::Display for Found {
             false => writeln!(f, "{}", self.violation)?,
         }
         match &self.place {
-            Place::Seed(seed) => write!(f, "reproduce with: cargo xtask sim --seed {seed}"),
+            Place::Seed(Runs::Crashes, seed) => write!(f, "reproduce with: cargo xtask sim --seed {seed}"),
+            Place::Seed(Runs::Damage, seed) => {
+                write!(f, "reproduce with: cargo xtask sim --damage --seed {seed}")
+            }
             Place::Steps(steps) => write!(f, "reproduce with: cargo xtask sim, which finds it in {steps}"),
         }
     }
@@ -60,7 +85,13 @@ pub(crate) struct Outcome {
 }
 
 /// Every run of a range of seeds, until `states` states were checked or a promise was broken `violations` times.
-pub(crate) fn seeds(seeds: Range<u64>, rules: Rules, violations: u64, states: Option<u64>) -> Outcome {
+pub(crate) fn seeds(
+    runs: Runs,
+    seeds: Range<u64>,
+    rules: Rules,
+    violations: u64,
+    states: Option<u64>,
+) -> Outcome {
     on_all_cores(
         seeds,
         |outcome| {
@@ -68,40 +99,49 @@ pub(crate) fn seeds(seeds: Range<u64>, rules: Rules, violations: u64, states: Op
                 || states.is_some_and(|most| outcome.counts.states >= most)
         },
         |seed, counts| {
-            let result = with_rules(rules, counts, |rules, counts| run(seed, rules, counts));
-            result.map_err(|violation| (Place::Seed(seed), violation))
+            let result = with_rules(rules, counts, |rules, counts| runs.run(seed, rules, counts));
+            result.map_err(|violation| (Place::Seed(runs, seed), violation))
         },
     )
 }
 
 /// Random runs from a seed on, until some states were checked.
-pub(crate) fn states(states: u64, first: u64) -> Outcome {
-    seeds(first..u64::MAX, Rules::ALL, 1, Some(states))
+pub(crate) fn states(runs: Runs, states: u64, first: u64) -> Outcome {
+    seeds(runs, first..u64::MAX, Rules::ALL, 1, Some(states))
 }
 
 /// Random runs from a seed on, for some minutes.
-pub(crate) fn minutes(minutes: u64, first: u64) -> Outcome {
+pub(crate) fn minutes(runs: Runs, minutes: u64, first: u64) -> Outcome {
     let end = Instant::now() + Duration::from_secs(60 * minutes);
     on_all_cores(
         first..u64::MAX,
         |outcome| outcome.counts.violations > 0 || Instant::now() >= end,
-        |seed, counts| run(seed, Rules::ALL, counts).map_err(|violation| (Place::Seed(seed), violation)),
+        |seed, counts| {
+            let result = runs.run(seed, Rules::ALL, counts);
+            result.map_err(|violation| (Place::Seed(runs, seed), violation))
+        },
     )
 }
 
-/// The enumerations, then a fixed set of seeds.
+/// The enumerations, then fixed sets of seeds.
 pub(crate) fn everything(bounds: Bounds) -> Outcome {
     let mut outcome = enumerations(bounds, Rules::ALL);
-    let random = seeds(SEEDS, Rules::ALL, u64::MAX, None);
-    outcome.counts += random.counts;
-    outcome.runs += random.runs;
-    outcome.found.extend(random.found);
+    for random in [seeds(Runs::Crashes, SEEDS, Rules::ALL, u64::MAX, None), damage()] {
+        outcome.counts += random.counts;
+        outcome.runs += random.runs;
+        outcome.found.extend(random.found);
+    }
     outcome
+}
+
+/// A fixed set of runs with damage.
+pub(crate) fn damage() -> Outcome {
+    seeds(Runs::Damage, DAMAGE_SEEDS, Rules::ALL, u64::MAX, None)
 }
 
 /// Enumerations and then random runs, until one finds something.
 pub(crate) fn until_found(seed_count: u64, rules: Rules) -> Outcome {
-    let random = seeds(1..seed_count / 4, rules, 1, None);
+    let random = seeds(Runs::Crashes, 1..seed_count / 4, rules, 1, None);
     if !random.found.is_empty() {
         return random;
     }
@@ -109,7 +149,7 @@ pub(crate) fn until_found(seed_count: u64, rules: Rules) -> Outcome {
     if !enumerated.found.is_empty() {
         return enumerated;
     }
-    seeds(seed_count / 4..seed_count, rules, 1, None)
+    seeds(Runs::Crashes, seed_count / 4..seed_count, rules, 1, None)
 }
 
 /// A seed that nobody has tried.

@@ -1,5 +1,6 @@
 //! What clients do: every verb and every kind of I/O, drawn from a seed.
 
+use crate::cell;
 use crate::model::{Change, Lvol, Number};
 use crate::random::Random;
 use crate::world::{Op, World};
@@ -95,24 +96,24 @@ fn rename(world: &mut World, random: &mut Random) -> Option<Op> {
 }
 
 fn write(world: &World, random: &mut Random) -> Option<Op> {
-    let (lvol, sectors) = writable_range(world, random)?;
-    Some(Op::Write { lvol, sectors, fua: random.chance(1, 8) })
+    let (lvol, cells) = writable_range(world, random)?;
+    Some(Op::Write { lvol, cells, fua: random.chance(1, 8) })
 }
 
 fn zero(world: &World, random: &mut Random) -> Option<Op> {
-    let (lvol, sectors) = writable_range(world, random)?;
-    Some(Op::Zero { lvol, sectors, allocate: random.chance(1, 3), fua: random.chance(1, 8) })
+    let (lvol, cells) = writable_range(world, random)?;
+    Some(Op::Zero { lvol, cells, allocate: random.chance(1, 3), fua: random.chance(1, 8) })
 }
 
 fn unmap(world: &World, random: &mut Random) -> Option<Op> {
-    let (lvol, sectors) = writable_range(world, random)?;
-    Some(Op::Unmap { lvol, sectors, fua: random.chance(1, 8) })
+    let (lvol, cells) = writable_range(world, random)?;
+    Some(Op::Unmap { lvol, cells, fua: random.chance(1, 8) })
 }
 
 fn read(world: &World, random: &mut Random) -> Option<Op> {
     let lvol = any(world, random, |_, lvol| lvol.len() > 0)?;
-    let sectors = range(world, lvol, random)?;
-    Some(Op::Read { lvol, sectors })
+    let cells = range(world, lvol, random)?;
+    Some(Op::Read { lvol, cells })
 }
 
 fn writable_range(world: &World, random: &mut Random) -> Option<(Number, Range<usize>)> {
@@ -126,8 +127,8 @@ fn size(world: &World, random: &mut Random) -> usize {
     cluster * random.index(SECTORS_MAX / cluster + 1)
 }
 
-/// Sectors that exist before and after any resize under way: single ones, whole blocks, whole clusters, or any. Now
-/// and then the neighbourhood of another request.
+/// Cells that exist before and after any resize under way: single sectors, whole blocks, whole clusters, any sectors, or
+/// any bytes. Often the neighbourhood of another request.
 fn range(world: &World, number: Number, random: &mut Random) -> Option<Range<usize>> {
     let mut len = world.model.lvol(number).map_or(0, Lvol::len);
     for change in world.verbs() {
@@ -135,6 +136,9 @@ fn range(world: &World, number: Number, random: &mut Random) -> Option<Range<usi
             Change::Resize { lvol, sectors } if *lvol == number => len = len.min(*sectors),
             _ => {}
         }
+    }
+    if random.chance(1, 6) {
+        return ragged(len, random);
     }
     let cluster = world.setup.cluster_size as usize / 512;
     let unit = world.setup.block_size as usize / 512;
@@ -150,7 +154,22 @@ fn range(world: &World, number: Number, random: &mut Random) -> Option<Range<usi
         false => random.index(16) / grain * grain,
     };
     let end = (start + (1 + random.index(most)) * grain).min(len);
-    (start < end).then_some(start..end)
+    (start < end).then_some(cell::cells(start..end))
+}
+
+/// Cells from somewhere in a split sector on, or up to there, or both: no end of it need be aligned to anything.
+fn ragged(len: usize, random: &mut Random) -> Option<Range<usize>> {
+    let splits = len.saturating_sub(cell::SPLIT).div_ceil(cell::PERIOD);
+    let number = if random.chance(1, 2) { 0 } else { random.index(splits.max(1)) };
+    let split = number * cell::PERIOD + cell::SPLIT;
+    let start = split - random.index(3);
+    let end = (split + 1 + random.index(3)).min(len);
+    if start >= end {
+        return None;
+    }
+    let cells = cell::cells(start..end);
+    let start = cells.start + random.index(cells.len());
+    Some(start..start + 1 + random.index(cells.end - start))
 }
 
 /// An lvol that no verb under way is about.

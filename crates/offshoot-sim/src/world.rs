@@ -1,8 +1,12 @@
 //! A store, its disk and its model, moved forward one completion at a time.
 
 mod replies;
+mod watch;
 
-use crate::check::{Expected, Recovered, contents, relations, sound};
+pub(crate) use watch::Watch;
+
+use crate::cell;
+use crate::check::{Expected, Recovered, contents, one_moment, relations, sound};
 use crate::disk::{Cut, DiskState, SimDisk};
 use crate::image::{SECTOR_BYTES, index};
 use crate::model::{Change, Model, Number, Observer, Time};
@@ -27,23 +31,23 @@ pub(crate) enum Op {
     Verb(Change),
     Write {
         lvol: Number,
-        sectors: Range<usize>,
+        cells: Range<usize>,
         fua: bool,
     },
     Zero {
         lvol: Number,
-        sectors: Range<usize>,
+        cells: Range<usize>,
         allocate: bool,
         fua: bool,
     },
     Unmap {
         lvol: Number,
-        sectors: Range<usize>,
+        cells: Range<usize>,
         fua: bool,
     },
     Read {
         lvol: Number,
-        sectors: Range<usize>,
+        cells: Range<usize>,
     },
     Flush,
     /// A job that changes what no client can see.
@@ -57,6 +61,8 @@ struct Request {
     /// Its number: that of the write, where it is one.
     id: u64,
     since: Time,
+    /// Verbs that are still to follow, last one first, where one request is taken apart.
+    rest: Vec<Verb>,
 }
 
 /// A store in use.
@@ -77,6 +83,9 @@ pub(crate) struct World {
     next_id: u64,
     next_number: Number,
     history: Vec<String>,
+    /// Whether each member of a group snapshot becomes a transaction of its own. This is wrong, and has to be found.
+    pub(crate) split_groups: bool,
+    watch: Option<Watch>,
 }
 
 impl World {
@@ -118,6 +127,8 @@ impl World {
             next_id: *next_id,
             next_number: *next_number,
             history: Vec::new(),
+            split_groups: false,
+            watch: None,
         };
         relations(&world.store, &world.model)?;
         Ok(world)
@@ -172,30 +183,33 @@ impl World {
         let id = self.next_id;
         self.next_id += 1;
         let observer = self.model.tick();
+        let mut rest = Vec::new();
         let (ticket, since) = match &op {
-            Op::Verb(change) => match self.verb(change) {
-                Some(verb) => (self.store.start(verb), observer),
-                None => return,
-            },
+            Op::Verb(change) => {
+                let Some(verb) = self.verb(change) else { return };
+                rest = if self.split_groups { taken_apart(verb) } else { vec![verb] };
+                let Some(verb) = rest.pop() else { return };
+                (self.store.start(verb), observer)
+            }
             Op::Flush => (self.store.submit(IoRequest::Flush), observer),
             Op::Seal => (self.store.start_job(Work::Seal, None), observer),
-            Op::Read { lvol, sectors } => {
-                let Some((lvol, offset, len)) = self.place(*lvol, sectors) else { return };
+            Op::Read { lvol, cells } => {
+                let Some((lvol, offset, len)) = self.place(*lvol, cells) else { return };
                 let buffer = Buffer::zeroed(index(len));
                 (self.store.submit(IoRequest::Read { lvol, offset, buffer }), observer)
             }
-            Op::Write { lvol, sectors, fua } => {
-                let Some((blob, offset, len)) = self.place(*lvol, sectors) else { return };
+            Op::Write { lvol, cells, fua } => {
+                let Some((blob, offset, len)) = self.place(*lvol, cells) else { return };
                 let mut data = Buffer::zeroed(index(len));
-                fill(data.as_mut_slice(), id, sectors.start as u64);
-                let since = self.model.submit(*lvol, sectors.clone(), id, id);
+                fill(data.as_mut_slice(), id, cells);
+                let since = self.model.submit(*lvol, cells.clone(), id, id);
                 let request = IoRequest::Write { lvol: blob, offset, data, fua: *fua };
                 (self.store.submit(request), since)
             }
-            Op::Zero { lvol, sectors, fua, .. } | Op::Unmap { lvol, sectors, fua } => {
-                let Some((blob, offset, len)) = self.place(*lvol, sectors) else { return };
+            Op::Zero { lvol, cells, fua, .. } | Op::Unmap { lvol, cells, fua } => {
+                let Some((blob, offset, len)) = self.place(*lvol, cells) else { return };
                 let (range, fua) = (offset..offset + len, *fua);
-                let since = self.model.submit(*lvol, sectors.clone(), id, 0);
+                let since = self.model.submit(*lvol, cells.clone(), id, 0);
                 let request = match &op {
                     Op::Zero { allocate, .. } => {
                         IoRequest::WriteZeroes { lvol: blob, range, allocate: *allocate, fua }
@@ -206,7 +220,7 @@ impl World {
             }
         };
         self.note(format!("{id}: {op:?}"));
-        self.requests.insert(ticket, Request { op, id, since });
+        self.requests.insert(ticket, Request { op, id, since, rest });
     }
 
     /// Lets the disk complete one operation, and takes the answers that follow. Says whether anything happened.
@@ -220,12 +234,14 @@ impl World {
         self.store.poll(&mut replies);
         self.disk.grant(0);
         let moved = self.disk.asked() != before || !replies.is_empty();
-        for event in self.disk.events() {
+        let events = self.disk.events();
+        for event in &events {
             self.note(format!("    {event}"));
         }
         for (ticket, result) in replies {
             self.answered(ticket, result)?;
         }
+        self.watched(&events);
         let native = self.store.super_block().native.as_ref();
         if native.is_some_and(|native| native.flags.contains(NativeFlags::DEVICE_ERROR)) {
             self.error.get_or_insert(self.model.now());
@@ -319,13 +335,17 @@ impl World {
     /// Reads everything. Nothing may be under way.
     ///
     /// # Errors
-    /// The first sector that reads what it should not.
+    /// The first cell that reads what it should not.
     pub(crate) fn read_all(&mut self) -> Result<(), Violation> {
         let now = self.model.tick();
         let observer = if self.lossy { Observer::AfterPowerCut } else { Observer::Since(now) };
         let model = self.expected().model_of(&self.store);
         relations(&self.store, &model)?;
         let found = contents(&mut self.store, &model, observer)?;
+        if !self.lossy {
+            one_moment(&model, &found)?;
+            self.model.forget_moments();
+        }
         for (number, versions) in found.into_iter().filter(|_| !self.lossy) {
             self.model.settle(number, 0, &versions, now);
         }
@@ -352,10 +372,10 @@ impl World {
         Ok(Closed { resting, before, error: self.error, steps })
     }
 
-    fn place(&self, lvol: Number, sectors: &Range<usize>) -> Option<(BlobId, u64, u64)> {
+    fn place(&self, lvol: Number, cells: &Range<usize>) -> Option<(BlobId, u64, u64)> {
         let blob = self.blob(lvol)?;
-        let offset = sectors.start as u64 * SECTOR_BYTES;
-        Some((blob, offset, sectors.len() as u64 * SECTOR_BYTES))
+        let Range { start, end } = cell::bytes(cells);
+        Some((blob, start, end - start))
     }
 
     fn blob(&self, lvol: Number) -> Option<BlobId> {
@@ -392,6 +412,16 @@ impl World {
     }
 }
 
+/// A verb for each member of a group, last one first.
+fn taken_apart(verb: Verb) -> Vec<Verb> {
+    match verb {
+        Verb::Snapshot { items } => {
+            items.into_iter().rev().map(|item| Verb::Snapshot { items: vec![item] }).collect()
+        }
+        other => vec![other],
+    }
+}
+
 /// A store that was closed, and what it should hold.
 #[derive(Clone, Debug)]
 pub(crate) struct Resting {
@@ -419,6 +449,12 @@ impl Closed {
     pub(crate) fn expected(&self) -> Expected<'_> {
         let now = self.before.now() + 1;
         Expected { model: &self.before, verbs: Vec::new(), failed: false, error: self.error, now }
+    }
+
+    /// What is known about it once it is closed.
+    pub(crate) fn at_rest(&self) -> Expected<'_> {
+        let model = &self.resting.model;
+        Expected { model, verbs: Vec::new(), failed: false, error: None, now: model.now() + 1 }
     }
 
     /// Checks what a crash during the close leaves.

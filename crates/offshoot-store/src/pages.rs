@@ -30,6 +30,8 @@ pub struct BlobPages {
     pub native: bool,
     /// Whether the root has never been written: nothing on disk refers to it, so that it needs no image.
     pub unwritten: bool,
+    /// Whether some of the chain cannot be read, so that it is not written until the blob goes.
+    pub unread: bool,
     /// Whether the chain must be written.
     pub chain_dirty: bool,
     /// How many md pages the ordinals need.

@@ -236,6 +236,7 @@ impl State {
     #[must_use]
     pub fn is_native(&self, blob: &Blob) -> bool {
         blob.dying
+            || blob.outdated
             || self.hides_parent_tail(blob)
             || blob.pages.ordinals.values().any(|ordinal| ordinal.own_layers() > 0)
     }

@@ -397,7 +397,7 @@ fn a_dying_blob_with_a_clone_is_damage() {
     let (snapshot, layout) = (store.id("snap"), store.state().layout.clone());
     let mut device = closed(store);
     edit_root(&mut device, &layout, snapshot, |md| {
-        md.native = Some(NativeBlob { dying: true, inherit_len: 0, layer_pages: Vec::new() });
+        md.native = Some(NativeBlob { dying: true, ..NativeBlob::default() });
         md.xattrs.clear();
     });
     let mut store = Store::open(device, Vec::new(), &writable()).unwrap();

@@ -30,7 +30,7 @@ fn table(count: u32) -> MapMd {
 
 fn native(count: u32) -> NativeBlob {
     let layer_pages = (0..count).map(|page| (ExtentOrdinal(page), MdPageIdx(100 + page))).collect();
-    NativeBlob { dying: false, inherit_len: 9, layer_pages }
+    NativeBlob { dying: false, outdated: false, inherit_len: 9, layer_pages }
 }
 
 fn decode(pages: &[(MdPageIdx, PageImage)]) -> Result<BlobMd, Damage> {

@@ -95,6 +95,7 @@ fn blobs() {
         internal_xattrs: vec![Xattr::new(XATTR_SNAP, [9, 0, 0, 0, 1, 0, 0, 0]), Xattr::new(XATTR_SNAP, [9])],
         native: Some(NativeBlob {
             dying: true,
+            outdated: true,
             inherit_len: 7,
             layer_pages: vec![(ExtentOrdinal(0), MdPageIdx(5))],
         }),
@@ -113,6 +114,7 @@ fn blobs() {
         internal_xattr.SNAP: 0x100000009
         internal_xattr.SNAP: "\t"
         native.dying: true
+        native.outdated: true
         native.inherit_len: 7
         native.layer_page: 0 -> md page 5
         num_clusters: 7

@@ -10,6 +10,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 pub(crate) const NATIVE_BLOB_HEADER_BYTES: usize = size_of::<RawHeader>();
 
 const DYING: u32 = 1 << 0;
+const OUTDATED: u32 = 1 << 1;
 
 /// The native part of a blob. Spread over several descriptors when it does not fit one md page; each repeats the
 /// scalars and continues the list.
@@ -17,6 +18,8 @@ const DYING: u32 = 1 << 0;
 pub struct NativeBlob {
     /// The blob has been removed and its clusters are being released.
     pub dying: bool,
+    /// The map is that of an earlier time: changes to it were lost with the journal that held them.
+    pub outdated: bool,
     /// Clusters of the parent that show through, from the blob's start. Beyond, what is absent reads as zeros.
     pub inherit_len: u64,
     /// The layer pages, ordinals ascending. One ordinal may have several; they are read in this order.
@@ -54,11 +57,12 @@ impl NativeBlob {
             return Err(wrong_length());
         }
         let flags = header.flags.get();
-        if flags & !DYING != 0 {
+        if flags & !(DYING | OUTDATED) != 0 {
             return Err(Fault::NativeBlobFlags { stored: flags });
         }
         let mut part = Self {
             dying: flags & DYING != 0,
+            outdated: flags & OUTDATED != 0,
             inherit_len: header.inherit_len.get(),
             layer_pages: Vec::new(),
         };
@@ -70,10 +74,16 @@ impl NativeBlob {
 
     /// Appends the descriptor that follows in the chain.
     pub(crate) fn join(&mut self, next: Self) -> Result<(), Fault> {
-        if (next.dying, next.inherit_len) != (self.dying, self.inherit_len) {
+        if (next.flags(), next.inherit_len) != (self.flags(), self.inherit_len) {
             return Err(Fault::NativeBlobMismatch);
         }
         next.layer_pages.into_iter().try_for_each(|(ordinal, page)| self.push(ordinal, page))
+    }
+
+    /// The flag word.
+    pub(crate) fn flags(&self) -> u32 {
+        let dying = if self.dying { DYING } else { 0 };
+        dying | if self.outdated { OUTDATED } else { 0 }
     }
 
     fn push(&mut self, ordinal: ExtentOrdinal, page: MdPageIdx) -> Result<(), Fault> {
@@ -88,13 +98,12 @@ impl NativeBlob {
 
 /// Hands out the bytes of a payload that lists these layer pages.
 pub(crate) fn write_part(
-    dying: bool,
+    flags: u32,
     inherit_len: u64,
     layer_pages: &[(ExtentOrdinal, MdPageIdx)],
     mut put: impl FnMut(&[u8]),
 ) {
     let Ok(count) = u32::try_from(layer_pages.len()) else { panic!("{} layer pages", layer_pages.len()) };
-    let flags = if dying { DYING } else { 0 };
     put(RawHeader { flags: flags.into(), count: count.into(), inherit_len: inherit_len.into() }.as_bytes());
     for (ordinal, page) in layer_pages {
         put(RawEntry { ordinal: ordinal.0.into(), page: page.0.into() }.as_bytes());
@@ -107,7 +116,7 @@ mod tests {
 
     fn payload(part: &NativeBlob) -> Vec<u8> {
         let mut bytes = Vec::new();
-        write_part(part.dying, part.inherit_len, &part.layer_pages, |chunk| {
+        write_part(part.flags(), part.inherit_len, &part.layer_pages, |chunk| {
             bytes.extend_from_slice(chunk);
         });
         bytes
@@ -115,7 +124,7 @@ mod tests {
 
     fn part(entries: &[(u32, u32)]) -> NativeBlob {
         let layer_pages = entries.iter().map(|(o, p)| (ExtentOrdinal(*o), MdPageIdx(*p))).collect();
-        NativeBlob { dying: true, inherit_len: 77, layer_pages }
+        NativeBlob { dying: true, outdated: true, inherit_len: 77, layer_pages }
     }
 
     #[test]
@@ -127,6 +136,8 @@ mod tests {
         assert_eq!(joined, all);
         assert_eq!(joined.join(part(&[(2, 8)])), Err(Fault::LayerPageEntry { ordinal: 2, page: 8 }));
         let other = NativeBlob { inherit_len: 78, ..part(&[]) };
+        assert_eq!(joined.join(other), Err(Fault::NativeBlobMismatch));
+        let other = NativeBlob { outdated: false, ..part(&[]) };
         assert_eq!(joined.join(other), Err(Fault::NativeBlobMismatch));
     }
 
@@ -141,7 +152,7 @@ mod tests {
         assert_eq!(odd(|bytes| bytes.truncate(15)), length(15));
         assert_eq!(odd(|bytes| bytes.truncate(23)), length(23));
         assert_eq!(odd(|bytes| bytes.truncate(16)), length(16));
-        assert_eq!(odd(|bytes| bytes[0] = 3), Err(Fault::NativeBlobFlags { stored: 3 }));
+        assert_eq!(odd(|bytes| bytes[0] = 5), Err(Fault::NativeBlobFlags { stored: 5 }));
         assert_eq!(odd(|bytes| bytes[20] = 0), Err(Fault::LayerPageEntry { ordinal: 1, page: 0 }));
         assert_eq!(odd(|bytes| bytes[18] = 0x80), Err(Fault::LayerPageEntry { ordinal: 0x80_0001, page: 9 }));
         assert_eq!(

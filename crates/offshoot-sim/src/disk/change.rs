@@ -37,6 +37,15 @@ impl Change {
         self.len / SECTOR_BYTES
     }
 
+    /// The bytes that it writes, if they are given.
+    #[must_use]
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match &self.content {
+            Content::Bytes(bytes) => Some(bytes),
+            Content::Zeros | Content::Undefined(_) => None,
+        }
+    }
+
     /// Makes all of it true.
     pub fn apply(&self, image: &mut Image) {
         match &self.content {

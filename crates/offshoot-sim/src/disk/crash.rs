@@ -1,10 +1,13 @@
 //! A disk at one moment, and what is left of it when the process dies or the power goes.
 
+use super::Written;
 use super::change::Change;
-use crate::image::{Image, index};
+use crate::image::{Image, SECTOR, SECTOR_BYTES, index};
 use crate::random::Random;
 use offshoot_block::DeviceGeometry;
+use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::Range;
 
 /// How the world ends for the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +61,8 @@ pub struct DiskState {
     pub(super) cached: Vec<Cached>,
     /// Submitted and not completed, in the order of submission.
     pub(super) in_flight: Vec<Change>,
+    /// Sectors that cannot be read until they are written again, by their numbers.
+    pub(super) unreadable: BTreeSet<u64>,
 }
 
 /// What became of the changes that could have gone either way.
@@ -69,11 +74,22 @@ pub struct Fate {
     pub reordered: bool,
 }
 
+fn sectors(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.chunks_exact(SECTOR)
+}
+
 impl DiskState {
     /// A disk whose content is durable and which nothing is under way on.
     #[must_use]
     pub fn at_rest(geometry: DeviceGeometry, content: Image) -> Self {
-        Self { geometry, medium: content.clone(), view: content, cached: Vec::new(), in_flight: Vec::new() }
+        Self {
+            geometry,
+            medium: content.clone(),
+            view: content,
+            cached: Vec::new(),
+            in_flight: Vec::new(),
+            unreadable: BTreeSet::new(),
+        }
     }
 
     /// What the disk is like.
@@ -92,6 +108,35 @@ impl DiskState {
     pub fn rot(&mut self, offset: u64, bytes: &[u8]) {
         self.medium.write(offset, bytes);
         self.view.write(offset, bytes);
+    }
+
+    /// What was submitted and has not completed, oldest first.
+    pub fn under_way(&self) -> impl Iterator<Item = &Change> {
+        self.in_flight.iter()
+    }
+
+    /// Makes the sector at a byte unreadable until it is written again.
+    pub fn spoil(&mut self, offset: u64) {
+        self.unreadable.insert(offset / SECTOR_BYTES);
+    }
+
+    /// As if a write had been acknowledged and never done: its sectors hold what was there before, unless something
+    /// else has been written there since. Hands out what is different now.
+    pub fn lose(&mut self, write: &Written) -> Vec<Range<u64>> {
+        let mut lost: Vec<Range<u64>> = Vec::new();
+        for (number, (after, before)) in (0..).zip(sectors(&write.after).zip(sectors(&write.before))) {
+            let offset = write.offset + number * SECTOR_BYTES;
+            let mut now = [0; SECTOR];
+            self.view.read(offset, &mut now);
+            if now == after && before != after {
+                self.rot(offset, before);
+                match lost.last_mut().filter(|last| last.end == offset) {
+                    Some(last) => last.end += SECTOR_BYTES,
+                    None => lost.push(offset..offset + SECTOR_BYTES),
+                }
+            }
+        }
+        lost
     }
 
     /// The changes that a crash of this kind may lose, oldest first.
@@ -137,9 +182,12 @@ impl DiskState {
         let state = match cut {
             Cut::Kill | Cut::Reboot if self.geometry.volatile_cache => {
                 let medium = self.medium.clone();
-                Self { geometry: self.geometry, medium, view, cached, in_flight: Vec::new() }
+                let (geometry, unreadable) = (self.geometry, self.unreadable.clone());
+                Self { geometry, medium, view, cached, in_flight: Vec::new(), unreadable }
             }
-            Cut::Kill | Cut::Reboot | Cut::PowerCut => Self::at_rest(self.geometry, view),
+            Cut::Kill | Cut::Reboot | Cut::PowerCut => {
+                Self { unreadable: self.unreadable.clone(), ..Self::at_rest(self.geometry, view) }
+            }
         };
         (state, fate)
     }

@@ -12,13 +12,6 @@ pub enum Effect {
     Fail(DeviceError),
     /// A sync fails, and what it should have made durable is gone.
     LoseCache,
-    /// A write is acknowledged and never done.
-    Lose,
-    /// A write is acknowledged and done somewhere else.
-    Misdirect {
-        /// The byte that it starts at instead.
-        to: u64,
-    },
     /// It completes only when so many others have, or nothing else is left to complete.
     Delay {
         /// How many others.

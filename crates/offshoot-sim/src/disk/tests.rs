@@ -206,15 +206,41 @@ fn a_failed_sync_may_take_the_cache_with_it() {
 }
 
 #[test]
-fn writes_go_astray_and_come_late() {
+fn a_lost_write_leaves_what_was_there_unless_something_came_after() {
+    let disk = disk(Caching::WriteThrough);
+    run(&disk, write(0, 1, 3)).unwrap();
+    disk.list_writes(1536);
+    run(&disk, write(512, 2, 2)).unwrap();
+    run(&disk, write(1024, 3, 1)).unwrap();
+    run(&disk, write(1536, 4, 1)).unwrap();
+    let written = disk.written();
+    let offsets: Vec<u64> = written.iter().map(|write| write.offset).collect();
+    assert_eq!(offsets, [512, 1024], "what lies behind is not listed");
+    let mut state = disk.state();
+    assert_eq!(state.lose(&written[0]).first(), Some(&(512..1024)));
+    assert_eq!(sectors(&state), [1, 1, 3, 4]);
+    assert!(state.lose(&written[0]).is_empty(), "there is nothing more to lose");
+    assert!(!state.lose(&written[1]).is_empty());
+    assert_eq!(sectors(&state), [1, 1, 2, 4]);
+}
+
+#[test]
+fn a_spoilt_sector_is_unreadable_until_it_is_written() {
+    let mut state = disk(Caching::WriteThrough).state();
+    state.spoil(600);
+    let disk = SimDisk::resume(state, 1);
+    let read = |offset, sectors: usize| {
+        let buffer = Buffer::zeroed(sectors * 512);
+        run(&disk, DeviceOp::Read { offset: DeviceOffset(offset), buffer })
+    };
+    assert_eq!((read(0, 1), read(0, 2), read(512, 1), read(1024, 1)), (Ok(()), Err(EIO), Err(EIO), Ok(())));
+    run(&disk, write(512, 1, 1)).unwrap();
+    assert_eq!(read(0, 4), Ok(()));
+}
+
+#[test]
+fn writes_come_late() {
     let disk = disk(Caching::Volatile);
-    disk.inject(Fault::new(Effect::Lose).times(1));
-    run(&disk, write(0, 1, 1)).unwrap();
-    disk.heal();
-    disk.inject(Fault::new(Effect::Misdirect { to: 1024 }).times(1));
-    run(&disk, write(0, 2, 1)).unwrap();
-    assert_eq!(sectors(&disk.state()), [0, 0, 2, 0]);
-    disk.heal();
     disk.inject(Fault::new(Effect::Delay { completions: 2 }).times(1));
     (0..3).for_each(|id| submit(&disk, id, write(id * 512, 3, 1)));
     assert_eq!(settle(&disk)[2].0, 0);

@@ -1,4 +1,4 @@
-//! What one sector may hold: every write that is not certainly gone.
+//! What one cell may hold: every write that is not certainly gone.
 //!
 //! A write supersedes another when it was submitted after the other had ended. Which of those that nothing supersedes
 //! is seen depends on who asks: a reader is owed every write acknowledged before it asked (D1), and after a power cut
@@ -12,7 +12,7 @@ pub(crate) type Time = u64;
 /// The end of a write that has not ended.
 const NEVER: Time = Time::MAX;
 
-/// Who looks at a sector.
+/// Who looks at a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Observer {
     /// Someone who asked at this moment, in the life of the store or after the death of its process.
@@ -34,16 +34,16 @@ pub(crate) enum Ended {
     Done,
     /// It was acknowledged, and it is durable.
     Durable,
-    /// It failed, or may keep what was there: from now on the sector is old or new, nobody knows.
+    /// It failed, or may keep what was there: from now on the cell is old or new, nobody knows.
     Unsure,
 }
 
-/// A write to a sector.
+/// A write to a cell.
 #[derive(Clone, Copy, Debug)]
 struct Write {
     /// The request.
     request: u64,
-    /// What the sector reads if this write is seen.
+    /// What the cell reads if this write is seen.
     version: Version,
     submitted: Time,
     ended: Time,
@@ -60,7 +60,26 @@ impl Write {
     }
 }
 
-/// One sector of an lvol.
+/// When something could be seen: from `first` to `last`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visible {
+    version: Version,
+    first: Time,
+    last: Time,
+}
+
+impl Visible {
+    pub(crate) fn first(&self) -> Time {
+        self.first
+    }
+
+    /// Whether this could be seen by someone who looked at that moment.
+    pub(crate) fn shows(&self, version: Version, moment: Time) -> bool {
+        self.version == version && (self.first..=self.last).contains(&moment)
+    }
+}
+
+/// One cell of an lvol.
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     newest: Write,
@@ -69,7 +88,7 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// A sector that durably holds one of these: zeros when there are none.
+    /// A cell that durably holds one of these: zeros when there are none.
     pub(crate) fn one_of(versions: impl IntoIterator<Item = Version>) -> Self {
         let write = |version| Write {
             request: 0,
@@ -85,13 +104,13 @@ impl History {
         Self { newest, older }
     }
 
-    /// A request that will make the sector read `version`.
+    /// A request that will make the cell read `version`.
     pub(crate) fn submit(&mut self, request: u64, version: Version, now: Time) {
         let write = Write { version, ..Write::under_way(request, now) };
         self.older.push(std::mem::replace(&mut self.newest, write));
     }
 
-    /// The end of a request, if it still has a part in this sector.
+    /// The end of a request, if it still has a part in this cell.
     pub(crate) fn end(&mut self, request: u64, how: Ended, now: Time) {
         let writes = self.older.iter_mut().chain([&mut self.newest]);
         for write in writes.filter(|write| write.request == request && write.ended == NEVER) {
@@ -135,7 +154,7 @@ impl History {
     }
 
     /// Someone who asked at `since` saw this. When every write had ended before, it is known from now on what the
-    /// sector holds.
+    /// cell holds.
     pub(crate) fn settle(&mut self, version: Version, since: Time, durable: bool, now: Time) {
         if self.older.is_empty() || self.writes().any(|write| write.ended >= since) {
             return;
@@ -156,6 +175,21 @@ impl History {
     /// What an observer may see.
     pub(crate) fn versions(&self, observer: Observer) -> impl Iterator<Item = Version> {
         self.writes().filter(move |write| !self.hidden(write, observer)).map(|write| write.version)
+    }
+
+    /// Whether there is only one thing that it can hold.
+    pub(crate) fn is_certain(&self) -> bool {
+        self.older.is_empty()
+    }
+
+    /// When what an observer may see could be seen.
+    pub(crate) fn visible(&self, observer: Observer) -> impl Iterator<Item = Visible> {
+        let seen = self.writes().filter(move |write| !self.hidden(write, observer));
+        seen.map(|write| {
+            let hides = |later: &&Write| later.sure && later.submitted > write.ended;
+            let last = self.writes().filter(hides).map(|later| later.ended).min().unwrap_or(NEVER);
+            Visible { version: write.version, first: write.submitted + 1, last }
+        })
     }
 
     fn writes(&self) -> impl Iterator<Item = &Write> {

@@ -2,6 +2,7 @@
 
 use super::history::{History, Observer, Time};
 use super::{Number, Version};
+use crate::cell;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -13,69 +14,72 @@ pub(crate) struct Lvol {
     pub(crate) read_only: bool,
     /// When its size last changed.
     pub(crate) resized: Time,
-    sectors: Rc<Vec<History>>,
+    /// How many sectors it has.
+    sectors: usize,
+    cells: Rc<Vec<History>>,
 }
 
 impl Lvol {
     /// Of so many sectors of zeros.
     pub(crate) fn zeros(name: String, sectors: usize) -> Self {
-        let sectors = Rc::new(vec![History::one_of([]); sectors]);
-        Self { name, parent: None, read_only: false, resized: 0, sectors }
+        let cells = Rc::new(vec![History::one_of([]); cell::first(sectors)]);
+        Self { name, parent: None, read_only: false, resized: 0, sectors, cells }
     }
 
-    /// A snapshot that was taken at some moment since `since`: each sector holds what a reader might have seen.
+    /// A snapshot that was taken at some moment since `since`: each cell holds what a reader might have seen.
     pub(crate) fn frozen(&self, name: String, since: Time) -> Self {
         let observer = Observer::Since(since);
-        let sectors = self.sectors.iter().map(|sector| History::one_of(sector.versions(observer)));
-        let sectors = Rc::new(sectors.collect());
-        Self { name, parent: self.parent, read_only: true, resized: 0, sectors }
+        let cells = self.cells.iter().map(|cell| History::one_of(cell.versions(observer)));
+        let (sectors, cells) = (self.sectors, Rc::new(cells.collect()));
+        Self { name, parent: self.parent, read_only: true, resized: 0, sectors, cells }
     }
 
     /// A writable child that reads the same.
     pub(crate) fn cloned(&self, name: String, parent: Number) -> Self {
-        let sectors = Rc::clone(&self.sectors);
-        Self { name, parent: Some(parent), read_only: false, resized: 0, sectors }
+        let (sectors, cells) = (self.sectors, Rc::clone(&self.cells));
+        Self { name, parent: Some(parent), read_only: false, resized: 0, sectors, cells }
     }
 
     /// How many sectors it has.
     pub(crate) fn len(&self) -> usize {
-        self.sectors.len()
+        self.sectors
     }
 
-    pub(crate) fn sectors(&self) -> &[History] {
-        &self.sectors
+    pub(crate) fn cells(&self) -> &[History] {
+        &self.cells
     }
 
-    pub(super) fn sectors_mut(&mut self, range: Range<usize>) -> impl Iterator<Item = &mut History> {
-        let end = range.end.min(self.len());
-        Rc::make_mut(&mut self.sectors)[range.start.min(end)..end].iter_mut()
+    pub(super) fn cells_mut(&mut self, range: Range<usize>) -> impl Iterator<Item = &mut History> {
+        let end = range.end.min(self.cells.len());
+        Rc::make_mut(&mut self.cells)[range.start.min(end)..end].iter_mut()
     }
 
     pub(super) fn resize(&mut self, sectors: usize, now: Time) {
         self.resized = now;
-        Rc::make_mut(&mut self.sectors).resize(sectors, History::one_of([]));
+        self.sectors = sectors;
+        Rc::make_mut(&mut self.cells).resize(cell::first(sectors), History::one_of([]));
     }
 
     pub(super) fn flush(&mut self, before: Time, reader: Time) {
-        for sector in Rc::make_mut(&mut self.sectors) {
-            sector.flush(before);
-            sector.prune(reader);
+        for cell in Rc::make_mut(&mut self.cells) {
+            cell.flush(before);
+            cell.prune(reader);
         }
     }
 
     pub(super) fn age(&mut self, before: Time) {
-        Rc::make_mut(&mut self.sectors).iter_mut().for_each(|sector| sector.age(before));
+        Rc::make_mut(&mut self.cells).iter_mut().for_each(|cell| cell.age(before));
     }
 
     pub(super) fn settle(&mut self, first: usize, versions: &[Version], since: Time, now: Time) {
         // What a snapshot holds is as durable as the snapshot itself.
         let durable = self.read_only;
-        for (sector, version) in self.sectors_mut(first..first + versions.len()).zip(versions) {
-            sector.settle(*version, since, durable, now);
+        for (cell, version) in self.cells_mut(first..first + versions.len()).zip(versions) {
+            cell.settle(*version, since, durable, now);
         }
     }
 
     pub(super) fn restart(&mut self, versions: &[Version]) {
-        self.sectors = Rc::new(versions.iter().map(|version| History::one_of([*version])).collect());
+        self.cells = Rc::new(versions.iter().map(|version| History::one_of([*version])).collect());
     }
 }

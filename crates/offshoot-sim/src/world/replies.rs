@@ -10,7 +10,7 @@ use std::ops::Range;
 
 impl World {
     pub(super) fn answered(&mut self, ticket: Ticket, result: Result<Reply, Error>) -> Result<(), Violation> {
-        let Some(request) = self.requests.remove(&ticket) else {
+        let Some(mut request) = self.requests.remove(&ticket) else {
             return Err(Violation::new(Promise::Service, format!("nobody asked for the answer {result:?}")));
         };
         let id = request.id;
@@ -21,20 +21,26 @@ impl World {
         if let Err(error) = &result {
             self.may_fail(&request, error)?;
         }
+        if result.is_ok()
+            && let Some(verb) = request.rest.pop()
+        {
+            self.requests.insert(self.store.start(verb), request);
+            return Ok(());
+        }
         let Request { op, since, .. } = request;
         match op {
-            Op::Write { lvol, sectors, fua } | Op::Zero { lvol, sectors, fua, .. } => {
+            Op::Write { lvol, cells, fua } | Op::Zero { lvol, cells, fua, .. } => {
                 let how = match result {
                     Ok(_) if fua => Ended::Durable,
                     Ok(_) => Ended::Done,
                     Err(_) => Ended::Unsure,
                 };
-                self.model.end(lvol, sectors, id, how);
+                self.model.end(lvol, cells, id, how);
             }
-            Op::Unmap { lvol, sectors, .. } => self.model.end(lvol, sectors, id, Ended::Unsure),
-            Op::Read { lvol, sectors } => {
+            Op::Unmap { lvol, cells, .. } => self.model.end(lvol, cells, id, Ended::Unsure),
+            Op::Read { lvol, cells } => {
                 if let Ok(Reply::Buffer(buffer)) = result {
-                    self.read_done(lvol, &sectors, &buffer, since)?;
+                    self.read_done(lvol, &cells, &buffer, since)?;
                 }
             }
             Op::Flush => {

@@ -29,6 +29,7 @@ pub fn blob_md(state: &State, blob: &Blob) -> BlobMd {
     flags.invalid.set(InvalidFlags::EXTERNAL_SNAPSHOT, blob.external_is_parent);
     let native = state.is_native(blob).then(|| NativeBlob {
         dying: blob.dying,
+        outdated: blob.outdated,
         inherit_len: blob.inherit_len,
         layer_pages: blob
             .pages

@@ -11,7 +11,7 @@ use crate::blob::Blob;
 use crate::limits::CHAIN_DEPTH_MAX;
 use crate::map::Tag;
 use crate::pages::{OrdinalMd, by_ordinal, by_range};
-use crate::record::{Encoding, MappedRun, Record};
+use crate::record::{Below, Encoding, MappedRun, Record};
 use crate::state::State;
 use alloc::{collections::BTreeSet, vec::Vec};
 use core::ops::Range;
@@ -70,6 +70,9 @@ pub(crate) enum Why {
     /// The other blob is not the only one that inherits from it.
     #[error("blob {0} is not its only clone")]
     NotTheOnlyClone(BlobId),
+    /// Only what is thin has anything below it.
+    #[error("it is thick")]
+    Thick,
     /// The chain of snapshots would become too long.
     #[error("a chain of {depth} snapshots, at most {CHAIN_DEPTH_MAX}")]
     TooDeep {
@@ -171,6 +174,11 @@ impl State {
             }
             Record::Resize { blob, len, runs } => ("resize", *blob, self.resize_fits(*blob, *len, runs)),
             Record::SetXattr { blob, xattr } => ("set xattr", *blob, self.set_xattr_fits(*blob, xattr)),
+            Record::RemoveXattr { blob, name } => {
+                ("remove xattr", *blob, self.remove_xattr_fits(*blob, name))
+            }
+            Record::SetReadOnly { blob } => ("set read-only", *blob, self.readable(*blob).map(drop)),
+            Record::SetParent { blob, below } => ("set parent", *blob, self.set_parent_fits(*blob, below)),
             Record::UseExtentTable { blobs } => return self.use_extent_table_fits(blobs),
             Record::MarkDying { blob } => ("mark dying", *blob, self.mark_dying_fits(*blob)),
             Record::Release { blob, ordinals } => ("release", *blob, self.release_fits(*blob, ordinals)),
@@ -362,7 +370,7 @@ impl State {
         if blob.dying {
             return Err(Why::Dying);
         }
-        // What is written would replace what cannot be read.
+        // It would be written anew, with the little that is known of it.
         if !blob.is_readable() {
             return Err(Why::Damaged);
         }
@@ -376,6 +384,39 @@ impl State {
         Ok(())
     }
 
+    fn remove_xattr_fits(&self, id: BlobId, name: &[u8]) -> Result<(), Why> {
+        let blob = self.existing(id)?;
+        if blob.dying {
+            return Err(Why::Dying);
+        }
+        // As when one is set.
+        if !blob.is_readable() {
+            return Err(Why::Damaged);
+        }
+        // Without them neither the store nor the lvol could be found again.
+        match name {
+            XATTR_NAME => Err(Why::Value("name")),
+            XATTR_UUID => Err(Why::Value("uuid")),
+            _ => Ok(()),
+        }
+    }
+
+    fn set_parent_fits(&self, id: BlobId, below: &Below) -> Result<(), Why> {
+        let blob = self.readable(id)?;
+        no_clones(blob)?;
+        if !blob.is_thin() {
+            return Err(Why::Thick);
+        }
+        let Below::Blob(parent) = below else { return Ok(()) };
+        // Nothing inherits from the blob: no chain can become a ring.
+        let parent = self.readable(*parent).ok().filter(|parent| parent.is_read_only() && parent.id != id);
+        let parent = parent.ok_or(Why::Writable)?;
+        if blob.encoding == Encoding::Rle {
+            return Err(Why::RelativeWithRuns(id));
+        }
+        self.relative_fits(parent)
+    }
+
     fn use_extent_table_fits(&self, blobs: &[BlobId]) -> Result<(), Misfit> {
         let misfit = |blob, why| Misfit { kind: "use extent table", blob, why };
         let mut seen = BTreeSet::new();
@@ -384,6 +425,7 @@ impl State {
             if blob.dying {
                 return Err(misfit(*id, Why::Dying));
             }
+            // All of it would be written anew.
             if !blob.is_readable() {
                 return Err(misfit(*id, Why::Damaged));
             }
@@ -393,8 +435,9 @@ impl State {
                 continue;
             }
             let family = self.family(*id);
-            let with_runs =
-                |member: &&BlobId| self.blob(**member).is_some_and(|blob| blob.encoding == Encoding::Rle);
+            // One that cannot be read stays as it is.
+            let has_runs = |blob: &Blob| blob.encoding == Encoding::Rle && blob.is_readable();
+            let with_runs = |member: &&BlobId| self.blob(**member).is_some_and(has_runs);
             if let Some(left) = family.iter().filter(with_runs).find(|member| !blobs.contains(member)) {
                 return Err(misfit(*id, Why::RelativeWithRuns(*left)));
             }
@@ -430,12 +473,12 @@ impl State {
     fn adopt_fits(&self, snapshot: BlobId, clone: BlobId) -> Result<(), Why> {
         let blob = self.readable(snapshot)?;
         let is_only = blob.clones.len() == 1 && blob.clones.contains(&clone);
-        let heir = self.lvol_in_use(clone).ok().filter(|heir| heir.parent == Some(snapshot));
-        // What is not known of the clone may be in the snapshot.
-        if heir.is_some_and(|heir| !heir.is_readable()) {
-            return Err(Why::Damaged);
+        let is_heir = self.lvol_in_use(clone).is_ok_and(|heir| heir.parent == Some(snapshot));
+        if !is_only || !is_heir {
+            return Err(Why::NotTheOnlyClone(clone));
         }
-        if is_only && heir.is_some() { Ok(()) } else { Err(Why::NotTheOnlyClone(clone)) }
+        // What both own is written anew, so that what is not known of the clone would be forgotten.
+        self.readable(clone).map(drop)
     }
 
     fn existing(&self, id: BlobId) -> Result<&Blob, Why> {

@@ -61,6 +61,9 @@ pub(super) fn assemble(
     for root in pages.mended_snapshots() {
         all.entry(BlobId::from_root(root)).and_modify(|parts| parts.is_changed = true);
     }
+    if super_block.is_native() {
+        list_lost_parents(&mut all, pages);
+    }
     let before = claims(&layout, &all);
     before.compare(masks, &mut found);
     let resolution = resolve(&mut all);
@@ -88,7 +91,7 @@ pub(super) fn assemble(
             leftovers = strays.pages;
         }
     } else if masks[2].is_none() {
-        let unreadable = all.values().any(|parts| parts.lost_map.is_some() || !parts.lost.is_empty());
+        let unreadable = all.values().any(|parts| !parts.is_known());
         let rotten = pages.iter().filter(|(at, bytes)| !page_crc_ok(bytes) && !owners.refers_to(*at));
         let mut rotten: Vec<MdPageIdx> = rotten.map(|(at, _)| at).collect();
         report_rotten(&mut rotten, &mut found, repair);
@@ -136,6 +139,18 @@ pub(super) fn assemble(
         found.push(Finding { lvol: None, what: Found::Withheld { clusters: withheld } });
     }
     Ok((state, found))
+}
+
+/// A parent whose root page is rotten is there, and lost: what is wrong with its clones lies below them.
+fn list_lost_parents(all: &mut BTreeMap<BlobId, Parts>, pages: &MdPages) {
+    let parents: BTreeSet<BlobId> = all.values().filter_map(|parts| parts.md.parent()).collect();
+    for id in parents.into_iter().filter(|id| BlobId::from_root(id.root()) == *id) {
+        let is_rotten = pages.page(id.root()).is_some_and(|bytes| !page_crc_ok(bytes));
+        if is_rotten && !all.contains_key(&id) {
+            let why = format!("md page {}: its root is torn or rotten", id.root());
+            all.insert(id, Parts::unreadable(id.root(), Some(Encoding::Table), why));
+        }
+    }
 }
 
 /// Who owns what.
@@ -260,7 +275,9 @@ fn build_with_ancestors(
 
 fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     let encoding = parts.encoding();
-    let Parts { md, pages, len, full, layers, lost, lost_map, mut damage, .. } = parts;
+    let Parts { md, mut pages, len, full, layers, lost, lost_map, is_refused, mut damage, .. } = parts;
+    pages.unread = lost_map.is_some();
+    let outdated = md.native.as_ref().is_some_and(|native| native.outdated);
     let parent_id = md.parent();
     let tag = state.tags.assign(id);
     let parent = parent_id.and_then(|parent| state.blob(parent));
@@ -281,7 +298,7 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     if is_orphan {
         lost_len = inherit_len;
     }
-    if lost_map.is_some() {
+    if lost_map.is_some() || is_refused {
         // Where not even its size is known, everything that clones inherit is unknown.
         lost_len = if len == 0 { u64::MAX } else { len };
     } else if !is_orphan {
@@ -290,6 +307,7 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
             tree.truncate(BlobCluster(inherit_len));
         }
     }
+    let (full, layers) = if is_refused { (BTreeMap::new(), Vec::new()) } else { (full, layers) };
     let layers: Vec<(BlobCluster, LayerRecord)> =
         layers.into_iter().filter(|(at, _)| !lost.contains(&ExtentOrdinal::of(*at).0)).collect();
     let mut own_clusters = layers.iter().filter(|(_, record)| record.cluster.is_some()).count() as u64;
@@ -300,6 +318,9 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     overlay(state, &mut tree, tag, layers, &mut damage);
     for ordinal in lost {
         tree.insert_leaf(ordinal, Leaf::unknown());
+    }
+    if outdated {
+        (tree, own_clusters, lost_len) = (Tree::default(), 0, len);
     }
     let mut internal_xattrs = md.internal_xattrs;
     internal_xattrs.retain(|xattr| {
@@ -322,6 +343,7 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
         encoding,
         dying: md.native.is_some_and(|native| native.dying),
         damage,
+        outdated,
         pages,
         ..Blob::new(id, tag)
     }

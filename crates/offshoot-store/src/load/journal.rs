@@ -272,7 +272,7 @@ impl FoundJournal {
             if clusters_of(&record).any(|cluster| in_area(&state.layout, area, cluster)) {
                 return Err("it names a cluster of the journal".into());
             }
-            lost::replay(state, area, &record)?;
+            lost::replay(state, area, record)?;
         }
         Ok(())
     }

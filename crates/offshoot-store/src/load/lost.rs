@@ -8,7 +8,7 @@
 use super::verify::{Finding, Found};
 use crate::blob::Blob;
 use crate::map::Tree;
-use crate::record::{MappedRun, Record};
+use crate::record::{Below, Encoding, MappedRun, Record};
 use crate::state::State;
 use alloc::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
-use offshoot_format::{BlobId, ClusterIdx, DataRoFlags, JournalArea};
+use offshoot_format::{BlobId, ClusterIdx, JournalArea};
 
 /// What inherits unknown parts from a damaged blob is damaged too.
 pub(super) fn spread_damage(state: &mut State) {
@@ -51,43 +51,56 @@ pub(super) fn findings(state: &State) -> impl Iterator<Item = Finding> {
 /// Makes a record of the journal true, as far as the blobs that it is about are known.
 ///
 /// # Errors
-/// It does not fit, and nothing that is lost explains that.
-pub(super) fn replay(state: &mut State, area: JournalArea, record: &Record) -> Result<(), String> {
-    list_lost(state, area, record);
-    let misfit = match state.fits(record) {
+/// It does not fit, and nothing that is lost explains that; or it does not tell what else it did.
+pub(super) fn replay(state: &mut State, area: JournalArea, record: Record) -> Result<(), String> {
+    list_lost(state, area, &record);
+    let record = readable_part(state, record);
+    let misfit = match state.fits(&record) {
         Ok(()) => {
-            state.apply(record);
+            state.apply(&record);
             return Ok(());
         }
-        Err(misfit) => misfit,
+        Err(misfit) => misfit.to_string(),
     };
-    let is_explained = record.blobs().into_iter().any(|id| is_damaged(state, id));
-    if !is_explained || map_of(record).and_then(|id| state.blob(id)).is_some_and(Blob::is_readable) {
-        return Err(misfit.to_string());
+    if !record.blobs().into_iter().any(|id| is_damaged(state, id)) {
+        return Err(misfit);
     }
-    protect(state, record);
-    match record {
-        Record::Clone { parent, id, .. } if stands(state, *parent, *id) => state.apply(record),
+    match &record {
+        Record::Clone { parent, id, .. } if stands(state, *parent, *id) => state.apply(&record),
         Record::Snapshot { origin, id, len, xattrs } if stands(state, *origin, *id) => {
             // The origin is not written, so it cannot become a clone: the snapshot shows what the origin shows.
             let (parent, xattrs) = (*origin, xattrs.clone());
             state.apply(&Record::Clone { parent, id: *id, len: *len, xattrs });
-            if let Some(snapshot) = state.blobs.get_mut(id) {
-                snapshot.flags.data_ro.insert(DataRoFlags::READ_ONLY);
-            }
+            state.apply(&Record::SetReadOnly { blob: *id });
+        }
+        Record::SetParent { blob, below: Below::Blob(parent) } if moves_onto(state, *blob, *parent) => {
+            state.apply(&record);
         }
         Record::Adopt { snapshot, clone } if stands_in(state, *snapshot, *clone) => {
             state.apply(&Record::MarkDying { blob: *snapshot });
             state.apply(&Record::Destroy { blob: *snapshot });
         }
-        Record::UseExtentTable { blobs } => {
-            let known = |id: &BlobId| state.blob(*id).is_some_and(Blob::is_readable);
-            let blobs = blobs.iter().copied().filter(known).collect();
-            state.apply(&Record::UseExtentTable { blobs });
+        // Nobody knows which clusters went with it, and others may have been given them since.
+        Record::Adopt { snapshot, clone } if hands_over_unread(state, *snapshot, *clone) => {
+            disown(state, *snapshot, *clone);
+            return Err(misfit);
         }
-        _ => lose(state, record),
+        // What would be written of its map is not what the journal says.
+        _ if map_of(&record).is_some_and(|id| is_readable(state, id)) => return Err(misfit),
+        _ => {
+            protect(state, &record);
+            map_of(&record).into_iter().for_each(|id| lose(state, id));
+        }
     }
     Ok(())
+}
+
+/// A change of encoding is about each blob by itself: those that cannot be read stay as they are.
+fn readable_part(state: &State, mut record: Record) -> Record {
+    if let Record::UseExtentTable { blobs } = &mut record {
+        blobs.retain(|id| is_readable(state, *id));
+    }
+    record
 }
 
 /// Blobs that a record is about and that are not there, but whose root pages are in use and nobody else's, are lost
@@ -100,7 +113,8 @@ fn list_lost(state: &mut State, area: JournalArea, record: &Record) {
         let is_let_go = state.freed_md.contains(&id.root());
         if state.blob(id).is_none() && is_held && !is_let_go {
             let damage = Some("its root page cannot be read".into());
-            let blob = Blob { damage, lost_len: u64::MAX, ..Blob::new(id, state.tags.assign(id)) };
+            let mut blob = Blob { damage, lost_len: u64::MAX, ..Blob::new(id, state.tags.assign(id)) };
+            blob.pages.unread = true;
             state.md.take(root);
             state.blobs.insert(id, blob);
         }
@@ -117,8 +131,11 @@ fn is_damaged(state: &State, id: BlobId) -> bool {
     false
 }
 
-/// The blob whose map a record makes or changes by itself. Where that is known and the record does not fit, the map
-/// must not be written.
+fn is_readable(state: &State, id: BlobId) -> bool {
+    state.blob(id).is_some_and(Blob::is_readable)
+}
+
+/// The blob whose map a record makes or changes by itself.
 fn map_of(record: &Record) -> Option<BlobId> {
     match record {
         Record::Create { id: blob, .. }
@@ -127,7 +144,8 @@ fn map_of(record: &Record) -> Option<BlobId> {
         | Record::DropZeros { blob, .. }
         | Record::ZeroBlocks { blob, .. }
         | Record::ZeroClusters { blob, .. }
-        | Record::Resize { blob, .. } => Some(*blob),
+        | Record::Resize { blob, .. }
+        | Record::SetParent { blob, .. } => Some(*blob),
         _ => None,
     }
 }
@@ -135,6 +153,15 @@ fn map_of(record: &Record) -> Option<BlobId> {
 /// Whether a new blob can be made of another.
 fn stands(state: &State, parent: BlobId, id: BlobId) -> bool {
     state.blob(parent).is_some_and(|parent| !parent.dying) && state.new_id_fits(id).is_ok()
+}
+
+/// Whether an lvol can be put onto one that cannot be read.
+fn moves_onto(state: &State, id: BlobId, parent: BlobId) -> bool {
+    let is_free = |blob: &Blob| {
+        blob.is_thin() && blob.clones.is_empty() && blob.encoding == Encoding::Table && !blob.dying
+    };
+    let is_lost = |parent: &Blob| !parent.is_readable() && !parent.dying && parent.id != id;
+    is_readable(state, id) && state.blob(id).is_some_and(is_free) && state.blob(parent).is_some_and(is_lost)
 }
 
 /// Whether a snapshot shows what an lvol shows that should have become its clone, and can go because nobody else needs
@@ -153,14 +180,34 @@ fn protect(state: &mut State, record: &Record) {
     }
 }
 
-/// What was known of a damaged blob is out of date once a record that changes its map cannot be applied.
-fn lose(state: &mut State, record: &Record) {
-    let blob = map_of(record).and_then(|id| state.blobs.get_mut(&id));
-    if let Some(blob) = blob.filter(|blob| !blob.is_readable() && !blob.dying) {
-        // What it owns stays in use, and its pages stay where they are.
-        blob.lost_len = blob.len.max(blob.lost_len);
-        blob.tree = Tree::default();
-        blob.own_clusters = 0;
+/// Whether a snapshot of which all is known leaves what it has to a clone that cannot be read.
+fn hands_over_unread(state: &State, snapshot: BlobId, clone: BlobId) -> bool {
+    is_readable(state, snapshot) && state.blob(clone).is_some_and(|blob| !blob.is_readable())
+}
+
+/// What a snapshot that was removed held may be gone: nothing of it is served, nor of what inherits from it.
+fn disown(state: &mut State, snapshot: BlobId, clone: BlobId) {
+    if let Some(blob) = state.blobs.get_mut(&snapshot) {
+        blob.damage = Some("it was removed, and its clone cannot be read".into());
+        blob.damaged_below = false;
+    }
+    lose(state, snapshot);
+    lose(state, clone);
+}
+
+/// What was known of a damaged blob is out of date once a record that changes its map cannot be applied. The next
+/// checkpoint says so where its chain is, for the opening that does not find the record any more.
+fn lose(state: &mut State, id: BlobId) {
+    let Some(blob) = state.blobs.get_mut(&id).filter(|blob| !blob.is_readable() && !blob.dying) else {
+        return;
+    };
+    // What it owns stays in use, and its pages stay where they are.
+    blob.lost_len = blob.len.max(blob.lost_len);
+    blob.tree = Tree::default();
+    blob.own_clusters = 0;
+    blob.outdated = true;
+    if !blob.pages.unread {
+        state.touch_chain(id);
     }
 }
 

@@ -1,0 +1,43 @@
+//! What the store does not keep of D6 yet, told apart as narrowly as can be. Each entry is to go away with the change
+//! that makes it untrue.
+
+use super::atlas::Zone;
+use super::blast::Blast;
+use super::fault::DamageKind;
+use super::known::Known;
+use crate::model::Number;
+use offshoot_store::{Finding, Found};
+
+/// Whether the store does not survive this yet, so that it is not tried.
+pub(super) fn is_not_tried(zone: Zone, kind: DamageKind) -> bool {
+    match (zone, kind) {
+        // Read as a whole: a sector that cannot be read takes all of it along.
+        (Zone::Header | Zone::SuperBlock | Zone::Copy, DamageKind::Unreadable) => true,
+        // A good super block is taken for the newest one, although its copy can be newer.
+        (Zone::Header | Zone::SuperBlock, DamageKind::Lost | DamageKind::Misdirected) => true,
+        // Masks of SPDK's kind have no checksum, and the roots that they forget are not looked for.
+        (Zone::Masks, _) => true,
+        // A store without a name is not opened.
+        (Zone::SuperBlob, _) => true,
+        _ => false,
+    }
+}
+
+/// Whether the journal was given up although none of it was hit: a record misfits because something that it is about
+/// was damaged, or because nobody knows that a page was free. It is told, and nothing is written.
+pub(super) fn is_misfit(findings: &[Finding], blast: &Blast) -> bool {
+    let misfit = findings.iter().any(|finding| matches!(finding.what, Found::JournalRecord { .. }));
+    misfit && (!blast.lost.is_empty() || blast.unmasked)
+}
+
+/// Whether a removal may have been undone: the journal hands what a snapshot has over to a clone that is damaged.
+pub(super) fn is_undone(number: Number, known: &Known<'_>, blast: &Blast) -> bool {
+    known.checkpoint.knows(number)
+        && known.checkpoint.heirs(number).iter().any(|heir| blast.lost.contains(heir))
+}
+
+/// Whether an lvol may be served no more once the store has been in use: while it is open nothing tells any more that
+/// the page of its parent, which cannot be read, is a root.
+pub(super) fn is_orphaned(number: Number, findings: &[Finding], blast: &Blast) -> bool {
+    blast.lost.contains(&number) && !findings.is_empty()
+}
