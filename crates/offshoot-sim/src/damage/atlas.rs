@@ -122,8 +122,8 @@ pub(super) struct Atlas {
     pub(super) open: bool,
     /// The epoch of the journal.
     pub(super) epoch: [u8; 16],
-    /// Numbers of the frames of that epoch, by where they start.
-    frames: BTreeMap<u64, u64>,
+    /// The frames of that epoch, by where they start: number, and up to which one it says that all were durable.
+    frames: BTreeMap<u64, (u64, u64)>,
     /// A checkpoint that is sealed and not in place.
     pub(super) under_way: Option<UnderWay>,
     zones: BTreeMap<Zone, Vec<Range<u64>>>,
@@ -195,7 +195,13 @@ impl Atlas {
 
     /// The number of the frame that starts at a byte, if it is one of the journal's epoch.
     pub(super) fn frame(&self, offset: u64) -> Option<u64> {
-        self.frames.get(&offset).copied()
+        self.frames.get(&offset).map(|(lsn, _)| *lsn)
+    }
+
+    /// Up to which frame is known to have been durable when these are missing.
+    pub(super) fn covered_without(&self, missing: &BTreeSet<u64>) -> u64 {
+        let left = self.frames.values().filter(|(lsn, _)| !missing.contains(lsn));
+        left.max().map_or(0, |(_, covered)| *covered)
     }
 
     /// The md page that begins at a byte.
@@ -243,7 +249,7 @@ impl Atlas {
         }
         for (header, bytes) in frames {
             if current(&header) {
-                self.frames.insert(bytes.start, header.lsn);
+                self.frames.insert(bytes.start, (header.lsn, header.covered.max(header.checkpoint)));
             }
             let zone = newest.as_ref().filter(|_| current(&header)).map_or(Zone::Stale, |newest| {
                 let covered = newest.covered.max(newest.checkpoint);

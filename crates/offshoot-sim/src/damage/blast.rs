@@ -84,7 +84,8 @@ impl Blast {
         self.lost.extend(lost);
         self.forgetful = true;
         // What the checkpoint had made needless is needed again.
-        self.gaps.first = self.missing.first().copied();
+        let covered = known.atlas.covered_without(&self.missing);
+        self.gaps.first = self.missing.range(covered + 1..).next().copied();
     }
 
     fn add(
