@@ -20,7 +20,7 @@ pub(super) struct Gaps {
     pub(super) newest: bool,
     /// Something that a barrier made durable. This has to be told, and nothing may be written.
     pub(super) covered: bool,
-    /// Of that, an image: md pages may be those of the checkpoint before.
+    /// Images, or what sealed them: the md pages need not be of the checkpoint that the journal goes on from.
     pub(super) images: bool,
     /// The oldest frame of these.
     pub(super) first: Option<u64>,
@@ -83,6 +83,7 @@ impl Blast {
         self.misled.extend(&lost);
         self.lost.extend(lost);
         self.forgetful = true;
+        self.gaps.images = true;
         // What the checkpoint had made needless is needed again.
         let covered = known.atlas.covered_without(&self.missing);
         self.gaps.first = self.missing.range(covered + 1..).next().copied();
