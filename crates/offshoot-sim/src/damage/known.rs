@@ -1,7 +1,7 @@
 //! What is known of a disk before anything goes wrong with it.
 
 use super::atlas::Atlas;
-use super::graph::Graph;
+use super::graph::{Graph, Node};
 use super::ring::Ring;
 use crate::check::{Contents, Expected};
 use crate::disk::{Cut, DiskState, SimDisk, Written};
@@ -63,6 +63,14 @@ impl<'a> Known<'a> {
         let atlas = Atlas::of(&disk, &super_block, &layout, [&whole, &checkpoint]);
         let (model, contents) = (sound.model, sound.contents);
         Ok(Self { disk, power, expected, watch, written, model, contents, whole, checkpoint, atlas })
+    }
+}
+
+impl Known<'_> {
+    /// Whether a sound store has any use for an md page.
+    pub(super) fn uses(&self, page: u32) -> bool {
+        let nodes = self.whole.0.values().chain(self.checkpoint.0.values());
+        nodes.flat_map(Node::pages).any(|used| used == page)
     }
 }
 

@@ -46,15 +46,6 @@ impl Change {
         }
     }
 
-    /// Whether an lvol comes into being by it.
-    pub(crate) fn makes(&self, lvol: Number) -> bool {
-        match self {
-            Self::Create { number, .. } | Self::Clone { number, .. } => *number == lvol,
-            Self::Snapshot { items } => items.iter().any(|(_, number, _)| *number == lvol),
-            Self::Remove { .. } | Self::Resize { .. } | Self::Rename { .. } => false,
-        }
-    }
-
     /// Whether the lvols that were found, as name and sectors, show that it has been done.
     pub(crate) fn happened(&self, found: &BTreeMap<Number, (String, usize)>) -> bool {
         match self {
