@@ -105,11 +105,12 @@ impl fmt::Display for Zone {
     }
 }
 
-/// A checkpoint that is sealed and whose pages are being written where they belong.
+/// A checkpoint that was sealed.
 #[derive(Clone, Debug)]
-pub(super) struct UnderWay {
+pub(super) struct Sealed {
     /// The frames that say so.
     pub(super) sealed_by: BTreeSet<u64>,
+    /// The md pages that it writes over.
     pub(super) pages: BTreeSet<u32>,
 }
 
@@ -124,8 +125,8 @@ pub(super) struct Atlas {
     pub(super) epoch: [u8; 16],
     /// The frames of that epoch, by where they start: number, and up to which one it says that all were durable.
     frames: BTreeMap<u64, (u64, u64)>,
-    /// A checkpoint that is sealed and not in place.
-    pub(super) under_way: Option<UnderWay>,
+    /// The newest checkpoint.
+    pub(super) sealed: Option<Sealed>,
     zones: BTreeMap<Zone, Vec<Range<u64>>>,
 }
 
@@ -147,7 +148,7 @@ impl Atlas {
             open,
             epoch,
             frames: BTreeMap::new(),
-            under_way: None,
+            sealed: None,
             zones: BTreeMap::new(),
         };
         atlas.add_all(Zone::Header, Some(0..512));
@@ -231,13 +232,13 @@ impl Atlas {
         let current = |header: &FrameHeader| header.epoch == native.epoch && header.lsn >= native.start_lsn;
         let newest = frames.iter().map(|(header, _)| header).filter(|header| current(header));
         let newest = newest.max_by_key(|header| header.lsn).cloned();
-        if let Some(newest) = newest.as_ref().filter(|newest| !newest.in_place && newest.image_frames > 0) {
+        if let Some(newest) = &newest {
             let says = |header: &FrameHeader| current(header) && header.checkpoint == newest.checkpoint;
-            let sets = ring.image_sets(native);
+            let sets = ring.image_sets(newest);
             let images = sets.iter().flat_map(|set| set.images.iter().map(|(page, _)| page.0));
             let zeroed = sets.iter().flat_map(|set| &set.zeroed);
             let zeroed = zeroed.flat_map(|run| run.start.0..run.start.0 + run.len);
-            self.under_way = Some(UnderWay {
+            self.sealed = Some(Sealed {
                 sealed_by: frames
                     .iter()
                     .map(|(header, _)| header)

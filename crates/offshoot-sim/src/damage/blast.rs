@@ -71,15 +71,15 @@ impl Blast {
         blast
     }
 
-    /// The frame that sealed a checkpoint is the newest for as long as nothing else is appended, while what was sealed is
-    /// written where it belongs. Without that frame nobody can tell that it was: some md pages are then those of the
-    /// checkpoint and some, the masks among them, are not.
+    /// The frame that seals a checkpoint may be the newest, while what was sealed is written where it belongs. Where it
+    /// and all that came after is lost nobody can tell that it was: some md pages are then those of the checkpoint and
+    /// some, the masks among them, are not.
     fn add_unsealed(&mut self, known: &Known<'_>) {
-        let Some(under_way) = known.atlas.under_way.as_ref() else { return };
-        if !self.gaps.newest || !under_way.sealed_by.is_subset(&self.missing) {
+        let Some(sealed) = known.atlas.sealed.as_ref() else { return };
+        if !self.gaps.newest || !sealed.sealed_by.is_subset(&self.missing) {
             return;
         }
-        let lost = owners(known, &under_way.pages, &BTreeSet::new());
+        let lost = owners(known, &sealed.pages, &BTreeSet::new());
         self.misled.extend(&lost);
         self.lost.extend(lost);
         self.forgetful = true;

@@ -86,7 +86,9 @@ fn checkpointed(disk: &DiskState, super_block: &SuperBlock, layout: &Layout) -> 
     let area = native.journal?;
     let mut disk = disk.clone();
     let page_size = index(u64::from(layout.md_page_size));
-    for set in Ring::read(&disk, layout, area).image_sets(native) {
+    let ring = Ring::read(&disk, layout, area);
+    let newest = ring.newest(native).filter(|newest| !newest.in_place);
+    for set in newest.iter().flat_map(|newest| ring.image_sets(newest)) {
         for (page, image) in set.images {
             disk.rot(layout.md_page_offset(page), &image);
         }
