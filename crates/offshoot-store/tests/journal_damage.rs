@@ -9,7 +9,7 @@ mod lvols;
 #[path = "crash/tape.rs"]
 mod tape;
 
-use lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, options, pattern, writable_in};
+use lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, assert_owned_once, options, pattern, writable_in};
 use offshoot_block::BlockDevice;
 use offshoot_device::MemDevice;
 use offshoot_format::{BlobId, FRAME_HEADER_BYTES, FrameHeader, FrameKind, JournalArea, Layout, MdPageIdx};
@@ -347,6 +347,34 @@ fn what_the_journal_lost_is_told_by_later_openings_too() {
     }
     let mut store = open(device, &writable_in(Some(SESSION)));
     store.remove("clone").unwrap();
+}
+
+/// A cluster of an lvol that cannot be read, that others got and gave back since its removal: it was both kept from
+/// everybody and handed out.
+#[test]
+fn what_was_given_back_since_is_free_once() {
+    let since = |store: &mut Store<MemDevice>| {
+        store.remove("old").unwrap();
+        store.flush().unwrap();
+        for round in 0..3 {
+            store.create("more", 4 * CLUSTER, true).unwrap();
+            store.remove("more").unwrap();
+            store.flush().unwrap();
+            assert!(store.free() > 0, "round {round}");
+        }
+    };
+    let (device, _) = rotten(|old| old.id.root(), |store| partial(store, "old"), since);
+    let mut store = open(device, &writable_in(Some(SESSION)));
+    let all = u64::from(store.state().layout.total_data_clusters());
+    let lvol = store.create("all", all * CLUSTER, false).unwrap();
+    let written = (0..all).map(|at| store.write(lvol, at * CLUSTER, pattern(CLUSTER, 3)));
+    let clusters = written.take_while(Result::is_ok).count() as u64;
+    assert!(clusters + 1 >= all, "{clusters} of {all}");
+    for at in 0..clusters {
+        let read = store.read(lvol, at * CLUSTER, usize::try_from(CLUSTER).unwrap()).unwrap();
+        assert_eq!(read.as_slice(), pattern(CLUSTER, 3).as_slice(), "cluster {at}");
+    }
+    assert_owned_once(&store);
 }
 
 /// Which of a snapshot's clusters a removal freed nobody can tell when the clone cannot be read. Others may have got
