@@ -24,6 +24,7 @@ const STEPS: &[Step] = &[
     Step { name: "crash states", run: |root| sim::status(root, &["--states", "5000000"]), expected: 0 },
     Step { name: "kills", run: |root| again(root, &["kills", "--count", "200"]), expected: 0 },
     Step { name: "power cuts", run: |root| again(root, &["powercut"]), expected: 0 },
+    Step { name: "bit flips", run: |root| again(root, &["bitflips"]), expected: 0 },
     Step { name: "fuzz targets", run: |root| again(root, &["fuzz", "--seconds", "3600"]), expected: 0 },
     Step { name: "without R1", run: |root| sim::status(root, &["--break", "R1"]), expected: FOUND_OUT },
     Step { name: "without R2", run: |root| sim::status(root, &["--break", "R2"]), expected: FOUND_OUT },

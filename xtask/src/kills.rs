@@ -1,15 +1,16 @@
 //! `cargo xtask kills`: the test binary `kills` of the `offshoot` crate with more kills than the gate has time for, on
 //! a file and on a loop device. The last line of the output is the sum of both.
 
+use std::env;
 use std::ffi::OsString;
-use std::fmt;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::{env, iter};
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::counts::Counts;
 
 /// What to run.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<ExitCode> {
         .spawn()
         .context("cannot run cargo test")?;
     let Some(stdout) = child.stdout.take() else { bail!("cargo test has no output") };
-    let mut sum = Counts::default();
+    let mut sum = counts();
     for line in BufReader::new(stdout).lines() {
         let line = line.context("cannot read the output of cargo test")?;
         println!("{line}");
@@ -69,42 +70,9 @@ fn fresh_seed() -> u64 {
     u64::try_from(now.as_millis()).unwrap_or(0)
 }
 
-/// The names in the line in which a campaign sums itself up.
-const NAMES: [&str; 5] = ["kills", "acknowledged", "flushed", "verbs", "violations"];
-
-/// The sum of such lines.
-#[derive(Debug, Default)]
-struct Counts([u64; NAMES.len()]);
-
-impl Counts {
-    /// Takes in a line of output, which is a line of counts or of something else. libtest may print the name of a test
-    /// before it.
-    fn add(&mut self, line: &str) {
-        let Some(counts) = line.find("kills=").map(|start| &line[start..]) else {
-            return;
-        };
-        let parse = |(word, name): (&str, &str)| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok();
-        let counts: Option<Vec<u64>> = counts.split_whitespace().zip(NAMES).map(parse).collect();
-        for (sum, count) in
-            self.0.iter_mut().zip(counts.filter(|counts| counts.len() == NAMES.len()).into_iter().flatten())
-        {
-            *sum += count;
-        }
-    }
-
-    /// Whether something was killed and nothing was wrong.
-    fn is_good(&self) -> bool {
-        let [kills, .., violations] = self.0;
-        kills > 0 && violations == 0
-    }
-}
-
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let spaces = iter::once("").chain(iter::repeat(" "));
-        let mut parts = spaces.zip(NAMES.iter().zip(self.0));
-        parts.try_for_each(|(space, (name, count))| write!(f, "{space}{name}={count}"))
-    }
+/// The line in which a campaign sums itself up.
+fn counts() -> Counts {
+    Counts::new(["kills", "acknowledged", "flushed", "verbs", "violations"])
 }
 
 #[cfg(test)]
@@ -125,23 +93,5 @@ mod tests {
         ] {
             assert_eq!(Options::parse(args), expected, "{args:?}");
         }
-    }
-
-    #[test]
-    fn counts_are_summed_and_violations_spoil_them() {
-        let mut sum = Counts::default();
-        assert!(!sum.is_good(), "nothing was killed");
-        for line in [
-            "running 2 tests",
-            "kills=3 acknowledged=10 flushed=4 verbs=2 violations=0",
-            "test a ... kills=1 acknowledged=20 flushed=0 verbs=3 violations=0",
-            "kills=9 acknowledged=many",
-        ] {
-            sum.add(line);
-        }
-        assert_eq!(sum.to_string(), "kills=4 acknowledged=30 flushed=4 verbs=5 violations=0");
-        assert!(sum.is_good());
-        sum.add("kills=1 acknowledged=0 flushed=0 verbs=0 violations=1");
-        assert!(!sum.is_good());
     }
 }

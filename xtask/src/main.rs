@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command talks to its terminal")]
 
+mod bitflips;
 mod campaign;
+mod counts;
 mod fuzz;
 mod gate;
 mod golden;
@@ -27,6 +29,7 @@ usage: cargo xtask VERB
                         kill servers and commands N times each on a file and a loop device, and compare
   powercut [--seconds N] [--seed N] [--states N] [--again]
                         cut the power of a store in a guest, everywhere, and see what is left
+  bitflips              flip every bit of the metadata of small stores, and see what becomes of each
   sim [--seed N | --minutes M | --break RULE | ...]
                         what crashes do to a store, on a simulated disk
   campaign              everything that takes longer than the gate may: millions of crash states, each rule broken
@@ -57,6 +60,7 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         }
         [verb @ ("powercut" | "powercut-inside"), args @ ..] => powercut::run(&root, verb, args),
         ["sim", args @ ..] => sim::run(&root, args),
+        ["bitflips"] => bitflips::run(&root),
         ["campaign"] => campaign::run(&root),
         ["fuzz", options @ ..] if let Some(options) = fuzz::Options::parse(options) => {
             fuzz::run(&root, &options)

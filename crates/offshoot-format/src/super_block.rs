@@ -60,7 +60,7 @@ pub struct SuperBlock {
     pub md_start: u32,
     /// Pages of the md region.
     pub md_len: u32,
-    /// What the store is used for: [`BSTYPE_LVOLSTORE`], or zeros in version 1.
+    /// What the store is used for: [`BSTYPE_LVOLSTORE`]; zeros are possible in version 1.
     pub bstype: [u8; 16],
     /// The mask of blob ids in use, of length 0 in old stores.
     pub used_blobid_mask: Region,
@@ -200,8 +200,8 @@ impl SuperBlock {
             None => (),
         }
         let base_version = native.as_ref().map_or(version, |native| native.base_version);
-        let bstype = if base_version == 1 { NO_TYPE } else { BSTYPE_LVOLSTORE };
-        if raw.bstype != bstype {
+        // Version 1 knew no type, but SPDK looks for one whatever the version says.
+        if raw.bstype != BSTYPE_LVOLSTORE && (raw.bstype != NO_TYPE || base_version != 1) {
             return Err(Fault::StoreType { stored: raw.bstype });
         }
         Ok(Self {
@@ -214,7 +214,7 @@ impl SuperBlock {
             used_cluster_mask: raw.used_cluster_mask.decode(),
             md_start: raw.md.start.get(),
             md_len: raw.md.len.get(),
-            bstype,
+            bstype: raw.bstype,
             used_blobid_mask: raw.used_blobid_mask.decode(),
             size_bytes: raw.size.get(),
             io_unit_size: raw.io_unit_size.get(),

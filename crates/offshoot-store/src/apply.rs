@@ -7,6 +7,7 @@ mod blobs;
 mod clusters;
 mod fill;
 mod pages;
+mod parent;
 
 pub(crate) use clusters::stacked;
 
@@ -35,6 +36,9 @@ impl State {
                 self.map_runs(*blob, runs);
             }
             Record::SetXattr { blob, xattr } => self.apply_set_xattr(*blob, xattr),
+            Record::RemoveXattr { blob, name } => self.apply_remove_xattr(*blob, name),
+            Record::SetReadOnly { blob } => self.apply_set_read_only(*blob),
+            Record::SetParent { blob, below } => self.apply_set_parent(*blob, below),
             Record::UseExtentTable { blobs } => self.apply_use_extent_table(blobs),
             Record::MarkDying { blob } => self.apply_mark_dying(*blob),
             Record::Release { blob, ordinals } => self.apply_release(*blob, ordinals),

@@ -12,6 +12,9 @@ use uuid::Uuid;
 /// Xattr with the time of creation, in seconds since 1970 as decimal text. SPDK keeps xattrs that it does not know.
 pub const XATTR_CREATED: &[u8] = b"offshoot.created";
 
+/// Xattrs whose name begins like this are labels: the key follows.
+pub const LABEL_PREFIX: &[u8] = b"offshoot.label.";
+
 /// Where clusters come from that no blob of the chain holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct External {
@@ -133,6 +136,14 @@ impl Blob {
         core::str::from_utf8(self.xattr(XATTR_CREATED)?).ok()?.parse().ok()
     }
 
+    /// Keys and values of its labels, in the order in which they were set.
+    pub fn labels(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.xattrs.iter().filter_map(|xattr| {
+            let key = xattr.name.strip_prefix(LABEL_PREFIX)?;
+            Some((escape(key), escape(&xattr.value)))
+        })
+    }
+
     /// The value of an xattr.
     #[must_use]
     pub fn xattr(&self, name: &[u8]) -> Option<&[u8]> {
@@ -149,6 +160,12 @@ impl Blob {
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         !self.flags.data_ro.is_empty()
+    }
+
+    /// Whether size, name and relations may not change, because of a flag that nobody here knows.
+    #[must_use]
+    pub fn has_read_only_metadata(&self) -> bool {
+        self.flags.data_ro.unknown() != 0 || self.flags.unknown_md_ro() != 0
     }
 
     /// Whether it is made read-only by the `READ_ONLY` flag, which is what a snapshot has.

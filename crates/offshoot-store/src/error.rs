@@ -1,5 +1,6 @@
 //! What can go wrong, by operation family, and the small kind that callers act on.
 
+use crate::limits::LABELS_MAX;
 use alloc::string::String;
 use core::fmt;
 use offshoot_block::DeviceError;
@@ -68,6 +69,9 @@ pub enum Error {
     /// A write to a snapshot or read-only lvol.
     #[error("lvol \"{0}\" is read-only")]
     ReadOnlyLvol(String),
+    /// A change of the name, size or relations of an lvol with a flag that says that its metadata is read-only.
+    #[error("the metadata of \"{0}\" is read-only: it has flags that are not known here")]
+    ReadOnlyMetadata(String),
     /// A change of a store that is open read-only.
     #[error("the store is open read-only{0}")]
     ReadOnlyStore(ReadOnlyCause),
@@ -88,6 +92,59 @@ pub enum Error {
     /// A clone of something writable.
     #[error("\"{0}\" is writable: take a snapshot and clone that")]
     CloneOfWritable(String),
+    /// Only a thin lvol has anything below it.
+    #[error("\"{0}\" is thick: it reads nothing from elsewhere")]
+    ThickLvol(String),
+    /// There is nothing below the lvol.
+    #[error("\"{0}\" has no parent")]
+    NoParent(String),
+    /// The lvol lies on that already.
+    #[error("the parent of \"{name}\" is \"{parent}\" already")]
+    ParentAlready {
+        /// The lvol.
+        name: String,
+        /// What it lies on.
+        parent: String,
+    },
+    /// An lvol and what it is to lie on must have one size.
+    #[error("\"{name}\" has {size} bytes, \"{parent}\" has {parent_size}")]
+    SizesDiffer {
+        /// The lvol.
+        name: String,
+        /// Its size in bytes.
+        size: u64,
+        /// What it was to lie on.
+        parent: String,
+        /// Its size in bytes.
+        parent_size: u64,
+    },
+    /// An lvol can be reverted to snapshots of its own family.
+    #[error("\"{snapshot}\" is no snapshot of \"{name}\" or of its relatives")]
+    NotItsSnapshot {
+        /// The lvol.
+        name: String,
+        /// What it was to read.
+        snapshot: String,
+    },
+    /// A label that cannot be set.
+    #[error("label \"{key}\": {why}")]
+    BadLabel {
+        /// Its key, escaped.
+        key: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// More labels than an lvol can have.
+    #[error("\"{name}\" would have {count} labels, at most {LABELS_MAX}")]
+    TooManyLabels {
+        /// The lvol.
+        name: String,
+        /// How many there would be.
+        count: usize,
+    },
+    /// The store has no place for a name.
+    #[error("the store has no super blob, which would hold its name")]
+    NoSuperBlob,
     /// A snapshot that more than one lvol depends on.
     #[error("\"{name}\" has {count} clones: {clones}")]
     HasClones {
@@ -178,14 +235,21 @@ impl Error {
             },
             Self::Degraded(_) => ErrorKind::Io,
             Self::UnknownLvol(_) | Self::UnknownBlob(_) => ErrorKind::NotFound,
-            Self::NameExists(_) => ErrorKind::Exists,
+            Self::NameExists(_) | Self::ParentAlready { .. } => ErrorKind::Exists,
             Self::BadName { .. }
             | Self::OutOfRange { .. }
             | Self::SnapshotOfReadOnly(_)
             | Self::CloneOfWritable(_)
+            | Self::ThickLvol(_)
+            | Self::NoParent(_)
+            | Self::SizesDiffer { .. }
+            | Self::NotItsSnapshot { .. }
+            | Self::BadLabel { .. }
+            | Self::TooManyLabels { .. }
+            | Self::NoSuperBlob
             | Self::TooLarge { .. }
             | Self::ChainTooDeep { .. } => ErrorKind::Invalid,
-            Self::ReadOnlyLvol(_) | Self::ReadOnlyStore(_) => ErrorKind::ReadOnly,
+            Self::ReadOnlyLvol(_) | Self::ReadOnlyMetadata(_) | Self::ReadOnlyStore(_) => ErrorKind::ReadOnly,
             Self::HasClones { .. } | Self::InUse(_) | Self::Cancelled | Self::Restless => ErrorKind::Busy,
             Self::NoClusters { .. }
             | Self::ClustersWithheld { .. }

@@ -36,7 +36,7 @@ mod state;
 mod store;
 mod verb;
 
-pub use blob::{Blob, External, XATTR_CREATED, escape};
+pub use blob::{Blob, External, LABEL_PREFIX, XATTR_CREATED, escape};
 pub use checkpoint::{blob_md, extent_page, layer_pages};
 pub use engine::{Engine, IoRequest, Progress, Reply, Target, Ticket, Work};
 pub use error::{During, Error, ErrorKind, Failure, LoadError, ReadOnlyCause};
@@ -47,8 +47,8 @@ pub use load::{ClusterCopy, Finding, Found, Loaded, Loader, Note, Recovery, Repa
 pub use options::{OpenOptions, Session};
 pub use pages::{BlobPages, OrdinalMd, Section, SectionMd, Spread, Totals};
 pub use pool::Pool;
-pub use record::{Assignment, Encoding, Lsn, MappedRun, Record};
+pub use record::{Assignment, Below, Encoding, Lsn, MappedRun, Record};
 pub use rules::{Clause, Rules};
 pub use state::{State, Units, XATTR_NATIVE};
 pub use store::{CreateError, ExternalDevice, Store};
-pub use verb::{Identity, Plan, SealCost, Verb, check_name};
+pub use verb::{Identity, Plan, SealCost, Underlay, Verb, check_name};

@@ -1,5 +1,11 @@
 //! Every limit of the engine in one place.
 
+/// Most bytes of the key and the value of a label together.
+pub const LABEL_BYTES_MAX: usize = 1024;
+
+/// Most labels of an lvol.
+pub const LABELS_MAX: usize = 64;
+
 /// Longest name of an lvstore or lvol that may be given, in bytes. The format stores 64 with the final NUL.
 pub const NAME_BYTES_MAX: usize = 63;
 

@@ -18,6 +18,7 @@ mod ownership;
 mod pages;
 mod repair;
 mod resolve;
+mod roots;
 mod super_block;
 mod verify;
 
@@ -310,7 +311,8 @@ impl Loader {
             self.search_md_pages(&layout);
             return Ok(());
         }
-        let used = self.masks[0].clone().unwrap_or_else(|| Bitmap::new(0));
+        let mut used = self.masks[0].clone().unwrap_or_else(|| Bitmap::new(0));
+        self.masks[2].iter().flat_map(Bitmap::iter_ones).for_each(|root| used.set(root, true));
         self.phase = Phase::MdPages;
         self.read_md_pages(&layout, runs(&used));
         self.wanted = Some(used);
@@ -375,22 +377,18 @@ impl Loader {
             (true, None) => Mended::mend(&mut self.pages, &BTreeMap::new()),
             (false, _) => Mended::default(),
         };
-        let roots: Vec<MdPageIdx> = match &self.masks[2] {
-            Some(mask) => {
-                mask.iter_ones().filter_map(|root| u32::try_from(root).ok().map(MdPageIdx)).collect()
-            }
-            None => self
-                .pages
-                .iter()
-                .filter(|(at, bytes)| BlobMd::is_root(*at, bytes))
-                .map(|(at, _)| at)
-                .filter(|at| self.journal.as_ref().is_none_or(|journal| journal.is_root(*at, &layout)))
-                .collect(),
-        };
+        let roots = self.roots(&super_block, &layout);
         self.loaded = match self.repair {
             false => self.assemble(&layout, &super_block, &roots, None),
             true => self.assemble_repaired(&layout, &super_block, &roots, &mended),
         };
+        if self.may_blame_masks(&super_block) {
+            // What is in use is looked for everywhere then. The masks still tell what may not be handed out.
+            (self.loaded, self.error, self.wanted) = (None, None, None);
+            self.findings.retain(|finding| !matches!(finding.what, Found::Unreadable { .. }));
+            self.search_md_pages(&layout);
+            self.super_block = Some((super_block, layout));
+        }
     }
 
     fn assemble(
@@ -455,6 +453,36 @@ impl Loader {
             };
             misfits.push(finding);
         }
+    }
+
+    fn roots(&self, super_block: &SuperBlock, layout: &Layout) -> Vec<MdPageIdx> {
+        match &self.masks {
+            [Some(md), _, Some(blob_ids)] if !super_block.is_native() => {
+                roots::of_masks(&self.pages, md, blob_ids)
+            }
+            [.., Some(mask)] => {
+                mask.iter_ones().filter_map(|root| u32::try_from(root).ok().map(MdPageIdx)).collect()
+            }
+            _ => self
+                .pages
+                .iter()
+                .filter(|(at, bytes)| BlobMd::is_root(*at, bytes))
+                .map(|(at, _)| at)
+                .filter(|at| self.journal.as_ref().is_none_or(|journal| journal.is_root(*at, layout)))
+                .collect(),
+        }
+    }
+
+    /// Whether a blob looks damaged that is not: SPDK's masks have no checksum, and a page that a blob refers to but a
+    /// mask does not know was not read.
+    fn may_blame_masks(&self, super_block: &SuperBlock) -> bool {
+        let by_masks = self.wanted.is_some() && self.masks[2].is_some() && !super_block.is_native();
+        let is_suspect = |finding: &Finding| match &finding.what {
+            Found::Damaged { .. } => true,
+            Found::Mask { kind, .. } => *kind != MaskKind::Clusters,
+            _ => false,
+        };
+        by_masks && self.loaded.as_ref().is_none_or(|loaded| loaded.findings.iter().any(is_suspect))
     }
 
     /// Reads the whole md region, to find the roots without a mask.

@@ -54,6 +54,17 @@ pub enum Encoding {
     Table,
 }
 
+/// What lies below a blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Below {
+    /// Nothing: what it does not hold itself reads zeros.
+    Nothing,
+    /// A read-only blob.
+    Blob(BlobId),
+    /// An external snapshot, by the id that is stored on disk.
+    External(Vec<u8>),
+}
+
 /// One change of State.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -152,6 +163,25 @@ pub enum Record {
         /// The xattr; replaced in place where it exists.
         xattr: Xattr,
     },
+    /// An xattr is gone.
+    RemoveXattr {
+        /// The blob.
+        blob: BlobId,
+        /// The name of the xattr.
+        name: Vec<u8>,
+    },
+    /// The data of a blob cannot change any more, so that others may inherit from it.
+    SetReadOnly {
+        /// The blob.
+        blob: BlobId,
+    },
+    /// What a blob does not hold itself it reads from elsewhere from now on.
+    SetParent {
+        /// The blob. It is thin, and nothing inherits from it.
+        blob: BlobId,
+        /// What lies below it.
+        below: Below,
+    },
     /// These blobs are encoded with an extent table from now on.
     UseExtentTable {
         /// The blobs: a whole family of snapshots and clones.
@@ -205,11 +235,15 @@ impl Record {
             | Self::ZeroClusters { blob, .. }
             | Self::Resize { blob, .. }
             | Self::SetXattr { blob, .. }
+            | Self::RemoveXattr { blob, .. }
+            | Self::SetReadOnly { blob }
             | Self::MarkDying { blob }
             | Self::Release { blob, .. }
             | Self::Destroy { blob }
             | Self::Assign { blob, .. } => alloc::vec![*blob],
             Self::UseExtentTable { blobs } => blobs.clone(),
+            Self::SetParent { blob, below: Below::Blob(parent) } => alloc::vec![*blob, *parent],
+            Self::SetParent { blob, .. } => alloc::vec![*blob],
             Self::Adopt { snapshot, clone } => alloc::vec![*snapshot, *clone],
         }
     }

@@ -5,10 +5,15 @@
 
 mod clone;
 mod create;
+mod label;
 mod name;
+mod parent;
+mod read_only;
 mod remove;
 mod rename;
+mod rename_store;
 mod resize;
+mod revert;
 mod seal;
 mod snapshot;
 
@@ -46,6 +51,17 @@ impl Identity {
         xattrs.push(Xattr::new(XATTR_CREATED, self.created.to_string()));
         xattrs
     }
+}
+
+/// What an lvol is put onto.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Underlay {
+    /// Nothing: what it does not hold itself reads zeros.
+    Nothing,
+    /// A snapshot or read-only lvol of the same size.
+    Snapshot(BlobId),
+    /// An external snapshot.
+    External(Uuid),
 }
 
 /// A verb with its arguments.
@@ -91,7 +107,41 @@ pub enum Verb {
         /// The name.
         name: String,
     },
+    /// A new name for the store.
+    RenameStore {
+        /// The name.
+        name: String,
+    },
+    /// The data of an lvol cannot change any more.
+    SetReadOnly {
+        /// The lvol.
+        lvol: BlobId,
+    },
+    /// Labels are set, or taken away where the value is `None`.
+    Label {
+        /// The lvol or snapshot.
+        lvol: BlobId,
+        /// Keys and values.
+        labels: Vec<(String, Option<String>)>,
+    },
+    /// What an lvol does not hold itself it reads from elsewhere.
+    SetParent {
+        /// The lvol.
+        lvol: BlobId,
+        /// From where.
+        underlay: Underlay,
+    },
+    /// An lvol reads what a snapshot of its family reads, and has its size.
+    Revert {
+        /// The lvol.
+        lvol: BlobId,
+        /// The snapshot.
+        snapshot: BlobId,
+    },
 }
+
+/// Names listed in a refusal before it says how many more there are.
+const NAMES_LISTED: usize = 8;
 
 /// What a verb is going to do.
 #[derive(Clone, Debug, Default)]
@@ -104,6 +154,8 @@ pub struct Plan {
     pub md_pages: usize,
     /// The blobs that the verb made.
     pub made: Vec<BlobId>,
+    /// A blob that it makes for the engine's own use.
+    pub aside: Option<BlobId>,
     /// A blob that took over clusters and may not modify them before a barrier (R2).
     pub handed_over: Option<BlobId>,
 }
@@ -114,8 +166,16 @@ impl Verb {
     pub fn drains(&self) -> Vec<BlobId> {
         let mut drains: Vec<BlobId> = match self {
             Self::Snapshot { items } => items.iter().map(|(lvol, _)| *lvol).collect(),
-            Self::Remove { lvol } | Self::Resize { lvol, .. } => alloc::vec![*lvol],
-            Self::Create { .. } | Self::Clone { .. } | Self::Rename { .. } => Vec::new(),
+            Self::Remove { lvol }
+            | Self::Resize { lvol, .. }
+            | Self::SetReadOnly { lvol }
+            | Self::SetParent { lvol, .. }
+            | Self::Revert { lvol, .. } => alloc::vec![*lvol],
+            Self::Create { .. }
+            | Self::Clone { .. }
+            | Self::Rename { .. }
+            | Self::RenameStore { .. }
+            | Self::Label { .. } => Vec::new(),
         };
         drains.sort_unstable();
         drains.dedup();
@@ -127,7 +187,15 @@ impl Verb {
     pub fn only_makes(&self) -> Option<&str> {
         match self {
             Self::Create { identity, .. } | Self::Clone { identity, .. } => Some(&identity.name),
-            Self::Snapshot { .. } | Self::Remove { .. } | Self::Resize { .. } | Self::Rename { .. } => None,
+            Self::Snapshot { .. }
+            | Self::Remove { .. }
+            | Self::Resize { .. }
+            | Self::Rename { .. }
+            | Self::RenameStore { .. }
+            | Self::SetReadOnly { .. }
+            | Self::Label { .. }
+            | Self::SetParent { .. }
+            | Self::Revert { .. } => None,
         }
     }
 
@@ -145,8 +213,21 @@ impl Verb {
             Self::Remove { lvol } => remove::plan(state, *lvol),
             Self::Resize { lvol, size_bytes } => resize::plan(state, *lvol, *size_bytes),
             Self::Rename { lvol, name } => rename::plan(state, *lvol, name),
+            Self::RenameStore { name } => rename_store::plan(state, name),
+            Self::SetReadOnly { lvol } => read_only::plan(state, *lvol),
+            Self::Label { lvol, labels } => label::plan(state, *lvol, labels),
+            Self::SetParent { lvol, underlay } => parent::plan(state, *lvol, underlay),
+            Self::Revert { lvol, snapshot } => revert::plan(state, *lvol, *snapshot),
         }
     }
+}
+
+/// Whether name, size and relations of an lvol may change.
+fn check_metadata(lvol: &Blob) -> Result<(), Error> {
+    if lvol.has_read_only_metadata() {
+        return Err(Error::ReadOnlyMetadata(lvol.display_name()));
+    }
+    Ok(())
 }
 
 impl State {
@@ -165,6 +246,21 @@ impl State {
             Some(_) => Err(Error::NameExists(name.to_string())),
             None => Ok(()),
         }
+    }
+
+    /// The refusal of what would take from clones what they read.
+    fn has_clones(&self, lvol: &Blob) -> Error {
+        let display = |id: &BlobId| self.blob(*id).map_or_else(String::new, Blob::display_name);
+        let mut names: Vec<String> = lvol.clones.iter().take(NAMES_LISTED).map(display).collect();
+        if lvol.clones.len() > NAMES_LISTED {
+            names.push(alloc::format!("and {} more", lvol.clones.len() - NAMES_LISTED));
+        }
+        let (name, count) = (lvol.display_name(), lvol.clones.len());
+        Error::HasClones { name, count, clones: names.join(", ") }
+    }
+
+    fn check_no_clones(&self, lvol: &Blob) -> Result<(), Error> {
+        if lvol.clones.is_empty() { Ok(()) } else { Err(self.has_clones(lvol)) }
     }
 
     /// Whole clusters for a size in bytes.

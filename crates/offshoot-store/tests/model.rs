@@ -7,7 +7,8 @@ mod common;
 use common::{Model, compare, id_of, identity, new_store, new_store_of, new_store_on, pattern, reopen};
 use offshoot_block::Buffer;
 use offshoot_device::MemDevice;
-use offshoot_store::{Error, IoRequest, Reply, Store, Verb};
+use offshoot_format::{BlobCluster, BlobId, BlockState};
+use offshoot_store::{Error, IoRequest, Reply, Store, Underlay, Verb};
 use proptest::prelude::*;
 
 const CLUSTER: u64 = 16_384;
@@ -39,6 +40,18 @@ enum Op {
     },
     Rename {
         lvol: usize,
+    },
+    SetReadOnly {
+        lvol: usize,
+    },
+    /// `None` forgets the parent.
+    SetParent {
+        lvol: usize,
+        parent: Option<usize>,
+    },
+    Revert {
+        lvol: usize,
+        snapshot: usize,
     },
     Write {
         lvol: usize,
@@ -106,6 +119,10 @@ fn op() -> impl Strategy<Value = Op> {
         3 => lvol.clone().prop_map(|lvol| Op::Remove { lvol }),
         2 => (lvol.clone(), 0_u64..9).prop_map(|(lvol, clusters)| Op::Resize { lvol, clusters }),
         1 => lvol.clone().prop_map(|lvol| Op::Rename { lvol }),
+        1 => lvol.clone().prop_map(|lvol| Op::SetReadOnly { lvol }),
+        2 => (lvol.clone(), proptest::option::of(lvol.clone()))
+            .prop_map(|(lvol, parent)| Op::SetParent { lvol, parent }),
+        2 => (lvol.clone(), lvol.clone()).prop_map(|(lvol, snapshot)| Op::Revert { lvol, snapshot }),
         12 => (lvol.clone(), at.clone(), len.clone(), any::<u8>(), any::<bool>())
             .prop_map(|(lvol, at, len, seed, fua)| Op::Write { lvol, at, len, seed, fua }),
         4 => (lvol.clone(), at.clone(), proptest::collection::vec(1_u64..5000, 1..8), any::<u8>())
@@ -119,6 +136,23 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Flush),
         2 => Just(Op::Reopen),
     ]
+}
+
+/// Of each block of an lvol whether the lvol itself says what it reads.
+fn own_blocks<D: offshoot_block::BlockDevice>(store: &Store<D>, id: BlobId) -> Vec<bool> {
+    let state = store.state();
+    let blob = state.blob(id).unwrap();
+    let block_is_own = |number: u64| {
+        let (cluster, block) =
+            (number / u64::from(state.units.blocks), number % u64::from(state.units.blocks));
+        let entry = blob.tree.entry(BlobCluster(cluster));
+        let block = u32::try_from(block).unwrap();
+        let speaks = entry
+            .layers()
+            .find(|(_, _, states)| states.is_none_or(|states| states.of(block) != BlockState::Inherit));
+        speaks.is_some_and(|(tag, ..)| state.owner(tag) == Some(id))
+    };
+    (0..blob.len * u64::from(state.units.blocks)).map(block_is_own).collect()
 }
 
 struct World {
@@ -218,6 +252,14 @@ impl World {
                 let bytes = self.model.remove(&old).unwrap();
                 self.model.insert(name, bytes);
             }
+            Op::SetReadOnly { lvol } => {
+                let Some(name) = self.pick(lvol) else { return };
+                let id = id_of(self.store(), &name);
+                self.execute(Verb::SetReadOnly { lvol: id }).unwrap();
+                assert!(self.read_only(&name));
+            }
+            Op::SetParent { lvol, parent } => self.set_parent(lvol, parent),
+            Op::Revert { lvol, snapshot } => self.revert(lvol, snapshot),
             Op::Write { lvol, at, len, seed, fua } => {
                 let Some(name) = self.pick(lvol) else { return };
                 let (at, len) = self.clip(&name, at, len);
@@ -274,6 +316,58 @@ impl World {
             self.model.insert(snapshot, bytes);
         }
         self.execute(Verb::Snapshot { items }).unwrap();
+    }
+
+    fn set_parent(&mut self, lvol: usize, parent: Option<usize>) {
+        let Some(name) = self.pick(lvol) else { return };
+        let parent = parent.and_then(|parent| self.pick(parent));
+        let id = id_of(self.store(), &name);
+        let underlay = match &parent {
+            Some(parent) => Underlay::Snapshot(id_of(self.store(), parent)),
+            None => Underlay::Nothing,
+        };
+        let own = own_blocks(self.store(), id);
+        let state = self.store().state();
+        let blob = state.blob(id).unwrap().clone();
+        let onto = parent.as_ref().map(|parent| state.lvol_by_name(parent.as_bytes()).unwrap().clone());
+        let result = self.execute(Verb::SetParent { lvol: id, underlay });
+        let refused = match onto {
+            _ if !blob.is_thin() || !blob.clones.is_empty() => true,
+            None => blob.parent.is_none(),
+            Some(onto) => {
+                onto.id == id || !onto.is_read_only() || blob.parent == Some(onto.id) || onto.len != blob.len
+            }
+        };
+        assert_eq!(result.is_err(), refused, "{result:?}");
+        if refused {
+            return;
+        }
+        let below = parent.map(|parent| self.model[&parent].clone());
+        let bytes = self.model.get_mut(&name).unwrap();
+        for (number, (block, is_own)) in bytes.chunks_mut(4096).zip(own).enumerate() {
+            match (&below, is_own) {
+                (_, true) => {}
+                (Some(below), false) => block.copy_from_slice(&below[number * 4096..][..block.len()]),
+                (None, false) => block.fill(0),
+            }
+        }
+    }
+
+    fn revert(&mut self, lvol: usize, snapshot: usize) {
+        let (Some(name), Some(snapshot)) = (self.pick(lvol), self.pick(snapshot)) else { return };
+        let (lvol, to) = (id_of(self.store(), &name), id_of(self.store(), &snapshot));
+        let state = self.store().state();
+        let blob = state.blob(lvol).unwrap();
+        let possible = !blob.is_read_only()
+            && blob.clones.is_empty()
+            && state.blob(to).unwrap().is_read_only()
+            && state.family(lvol).contains(&to);
+        let reverted = self.execute(Verb::Revert { lvol, snapshot: to });
+        assert_eq!(reverted.is_ok(), possible, "{reverted:?}");
+        if possible {
+            let bytes = self.model[&snapshot].clone();
+            self.model.insert(name, bytes);
+        }
     }
 
     fn burst(&mut self, lvol: usize, at: u64, pieces: &[u64], seed: u8) {

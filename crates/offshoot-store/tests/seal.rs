@@ -379,6 +379,11 @@ fn a_job_keeps_its_pace() {
     store.allow(job, Some(2 * CLUSTER));
     settle(&mut store);
     assert_eq!(done(&store), Some(3));
+    // What is not used is not saved up: a client that pauses must not be met by a flood afterwards.
+    store.allow(job, Some(64 * CLUSTER));
+    store.allow(job, Some(0));
+    settle(&mut store);
+    assert_eq!(done(&store), Some(3));
     store.allow(job, None);
     store.wait_for(job).unwrap();
     assert_eq!(done(&store), None);

@@ -1,8 +1,8 @@
 //! What can be typed: the commands and what they take.
 
 use crate::commands::{
-    check, clone, create, demo, dump, export, import, info, init, ls, rename, resize, rm, rpc, seal, serve,
-    snapshot, tree,
+    check, clone, create, decouple, demo, dump, export, import, info, init, label, ls, read_only, rename,
+    resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
 };
 use crate::report::Outcome;
 use anyhow::Result;
@@ -36,6 +36,11 @@ enum Command {
     Rm(rm::RmArgs),
     Resize(resize::ResizeArgs),
     Rename(rename::RenameArgs),
+    Label(label::LabelArgs),
+    ReadOnly(read_only::ReadOnlyArgs),
+    Revert(revert::RevertArgs),
+    SetParent(set_parent::SetParentArgs),
+    Decouple(decouple::DecoupleArgs),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Seal(seal::SealArgs),
@@ -63,6 +68,11 @@ impl Cli {
             Command::Rm(args) => rm::run(&args),
             Command::Resize(args) => resize::run(&args),
             Command::Rename(args) => rename::run(&args),
+            Command::Label(args) => label::run(&args),
+            Command::ReadOnly(args) => read_only::run(&args),
+            Command::Revert(args) => revert::run(&args),
+            Command::SetParent(args) => set_parent::run(&args),
+            Command::Decouple(args) => decouple::run(&args),
             Command::Import(args) => import::run(&args),
             Command::Export(args) => export::run(&args),
             Command::Seal(args) => seal::run(&args),

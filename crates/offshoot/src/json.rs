@@ -8,6 +8,7 @@ use crate::time::Utc;
 use anyhow::Result;
 use offshoot_store::Finding;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -64,6 +65,7 @@ pub(crate) struct LvolInfo<'l> {
     clones: &'l [String],
     own_bytes: u64,
     created: Option<String>,
+    labels: &'l BTreeMap<String, String>,
     damaged: bool,
     degraded: bool,
 }
@@ -81,6 +83,7 @@ impl<'l> From<&'l Lvol> for LvolInfo<'l> {
             clones: &lvol.clones,
             own_bytes: lvol.own_bytes,
             created: created(lvol),
+            labels: &lvol.labels,
             damaged: lvol.damaged,
             degraded: lvol.degraded,
         }

@@ -2,6 +2,7 @@
 
 use offshoot_format::BlobId;
 use offshoot_store::{Blob, Engine, State, escape};
+use std::collections::BTreeMap;
 use std::fmt;
 use uuid::Uuid;
 
@@ -64,6 +65,8 @@ pub(crate) struct Lvol {
     pub(crate) own_bytes: u64,
     /// Seconds since 1970.
     pub(crate) created: Option<u64>,
+    /// Its labels.
+    pub(crate) labels: BTreeMap<String, String>,
     /// Whether its map or that of an ancestor cannot be read.
     pub(crate) damaged: bool,
     /// Whether its external snapshot is missing.
@@ -90,6 +93,7 @@ impl Lvol {
             clones,
             own_bytes: blob.own_clusters * state.units.cluster,
             created: blob.created(),
+            labels: blob.labels().collect(),
             damaged: blob.damage.is_some(),
             degraded: engine.is_degraded(blob.id),
         }

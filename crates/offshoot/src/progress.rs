@@ -26,12 +26,16 @@ enum Shown {
 impl Progress {
     /// Work on `total` bytes begins; `None` when their number is not known.
     pub(crate) fn new(what: &'static str, total: Option<u64>) -> Self {
-        let shown = if io::stderr().is_terminal() {
-            Shown::Bar(bar(what, total))
+        if io::stderr().is_terminal() {
+            Self { what, done: 0, total, shown: Shown::Bar(bar(what, total)) }
         } else {
-            Shown::Lines { last: Instant::now() }
-        };
-        Self { what, done: 0, total, shown }
+            Self::lines(what, total)
+        }
+    }
+
+    /// The same in plain lines, also on a terminal: for work beside others that write there.
+    pub(crate) fn lines(what: &'static str, total: Option<u64>) -> Self {
+        Self { what, done: 0, total, shown: Shown::Lines { last: Instant::now() } }
     }
 
     /// All up to here is done, in bytes.

@@ -105,11 +105,12 @@ fn refuses_in_order() {
         (|image| image[8] = 4, Fault::Version { stored: 4 }),
         (|image| image[0] = b'X', Fault::Signature { stored: *b"XPDKBLOB" }),
         (|image| image[0x38] = b'X', Fault::StoreType { stored: *b"XVOLSTORE\0\0\0\0\0\0\0" }),
-        (|image| image[8] = 1, Fault::StoreType { stored: BSTYPE_LVOLSTORE }),
+        (|image| image[0x38..0x48].fill(0), Fault::StoreType { stored: [0; 16] }),
     ];
     for (edit, fault) in cases {
         assert_eq!(decode_edited(&sample(), edit), Err(fault));
     }
+    assert!(decode_edited(&sample(), |image| image[8] = 1).is_ok(), "version 1 with a type");
     let mut image = sample().encode();
     image[100] = 1;
     let torn = SuperBlock::decode(&image).map_err(|damage| damage.what);

@@ -104,6 +104,22 @@ impl State {
         self.touch_chain(id);
     }
 
+    pub(super) fn apply_remove_xattr(&mut self, id: BlobId, name: &[u8]) {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return;
+        };
+        blob.xattrs.retain(|xattr| xattr.name != name);
+        self.touch_chain(id);
+    }
+
+    pub(super) fn apply_set_read_only(&mut self, id: BlobId) {
+        let Some(blob) = self.blobs.get_mut(&id) else {
+            return;
+        };
+        blob.flags.data_ro.insert(DataRoFlags::READ_ONLY);
+        self.touch_chain(id);
+    }
+
     pub(super) fn apply_use_extent_table(&mut self, blobs: &[BlobId]) {
         for id in blobs {
             let Some(blob) = self.blobs.get_mut(id) else {

@@ -22,6 +22,9 @@ impl Record {
             | Self::ZeroClusters { .. }
             | Self::Resize { .. }
             | Self::SetXattr { .. }
+            | Self::RemoveXattr { .. }
+            | Self::SetReadOnly { .. }
+            | Self::SetParent { .. }
             | Self::MarkDying { .. }
             | Self::Release { .. }
             | Self::Adopt { .. }
@@ -57,9 +60,12 @@ impl State {
                 };
                 self.chain_images(*blob) + self.blob(*blob).map_or(0, ends)
             }
-            Record::SetXattr { blob, .. } | Record::MarkDying { blob } | Record::Release { blob, .. } => {
-                self.chain_images(*blob)
-            }
+            Record::SetXattr { blob, .. }
+            | Record::RemoveXattr { blob, .. }
+            | Record::SetReadOnly { blob }
+            | Record::SetParent { blob, .. }
+            | Record::MarkDying { blob }
+            | Record::Release { blob, .. } => self.chain_images(*blob),
             Record::UseExtentTable { blobs } => {
                 let extents = |blob: &Blob| blob.pages.ordinals.values().filter_map(|md| md.extent).count();
                 let images = |id: &BlobId| self.chain_images(*id) + self.blob(*id).map_or(0, extents);

@@ -116,10 +116,12 @@ impl Engine {
         ticket
     }
 
-    /// Lets a job copy so many bytes more: the caller has the clock. `None` lifts the limit.
+    /// Lets a job copy so many bytes more: the caller has the clock. What it was allowed before and has not begun is
+    /// forfeit, what it has begun beyond that comes off. `None` lifts the limit.
     pub fn allow(&mut self, job: Ticket, bytes: Option<u64>) {
         if let Some(job) = self.jobs.jobs.get_mut(&job) {
-            job.allowed = bytes.and_then(|bytes| Some(job.allowed?.saturating_add(bytes)));
+            let allowed = bytes.and_then(|bytes| Some(job.allowed?.min(job.begun).saturating_add(bytes)));
+            job.allowed = allowed;
         }
     }
 

@@ -130,7 +130,7 @@ impl Engine {
 
     /// Holds what the plan names and zeroes the clusters that need it.
     fn zero_for_verb(&mut self, task: TaskId, plan: Plan) {
-        for id in &plan.made {
+        for id in plan.made.iter().chain(&plan.aside) {
             self.state.md.hold(id.root().0);
         }
         let mut ops = Vec::new();
@@ -212,7 +212,7 @@ impl Engine {
     /// Lets go of what a plan held.
     fn drop_plan(&mut self, plan: Plan) {
         self.state.md_reserved -= plan.md_pages;
-        for id in plan.made {
+        for id in plan.made.into_iter().chain(plan.aside) {
             self.state.md.release(id.root().0);
         }
         for run in plan.zero {

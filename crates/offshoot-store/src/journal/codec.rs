@@ -9,13 +9,13 @@
 //! cluster, clusters within the data area. Whether it fits the State is the next question: `State::fits`.
 
 use crate::limits::{LVOL_BYTES_MAX, LVOL_CLUSTERS_MAX};
-use crate::record::{Encoding, MappedRun, Record};
+use crate::record::{Below, Encoding, MappedRun, Record};
 use crate::state::Units;
 use alloc::vec::Vec;
 use core::ops::Range;
 use offshoot_format::{
     BlobCluster, BlobId, ClusterIdx, DataRoFlags, EXTENT_PAGES_MAX, ExtentOrdinal, Flags, InvalidFlags,
-    Layout, MdPageIdx, XATTR_BYTES_MAX, Xattr,
+    Layout, MdPageIdx, XATTR_BYTES_MAX, XATTR_EXTSNAP, Xattr,
 };
 use thiserror::Error;
 
@@ -87,6 +87,14 @@ const DESTROY: u8 = 12;
 const ADOPT: u8 = 13;
 const FILL: u8 = 20;
 const DROP_ZEROS: u8 = 21;
+const REMOVE_XATTR: u8 = 22;
+const SET_READ_ONLY: u8 = 23;
+const SET_PARENT: u8 = 24;
+
+// What lies below a blob.
+const BELOW_NOTHING: u64 = 0;
+const BELOW_BLOB: u64 = 1;
+const BELOW_EXTERNAL: u64 = 2;
 
 /// Appends the bytes of a record.
 ///
@@ -150,6 +158,25 @@ pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
         Record::SetXattr { blob, xattr } => {
             head(out, SET_XATTR, *blob);
             put_xattr(out, xattr);
+        }
+        Record::RemoveXattr { blob, name } => {
+            head(out, REMOVE_XATTR, *blob);
+            put_bytes(out, name);
+        }
+        Record::SetReadOnly { blob } => head(out, SET_READ_ONLY, *blob),
+        Record::SetParent { blob, below } => {
+            head(out, SET_PARENT, *blob);
+            match below {
+                Below::Nothing => put(out, BELOW_NOTHING),
+                Below::Blob(parent) => {
+                    put(out, BELOW_BLOB);
+                    put_id(out, *parent);
+                }
+                Below::External(id) => {
+                    put(out, BELOW_EXTERNAL);
+                    put_bytes(out, id);
+                }
+            }
         }
         Record::UseExtentTable { blobs } => {
             out.push(USE_EXTENT_TABLE);
@@ -306,6 +333,9 @@ impl<'a> Reader<'a> {
             }
             RESIZE => Record::Resize { blob: self.id()?, len: self.len()?, runs: self.runs()? },
             SET_XATTR => Record::SetXattr { blob: self.id()?, xattr: self.xattr()? },
+            REMOVE_XATTR => Record::RemoveXattr { blob: self.id()?, name: self.xattr_part(0)? },
+            SET_READ_ONLY => Record::SetReadOnly { blob: self.id()? },
+            SET_PARENT => Record::SetParent { blob: self.id()?, below: self.below()? },
             USE_EXTENT_TABLE => Record::UseExtentTable { blobs: self.list(1, Self::id)? },
             MARK_DYING => Record::MarkDying { blob: self.id()? },
             RELEASE => Record::Release { blob: self.id()?, ordinals: self.list(1, Self::ordinal)? },
@@ -391,6 +421,25 @@ impl<'a> Reader<'a> {
             return Err(CodecError::Xattr { at, length });
         }
         Ok(Xattr::new(name, value))
+    }
+
+    /// Part of an xattr, whose other part takes `other` bytes.
+    fn xattr_part(&mut self, other: usize) -> Result<Vec<u8>, CodecError> {
+        let at = self.at;
+        let bytes = self.byte_string()?;
+        let length = other + bytes.len();
+        if length > XATTR_BYTES_MAX {
+            return Err(CodecError::Xattr { at, length });
+        }
+        Ok(bytes.to_vec())
+    }
+
+    fn below(&mut self) -> Result<Below, CodecError> {
+        match self.between("what lies below", BELOW_NOTHING, BELOW_EXTERNAL)? {
+            BELOW_NOTHING => Ok(Below::Nothing),
+            BELOW_BLOB => self.id().map(Below::Blob),
+            _ => self.xattr_part(XATTR_EXTSNAP.len()).map(Below::External),
+        }
     }
 
     fn byte_string(&mut self) -> Result<&'a [u8], CodecError> {

@@ -11,7 +11,7 @@ use crate::blob::Blob;
 use crate::limits::CHAIN_DEPTH_MAX;
 use crate::map::Tag;
 use crate::pages::{OrdinalMd, by_ordinal, by_range};
-use crate::record::{Encoding, MappedRun, Record};
+use crate::record::{Below, Encoding, MappedRun, Record};
 use crate::state::State;
 use alloc::{collections::BTreeSet, vec::Vec};
 use core::ops::Range;
@@ -70,6 +70,9 @@ pub(crate) enum Why {
     /// The other blob is not the only one that inherits from it.
     #[error("blob {0} is not its only clone")]
     NotTheOnlyClone(BlobId),
+    /// Only what is thin has anything below it.
+    #[error("it is thick")]
+    Thick,
     /// The chain of snapshots would become too long.
     #[error("a chain of {depth} snapshots, at most {CHAIN_DEPTH_MAX}")]
     TooDeep {
@@ -161,6 +164,11 @@ impl State {
             }
             Record::Resize { blob, len, runs } => ("resize", *blob, self.resize_fits(*blob, *len, runs)),
             Record::SetXattr { blob, xattr } => ("set xattr", *blob, self.set_xattr_fits(*blob, xattr)),
+            Record::RemoveXattr { blob, name } => {
+                ("remove xattr", *blob, self.remove_xattr_fits(*blob, name))
+            }
+            Record::SetReadOnly { blob } => ("set read-only", *blob, self.sound(*blob).map(drop)),
+            Record::SetParent { blob, below } => ("set parent", *blob, self.set_parent_fits(*blob, below)),
             Record::UseExtentTable { blobs } => return self.use_extent_table_fits(blobs),
             Record::MarkDying { blob } => ("mark dying", *blob, self.mark_dying_fits(*blob)),
             Record::Release { blob, ordinals } => ("release", *blob, self.release_fits(*blob, ordinals)),
@@ -362,6 +370,34 @@ impl State {
             return Err(Why::Value("uuid"));
         }
         Ok(())
+    }
+
+    fn remove_xattr_fits(&self, id: BlobId, name: &[u8]) -> Result<(), Why> {
+        if self.existing(id)?.dying {
+            return Err(Why::Dying);
+        }
+        // Without them neither the store nor the lvol could be found again.
+        match name {
+            XATTR_NAME => Err(Why::Value("name")),
+            XATTR_UUID => Err(Why::Value("uuid")),
+            _ => Ok(()),
+        }
+    }
+
+    fn set_parent_fits(&self, id: BlobId, below: &Below) -> Result<(), Why> {
+        let blob = self.sound(id)?;
+        no_clones(blob)?;
+        if !blob.is_thin() {
+            return Err(Why::Thick);
+        }
+        let Below::Blob(parent) = below else { return Ok(()) };
+        // Nothing inherits from the blob: no chain can become a ring.
+        let parent = self.sound(*parent).ok().filter(|parent| parent.is_read_only() && parent.id != id);
+        let parent = parent.ok_or(Why::Writable)?;
+        if blob.encoding == Encoding::Rle {
+            return Err(Why::RelativeWithRuns(id));
+        }
+        self.relative_fits(parent)
     }
 
     fn use_extent_table_fits(&self, blobs: &[BlobId]) -> Result<(), Misfit> {

@@ -267,7 +267,7 @@ fn build_with_ancestors(
 
 fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     let encoding = parts.encoding();
-    let Parts { md, mut pages, len, full, layers, lost, lost_map, mut damage, .. } = parts;
+    let Parts { md, mut pages, len, full, layers, lost, lost_map, is_refused, mut damage, .. } = parts;
     pages.unread = lost_map.is_some();
     let outdated = md.native.as_ref().is_some_and(|native| native.outdated);
     let parent_id = md.parent();
@@ -290,7 +290,7 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     if is_orphan {
         lost_len = inherit_len;
     }
-    if lost_map.is_some() {
+    if lost_map.is_some() || is_refused {
         // Where not even its size is known, everything that clones inherit is unknown.
         lost_len = if len == 0 { u64::MAX } else { len };
     } else if !is_orphan {
@@ -299,6 +299,7 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
             tree.truncate(BlobCluster(inherit_len));
         }
     }
+    let (full, layers) = if is_refused { (BTreeMap::new(), Vec::new()) } else { (full, layers) };
     let layers: Vec<(BlobCluster, LayerRecord)> =
         layers.into_iter().filter(|(at, _)| !lost.contains(&ExtentOrdinal::of(*at).0)).collect();
     let mut own_clusters = layers.iter().filter(|(_, record)| record.cluster.is_some()).count() as u64;

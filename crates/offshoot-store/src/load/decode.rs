@@ -49,6 +49,8 @@ pub(super) struct Parts {
     pub(super) layers: Vec<(BlobCluster, LayerRecord)>,
     /// Ordinals of which an extent or layer page cannot be read.
     pub(super) lost: BTreeSet<ExtentOrdinal>,
+    /// Whether flags that are not known here say that it cannot be understood. What it claims is its own all the same.
+    pub(super) is_refused: bool,
     /// Whether the map as a whole is lost, and if so, how it was encoded, where that is known.
     pub(super) lost_map: Option<Option<Encoding>>,
     /// What is wrong with it.
@@ -70,6 +72,7 @@ impl Parts {
             full: BTreeMap::new(),
             layers: Vec::new(),
             lost: BTreeSet::new(),
+            is_refused: false,
             lost_map: None,
             damage: None,
             cut_off: Vec::new(),
@@ -116,7 +119,9 @@ impl Parts {
         parts.read_map(reading);
         parts.read_layers(reading);
         parts.finish_shrink();
-        for (ordinal, slots) in &parts.full {
+        parts.refuse_unknown_flags();
+        // What is refused will not be released: nobody counts on it.
+        for (ordinal, slots) in parts.full.iter().filter(|_| !parts.is_refused) {
             let count = slots.iter().filter(|cluster| **cluster != 0).count();
             parts.pages.ordinals.entry(*ordinal).or_default().own_full =
                 u16::try_from(count).unwrap_or(u16::MAX);
@@ -305,6 +310,15 @@ impl Parts {
         let outdated = self.md.native.as_ref().is_some_and(|native| native.outdated);
         if self.lost.is_empty() && self.lost_map.is_none() && !outdated {
             self.damage = None;
+        }
+    }
+
+    /// A bit that is unknown here may change what all else means.
+    fn refuse_unknown_flags(&mut self) {
+        let unknown = self.md.flags.invalid.unknown();
+        if unknown != 0 {
+            self.is_refused = true;
+            self.damage = Some(format!("it has unknown flags {unknown:#x}, so its map cannot be understood"));
         }
     }
 

@@ -379,6 +379,7 @@ fn lose(state: &mut State, record: &Record) {
             | Record::ZeroBlocks { .. }
             | Record::ZeroClusters { .. }
             | Record::Resize { .. }
+            | Record::SetParent { .. }
             | Record::Adopt { .. }
     );
     for id in record.blobs().into_iter().filter(|_| changes) {

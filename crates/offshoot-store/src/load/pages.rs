@@ -9,6 +9,9 @@ use offshoot_format::{
     BlobId, BlobMd, MD_STRUCT_BYTES, MdPageIdx, PageImage, TornPage, mend_torn_snapshot, page_crc_ok,
 };
 
+/// What no written page is.
+const EMPTY: PageImage = [0; MD_STRUCT_BYTES];
+
 /// The md pages that were read and are not empty: most of the region of a large store is.
 #[derive(Debug, Default)]
 pub(super) struct MdPages {
@@ -27,9 +30,9 @@ impl MdPages {
         is_wanted: impl Fn(MdPageIdx) -> bool,
     ) {
         for (at, page) in (first.0..).map(MdPageIdx).zip(bytes.chunks_exact(stride)) {
-            if let Some(structure) = page.first_chunk::<MD_STRUCT_BYTES>()
-                && structure.iter().any(|byte| *byte != 0)
-                && is_wanted(at)
+            if is_wanted(at)
+                && let Some(structure) = page.first_chunk::<MD_STRUCT_BYTES>()
+                && *structure != EMPTY
             {
                 self.pages.insert(at, Box::new(*structure));
             }

@@ -28,6 +28,6 @@ pub(super) fn plan(state: &State, identity: &Identity, size_bytes: u64, thick: b
         zero: runs,
         md_pages: needed,
         made: alloc::vec![id],
-        handed_over: None,
+        ..Plan::default()
     })
 }

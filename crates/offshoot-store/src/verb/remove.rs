@@ -5,11 +5,7 @@ use super::Plan;
 use crate::error::Error;
 use crate::record::Record;
 use crate::state::State;
-use alloc::{string::String, vec::Vec};
 use offshoot_format::BlobId;
-
-/// Names listed in a refusal before it says how many more there are.
-const NAMES_LISTED: usize = 8;
 
 pub(super) fn plan(state: &State, id: BlobId) -> Result<Plan, Error> {
     let lvol = state.lvol(id)?;
@@ -22,18 +18,8 @@ pub(super) fn plan(state: &State, id: BlobId) -> Result<Plan, Error> {
             (Record::Adopt { snapshot: id, clone: *clone }, Some(*clone))
         }
         _ => {
-            let mut names: Vec<String> =
-                lvol.clones.iter().take(NAMES_LISTED).map(|clone| display(state, *clone)).collect();
-            if lvol.clones.len() > NAMES_LISTED {
-                names.push(alloc::format!("and {} more", lvol.clones.len() - NAMES_LISTED));
-            }
-            let (name, count) = (lvol.display_name(), lvol.clones.len());
-            return Err(Error::HasClones { name, count, clones: names.join(", ") });
+            return Err(state.has_clones(lvol));
         }
     };
     Ok(Plan { records: alloc::vec![record], handed_over, ..Plan::default() })
-}
-
-fn display(state: &State, id: BlobId) -> String {
-    state.blob(id).map_or_else(String::new, crate::blob::Blob::display_name)
 }

@@ -1,6 +1,6 @@
 //! Rename: another name for an lvol or snapshot. Read-only ones too: the name is not their content.
 
-use super::Plan;
+use super::{Plan, check_metadata};
 use crate::error::Error;
 use crate::record::Record;
 use crate::state::State;
@@ -11,6 +11,7 @@ pub(super) fn plan(state: &State, id: BlobId, name: &str) -> Result<Plan, Error>
     if lvol.name() == name.as_bytes() {
         return Ok(Plan::default());
     }
+    check_metadata(lvol)?;
     state.check_new_name(name)?;
     let value = offshoot_format::name_value(name.as_bytes());
     let xattr = Xattr { name: offshoot_format::XATTR_NAME.to_vec(), value };

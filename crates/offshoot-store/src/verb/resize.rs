@@ -1,6 +1,6 @@
 //! Resize: more or fewer clusters. What is added reads zeros, whatever a parent holds there.
 
-use super::{Plan, encoding_for};
+use super::{Plan, check_metadata, encoding_for};
 use crate::blob::Blob;
 use crate::error::Error;
 use crate::limits::MD_PAGES_KEPT;
@@ -19,6 +19,7 @@ pub(super) fn plan(state: &State, id: BlobId, size_bytes: u64) -> Result<Plan, E
     if len == lvol.len {
         return Ok(Plan::default());
     }
+    check_metadata(lvol)?;
     let zero = added_clusters(state, lvol, len)?;
     let added: u64 = zero.iter().map(|run| u64::from(run.length)).sum();
     let mut records = Vec::new();

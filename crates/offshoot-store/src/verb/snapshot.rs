@@ -1,6 +1,6 @@
 //! Snapshot: a read-only lvol that takes over everything the original holds; the original becomes its clone.
 
-use super::{Identity, Plan};
+use super::{Identity, Plan, check_metadata};
 use crate::error::Error;
 use crate::limits::CHAIN_DEPTH_MAX;
 use crate::record::Record;
@@ -20,6 +20,7 @@ pub(super) fn plan(state: &State, items: &[(BlobId, Identity)]) -> Result<Plan, 
         if origin.is_read_only() {
             return Err(Error::SnapshotOfReadOnly(origin.display_name()));
         }
+        check_metadata(origin)?;
         if items[..position].iter().any(|(other, _)| other == lvol) {
             return Err(Error::InUse(origin.display_name()));
         }

@@ -87,10 +87,13 @@ impl PlainStore {
         let mut store = Self::default();
         let mut block = vec![0; PAGE];
         read_at(0, &mut block);
-        let masks = store.super_block(&block);
+        let masks = store.super_block(read_at, &block);
         if !store.problems.is_empty() {
             return store;
         }
+        store.expect(block[0x60..0xffc].iter().all(|byte| *byte == 0), || {
+            "super block: reserved bytes".into()
+        });
         let [used_md, used_clusters, roots] = store.masks(read_at, masks);
         let mut claims = Claims { clusters: (0..store.metadata_clusters()).collect(), ..Claims::default() };
         for root in &roots {
@@ -161,7 +164,7 @@ impl PlainStore {
     }
 
     /// Section 2. Hands back the mask regions as (start, length) in pages, by type.
-    fn super_block(&mut self, block: &[u8]) -> [(u32, u32); 3] {
+    fn super_block(&mut self, read_at: ReadAt<'_>, block: &[u8]) -> [(u32, u32); 3] {
         self.version = le32(block, 8);
         self.super_blob = le64(block, 0x14);
         self.cluster_size = le32(block, 0x1c).into();
@@ -175,16 +178,20 @@ impl PlainStore {
         self.expect((1..=3).contains(&version), || format!("version {version:#x}"));
         self.expect(le32(block, 8 + 8) == 1, || "not clean".into());
         self.expect(checksum_holds(block), || "super block: checksum".into());
-        self.expect(&block[0x38..0x48] == b"LVOLSTORE\0\0\0\0\0\0\0", || "not an lvolstore".into());
-        self.expect(block[0x60..0xffc].iter().all(|byte| *byte == 0), || {
-            "super block: reserved bytes".into()
-        });
+        let has_type = &block[0x38..0x48] == b"LVOLSTORE\0\0\0\0\0\0\0";
+        // Section 2.4: version 1 has no type.
+        let has_no_type = version == 1 && block[0x38..0x48] == [0; 16];
+        self.expect(has_type || has_no_type, || "not an lvolstore".into());
         let size = le64(block, 0x50);
         let cluster_size = self.cluster_size;
         let divides = cluster_size > 0 && cluster_size.is_multiple_of(self.md_page_size);
         self.expect(divides, || format!("cluster size {cluster_size}"));
         if divides {
-            self.total_clusters = u32::try_from(size / cluster_size).unwrap_or(0);
+            self.total_clusters = match size {
+                // Section 2.3: as large as the device, which the mask tells here.
+                0 => mask_bits(read_at, u64::from(le32(block, 0x28)) * self.md_page_size),
+                _ => u32::try_from(size / cluster_size).unwrap_or(0),
+            };
             let metadata = self.metadata_clusters();
             let total = self.total_clusters;
             self.expect(metadata <= total, || format!("{metadata} metadata clusters of {total}"));
@@ -204,6 +211,9 @@ impl PlainStore {
         regions.map(|(start, pages)| {
             let (number, bits) = (kind, lengths[usize::from(kind)]);
             kind += 1;
+            if number == 2 && pages == 0 {
+                return self.roots(read_at);
+            }
             let mut bytes = vec![0; usize::try_from(u64::from(pages) * self.md_page_size).unwrap()];
             let room = bytes.len();
             self.expect(room >= 5 + bits.div_ceil(8) as usize, || format!("mask {number}: {room} bytes"));
@@ -222,6 +232,11 @@ impl PlainStore {
             self.expect(beyond == 0, || format!("mask {number}: {beyond} bits beyond its end"));
             set
         })
+    }
+
+    /// Section 2.4: without a mask the roots are those that say so.
+    fn roots(&self, read_at: ReadAt<'_>) -> BTreeSet<u32> {
+        (0..self.md_len).filter(|at| is_root(*at, &self.md_page(read_at, *at))).collect()
     }
 
     /// Sections 4 and 5: one blob, from its root on.
@@ -287,7 +302,8 @@ impl PlainStore {
                 return self.problem(format!("blob {:#x}: a descriptor straddles its page", blob.id));
             };
             let starts_root = is_root && std::mem::take(&mut first);
-            self.expect((kind == 3) == starts_root, || {
+            let is_old = self.version < 3 && kind != 3;
+            self.expect((kind == 3) == starts_root || is_old, || {
                 format!("blob {:#x}: FLAGS not first or twice", blob.id)
             });
             self.descriptor(kind, payload, blob);
@@ -378,8 +394,7 @@ impl PlainStore {
     fn stale_roots(&mut self, read_at: ReadAt<'_>, claimed: &BTreeSet<u32>) {
         for at in (0..self.md_len).filter(|at| !claimed.contains(at)) {
             let page = self.md_page(read_at, at);
-            let is_root = le64(&page, 0) == 0x1_0000_0000 | u64::from(at) && le32(&page, 8) == 0;
-            self.expect(!is_root || !checksum_holds(&page), || format!("md page {at} holds a stale root"));
+            self.expect(!is_root(at, &page), || format!("md page {at} holds a stale root"));
         }
     }
 
@@ -456,6 +471,18 @@ pub fn checksum(bytes: &[u8]) -> u32 {
     };
     let byte = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), step);
     !bytes.iter().fold(u32::MAX, byte)
+}
+
+/// Section 9.1.
+fn is_root(at: u32, page: &[u8]) -> bool {
+    le64(page, 0) == 0x1_0000_0000 | u64::from(at) && le32(page, 8) == 0 && checksum_holds(page)
+}
+
+/// The length in the header of a mask.
+fn mask_bits(read_at: ReadAt<'_>, at: u64) -> u32 {
+    let mut header = vec![0; PAGE];
+    read_at(at, &mut header);
+    le32(&header, 1)
 }
 
 fn checksum_holds(page: &[u8]) -> bool {

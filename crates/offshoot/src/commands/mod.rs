@@ -3,19 +3,24 @@
 pub(crate) mod check;
 pub(crate) mod clone;
 pub(crate) mod create;
+pub(crate) mod decouple;
 pub(crate) mod demo;
 pub(crate) mod dump;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod info;
 pub(crate) mod init;
+pub(crate) mod label;
 pub(crate) mod ls;
+pub(crate) mod read_only;
 pub(crate) mod rename;
 pub(crate) mod resize;
+pub(crate) mod revert;
 pub(crate) mod rm;
 pub(crate) mod rpc;
 pub(crate) mod seal;
 pub(crate) mod serve;
+pub(crate) mod set_parent;
 pub(crate) mod snapshot;
 pub(crate) mod tree;
 

@@ -1,8 +1,9 @@
 //! `offshoot serve`: lvols as network block devices.
 
 use crate::open::External;
-use crate::serve::{self, ServeArgs};
-use anyhow::Result;
+use crate::serve::{self, SealPace, ServeArgs};
+use crate::size::Size;
+use anyhow::{Result, bail};
 use clap::Args;
 use std::path::PathBuf;
 
@@ -21,6 +22,12 @@ pub(crate) struct ServeCommand {
     /// File that is the external snapshot of this UUID; may be given several times
     #[arg(long = "external", value_name = "UUID=FILE")]
     externals: Vec<External>,
+    /// Meanwhile, make the stores ones that SPDK can open once they are closed; what is left then, the next time does
+    #[arg(long)]
+    seal: bool,
+    /// How many bytes a second sealing may write
+    #[arg(long, value_name = "SIZE", requires = "seal")]
+    rate: Option<Size>,
 }
 
 /// Serves.
@@ -29,5 +36,14 @@ pub(crate) struct ServeCommand {
 /// Why not, or not any more.
 pub(crate) fn run(command: ServeCommand) -> Result<()> {
     let externals = command.externals.into_iter().map(|external| (external.id, external.file));
-    serve::run(ServeArgs { stores: command.stores, nbd: command.nbd, externals: externals.collect() })
+    let bytes_per_second = command.rate.map(Size::bytes).transpose()?;
+    if bytes_per_second == Some(0) {
+        bail!("--rate 0: sealing would never end");
+    }
+    serve::run(ServeArgs {
+        stores: command.stores,
+        nbd: command.nbd,
+        externals: externals.collect(),
+        seal: command.seal.then_some(SealPace { bytes_per_second }),
+    })
 }

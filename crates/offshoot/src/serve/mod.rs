@@ -8,6 +8,7 @@ mod errno;
 mod exports;
 mod listen;
 mod openings;
+mod sealing;
 mod served;
 mod signals;
 mod wakeup;
@@ -16,6 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use backend::StoreBackend;
 use listen::{Address, Listen};
 use offshoot_nbd::Server;
+pub(crate) use sealing::SealPace;
 use served::Served;
 use signals::StopSignals;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -38,6 +40,8 @@ pub(crate) struct ServeArgs {
     pub(crate) nbd: Vec<String>,
     /// External snapshots: the UUID under which clones name one, and the file that holds it.
     pub(crate) externals: Vec<(String, PathBuf)>,
+    /// Whether to seal the stores meanwhile, and how fast.
+    pub(crate) seal: Option<SealPace>,
 }
 
 /// Where a server listens that was not told: `STORE.sock` next to the file of its first store.
@@ -80,7 +84,10 @@ fn serve(
     signals: &StopSignals,
 ) -> Result<()> {
     for path in &args.stores {
-        backend.add(Served::open(path, &args.externals)?)?;
+        let mut store = Served::open(path, &args.externals)?;
+        let sealing = args.seal.map_or(Ok(()), |pace| store.seal(pace));
+        backend.add(store)?;
+        sealing?;
     }
     let mut server = Server::new(backend)?;
     let mut lines = Vec::new();

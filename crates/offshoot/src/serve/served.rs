@@ -1,6 +1,7 @@
 //! One store that is being served: commands of clients in, requests to its engine, replies out.
 
 use super::errno::errno;
+use super::sealing::{SealPace, Sealing};
 use crate::open;
 use anyhow::Context as _;
 use offshoot_block::BlockDevice as _;
@@ -32,6 +33,8 @@ pub(super) struct Served {
     next_tick: Option<Instant>,
     /// Whether the log says already that the store takes no writes any more.
     failure_logged: bool,
+    /// The job that seals the store, while it runs.
+    sealing: Option<Sealing>,
 }
 
 /// A request whose reply is awaited.
@@ -68,6 +71,7 @@ impl Served {
             finished: Vec::new(),
             next_tick: None,
             failure_logged: false,
+            sealing: None,
         }
     }
 
@@ -79,6 +83,16 @@ impl Served {
     /// The engine.
     pub(super) fn engine(&self) -> &Engine {
         self.store.engine()
+    }
+
+    /// Begins to seal the store. What comes of it is told when it is known; clients are served either way.
+    ///
+    /// # Errors
+    /// It holds what cannot be read, or takes no writes.
+    pub(super) fn seal(&mut self, pace: SealPace) -> anyhow::Result<()> {
+        let sealing = Sealing::start(&mut self.store, pace, Instant::now());
+        self.sealing = Some(sealing.with_context(|| format!("{}: cannot be sealed", self.path.display()))?);
+        Ok(())
     }
 
     /// Every device that completions come from.
@@ -133,6 +147,10 @@ impl Served {
         self.tick();
         self.store.poll(&mut self.finished);
         for (ticket, result) in self.finished.drain(..) {
+            if let Some(sealing) = self.sealing.take_if(|sealing| sealing.is(ticket)) {
+                sealing.end(&self.path, result.map(drop));
+                continue;
+            }
             let Some(Pending { id, reads }) = self.pending.remove(&ticket) else {
                 debug_assert!(false, "{ticket:?} was never submitted or is answered twice");
                 continue;
@@ -154,15 +172,18 @@ impl Served {
         self.log_failure();
     }
 
-    /// When to poll again at the latest, so that what was acknowledged becomes durable within a second.
+    /// When to poll again at the latest, so that what was acknowledged becomes durable within a second and jobs go on.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.next_tick.filter(|_| self.engine().needs_tick())
+        self.next_tick.filter(|_| self.engine().needs_tick() || self.sealing.is_some())
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
         if self.next_tick.is_none_or(|due| now >= due) {
             self.store.tick();
+            if let Some(sealing) = &mut self.sealing {
+                sealing.tick(&mut self.store, now);
+            }
             self.next_tick = Some(now + TICK);
         }
     }

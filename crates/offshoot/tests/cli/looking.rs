@@ -58,6 +58,7 @@ fn ls_has_the_members_of_the_contract() {
         "damaged",
         "degraded",
         "kind",
+        "labels",
         "name",
         "own_bytes",
         "parent",

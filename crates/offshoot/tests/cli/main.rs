@@ -15,6 +15,7 @@ mod import;
 mod init;
 mod locks;
 mod looking;
+mod metadata;
 mod qcow2;
 mod repair;
 mod rpc;

@@ -7,6 +7,7 @@ mod life;
 mod mount;
 mod program;
 mod real_input;
+mod sealing;
 mod server;
 mod wire;
 

@@ -1,10 +1,10 @@
 //! A store in a folder of its own, the commands that change it, and a server on it.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Lines};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -29,6 +29,14 @@ impl Store {
         let store = Self { path, folder };
         store.run("init", &["--size", size, "--name", name, "--cluster-size", "256K"]);
         store
+    }
+
+    /// A store of its own with the same bytes.
+    pub(crate) fn copy(&self) -> Self {
+        let folder = TempDir::with_prefix_in("serve-", env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let path = folder.path().join("store.img");
+        fs::copy(&self.path, &path).unwrap();
+        Self { path, folder }
     }
 
     /// Runs `offshoot COMMAND STORE ARGS`, which must succeed, and returns its standard output.
@@ -92,6 +100,8 @@ pub(crate) struct Server {
     process: Process,
     /// What it printed before it was ready.
     pub(crate) lines: Vec<String>,
+    /// What it prints from then on.
+    output: Lines<BufReader<ChildStdout>>,
     pub(crate) socket: PathBuf,
     _folder: Option<TempDir>,
 }
@@ -113,14 +123,14 @@ impl Server {
         command.arg("serve").args(stores).args(args).stdout(Stdio::piped());
         // Some tests serve damage, which is not worth a word in the output of the tests.
         let mut child = command.env("OFFSHOOT_LOG", "error").spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut process = Process(child);
-        let mut told = Vec::new();
-        for line in lines {
+        let mut lines = Vec::new();
+        while let Some(line) = output.next().map(Result::unwrap) {
             if line == "ready" {
-                return Self { process, lines: told, socket, _folder: None };
+                return Self { process, lines, output, socket, _folder: None };
             }
-            told.push(line);
+            lines.push(line);
         }
         panic!("the server ended before it was ready: {:?}", process.0.wait());
     }
@@ -133,6 +143,11 @@ impl Server {
     /// Connects to an export.
     pub(crate) fn connect(&self, export: &str) -> Connection {
         Connection::open(&self.socket, export).unwrap()
+    }
+
+    /// Waits for the next line that it prints.
+    pub(crate) fn line(&mut self) -> String {
+        self.output.next().expect("the server has ended").unwrap()
     }
 
     /// Process id.

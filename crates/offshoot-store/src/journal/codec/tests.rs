@@ -29,6 +29,11 @@ fn xattr() -> impl Strategy<Value = Xattr> {
     prop_oneof![3 => (bytes(8), bytes(40)), 1 => long].prop_map(|(name, value)| Xattr::new(name, value))
 }
 
+fn below_a_blob() -> impl Strategy<Value = Below> {
+    let external = bytes(40).prop_map(Below::External);
+    prop_oneof![Just(Below::Nothing), id().prop_map(Below::Blob), external]
+}
+
 fn xattrs() -> impl Strategy<Value = Vec<Xattr>> {
     proptest::collection::vec(xattr(), 0..4)
 }
@@ -105,6 +110,9 @@ fn record() -> impl Strategy<Value = Record> {
         (id(), range).prop_map(|(blob, range)| Record::ZeroClusters { blob, range }),
         (id(), len, runs()).prop_map(|(blob, len, runs)| Record::Resize { blob, len, runs }),
         (id(), xattr()).prop_map(|(blob, xattr)| Record::SetXattr { blob, xattr }),
+        (id(), xattr()).prop_map(|(blob, xattr)| Record::RemoveXattr { blob, name: xattr.name }),
+        id().prop_map(|blob| Record::SetReadOnly { blob }),
+        (id(), below_a_blob()).prop_map(|(blob, below)| Record::SetParent { blob, below }),
         proptest::collection::vec(id(), 0..5).prop_map(|blobs| Record::UseExtentTable { blobs }),
         id().prop_map(|blob| Record::MarkDying { blob }),
         (id(), proptest::collection::vec(ordinal, 0..9))

@@ -73,7 +73,7 @@ fn draw() -> impl Strategy<Value = Draw> {
     let at = prop_oneof![0_u64..4, 509_u64..514, 1020_u64..1027, 0_u64..600];
     let len = prop_oneof![0_u64..6, 500_u64..530, 600_u64..1030];
     let numbers = (0_u32..64, 0_u32..4, 1_u32..=4);
-    (0_u8..36, prop::bool::weighted(0.15), 0_u32..MD_LEN, 0_u32..MD_LEN, at, len, numbers).prop_map(
+    (0_u8..40, prop::bool::weighted(0.15), 0_u32..MD_LEN, 0_u32..MD_LEN, at, len, numbers).prop_map(
         |(kind, wild, blob, other, at, len, (cluster, block, blocks))| Draw {
             kind,
             wild,
@@ -182,6 +182,23 @@ impl Draw {
                 Record::Release { blob, ordinals: if self.wild { wild } else { ordinals } }
             }
             28 => Record::Destroy { blob: self.blob(state, |blob| blob.dying) },
+            33 | 34 => {
+                let blob = self.blob(state, |blob| writable(blob) && blob.clones.is_empty());
+                let below = match self.block {
+                    0 => Below::Nothing,
+                    1 => Below::External(b"another\0".to_vec()),
+                    _ => {
+                        let other = Self { blob: self.other, ..self.clone() };
+                        Below::Blob(other.blob(state, Blob::is_read_only))
+                    }
+                };
+                Record::SetParent { blob, below }
+            }
+            35 => Record::SetReadOnly { blob },
+            36 => {
+                let name = if self.wild { XATTR_NAME.to_vec() } else { b"label".to_vec() };
+                Record::RemoveXattr { blob, name }
+            }
             29..=32 => {
                 let blob = self.blob(state, |blob| !blob.dying && blob.id != id(0));
                 let len = state.blob(blob).map_or(1, |blob| blob.len.max(1));
