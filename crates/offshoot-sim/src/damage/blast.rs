@@ -20,7 +20,7 @@ pub(super) struct Gaps {
     pub(super) newest: bool,
     /// Something that a barrier made durable. This has to be told, and nothing may be written.
     pub(super) covered: bool,
-    /// Of that, an image: md pages may be those of the checkpoint before.
+    /// Images, or what sealed them: the md pages need not be of the checkpoint that the journal goes on from.
     pub(super) images: bool,
     /// The oldest frame of these.
     pub(super) first: Option<u64>,
@@ -71,20 +71,22 @@ impl Blast {
         blast
     }
 
-    /// The frame that sealed a checkpoint is the newest for as long as nothing else is appended, while what was sealed is
-    /// written where it belongs. Without that frame nobody can tell that it was: some md pages are then those of the
-    /// checkpoint and some, the masks among them, are not.
+    /// The frame that seals a checkpoint may be the newest, while what was sealed is written where it belongs. Where it
+    /// and all that came after is lost nobody can tell that it was: some md pages are then those of the checkpoint and
+    /// some, the masks among them, are not.
     fn add_unsealed(&mut self, known: &Known<'_>) {
-        let Some(under_way) = known.atlas.under_way.as_ref() else { return };
-        if !self.gaps.newest || !under_way.sealed_by.is_subset(&self.missing) {
+        let Some(sealed) = known.atlas.sealed.as_ref() else { return };
+        if !self.gaps.newest || !sealed.sealed_by.is_subset(&self.missing) {
             return;
         }
-        let lost = owners(known, &under_way.pages, &BTreeSet::new());
+        let lost = owners(known, &sealed.pages, &BTreeSet::new());
         self.misled.extend(&lost);
         self.lost.extend(lost);
         self.forgetful = true;
+        self.gaps.images = true;
         // What the checkpoint had made needless is needed again.
-        self.gaps.first = self.missing.first().copied();
+        let covered = known.atlas.covered_without(&self.missing);
+        self.gaps.first = self.missing.range(covered + 1..).next().copied();
     }
 
     fn add(

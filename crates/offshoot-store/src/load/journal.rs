@@ -8,7 +8,12 @@ use crate::pool::Pool;
 use crate::record::{MappedRun, Record};
 use crate::rules::Rules;
 use crate::state::State;
-use alloc::{collections::BTreeMap, format, string::ToString as _, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::ToString as _,
+    vec::Vec,
+};
 use core::ops::Range;
 use offshoot_format::{
     Bitmap, BlobId, ClusterIdx, JournalArea, Layout, LiveMaskPage, MaskKind, MdPageIdx, MdPageRun, PageImage,
@@ -275,14 +280,18 @@ impl FoundJournal {
             }
         }
         state.settle_freed();
-        // What still has no owner may be a damaged blob's: it counts as used from here on.
-        for (pool, units) in [&mut state.md, &mut state.clusters].into_iter().zip(unclaimed) {
-            units
-                .into_iter()
-                .filter(|unit| !pool.is_used(*unit))
-                .collect::<Vec<_>>()
-                .into_iter()
-                .for_each(|unit| pool.take(unit));
+        // What still has no owner may be a damaged blob's: it counts as used from here on. What a record has let go had one.
+        let freed: [BTreeSet<u32>; 2] = [
+            state.freed_md.iter().map(|page| page.0).collect(),
+            state.freed_clusters.iter().map(|cluster| cluster.0).collect(),
+        ];
+        let pools = [&mut state.md, &mut state.clusters];
+        for ((pool, units), freed) in pools.into_iter().zip(unclaimed).zip(freed) {
+            for unit in units {
+                if !pool.is_used(unit) && !freed.contains(&unit) {
+                    pool.take(unit);
+                }
+            }
         }
         state.count_withheld();
         state.pack_if_short();
