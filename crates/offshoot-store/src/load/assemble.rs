@@ -307,7 +307,7 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     for (ordinal, slots) in full {
         add_full(&mut tree, tag, ordinal, slots);
     }
-    overlay(state, &mut tree, tag, layers, &mut damage);
+    own_clusters -= overlay(state, &mut tree, tag, layers, &mut damage);
     for ordinal in lost {
         tree.insert_leaf(ordinal, Leaf::unknown());
     }
@@ -352,25 +352,36 @@ fn add_full(tree: &mut Tree, tag: Tag, ordinal: ExtentOrdinal, slots: Slots) {
     }
 }
 
-/// Puts a blob's own layers over its full clusters and what it inherits.
+/// Puts a blob's own layers over its full clusters and what it inherits. Says how many of its clusters are in the tree no
+/// more: pages of different times may disagree on what lies below what.
 fn overlay(
     state: &State,
     tree: &mut Tree,
     tag: Tag,
     layers: Vec<(BlobCluster, LayerRecord)>,
     damage: &mut Option<String>,
-) {
+) -> u64 {
+    let count = |entry: &Entry| entry.clusters_of(|owner| owner == tag).count() as u64;
+    let mut dropped = 0;
     // Records are newest first: the oldest goes on first.
     for (at, record) in layers.into_iter().rev() {
         let Some(states) = BlockStates::unpack(state.units.blocks, &record.states) else {
             *damage = Some(format!("cluster {}: a block is in no valid state", at.0));
-            tree.replace(at, Entry::Unknown);
+            let old = tree.replace(at, Entry::Unknown);
+            dropped += count(&old) + u64::from(record.cluster.is_some());
             continue;
         };
         // As in life: what no block inherits is not kept below.
-        let below = if states.any(BlockState::Inherit) { tree.entry(at) } else { Entry::Absent };
+        let old = tree.entry(at);
+        let below = if states.any(BlockState::Inherit) {
+            old
+        } else {
+            dropped += count(&old);
+            Entry::Absent
+        };
         tree.replace(at, stacked(Layer { tag, cluster: record.cluster, states }, below));
     }
+    dropped
 }
 
 /// Brings the counts of md pages up to date without making the blob dirty.
