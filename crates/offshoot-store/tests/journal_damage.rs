@@ -14,7 +14,8 @@ use offshoot_block::BlockDevice;
 use offshoot_device::MemDevice;
 use offshoot_format::{BlobId, FRAME_HEADER_BYTES, FrameHeader, FrameKind, JournalArea, Layout, MdPageIdx};
 use offshoot_store::{
-    Blob, Error, Found, InitOptions, JournalDamage, OpenOptions, OrdinalMd, ReadOnlyCause, Store,
+    Blob, Error, Found, InitOptions, JournalDamage, OpenOptions, OrdinalMd, ReadOnlyCause, Store, Underlay,
+    Verb,
 };
 use tape::Taped;
 
@@ -347,6 +348,30 @@ fn what_the_journal_lost_is_told_by_later_openings_too() {
     }
     let mut store = open(device, &writable_in(Some(SESSION)));
     store.remove("clone").unwrap();
+}
+
+/// An lvol that got a parent of which nothing can be read would read zeros instead.
+#[test]
+fn a_parent_that_cannot_be_read_is_missed_by_later_openings_too() {
+    let before = |store: &mut Store<MemDevice>| {
+        store.create("heir", 4 * CLUSTER, false).unwrap();
+        partial(store, "old");
+        store.snapshot("old", "snapshot").unwrap()
+    };
+    let since = |store: &mut Store<MemDevice>| {
+        let underlay = Underlay::Snapshot(store.id("snapshot"));
+        let lvol = store.id("heir");
+        store.execute(Verb::SetParent { lvol, underlay }).unwrap();
+    };
+    let (mut device, _) = rotten(|snapshot| snapshot.id.root(), before, since);
+    for opening in 0..3 {
+        let mut store = open(device, &writable_in(Some(SESSION)));
+        let heir = store.id("heir");
+        assert!(store.read(heir, 0, 4096).is_err(), "opening {opening}: {:?}", store.findings());
+        let closed;
+        (device, closed) = store.close();
+        closed.unwrap();
+    }
 }
 
 /// A cluster of an lvol that cannot be read, that others got and gave back since its removal: it was both kept from

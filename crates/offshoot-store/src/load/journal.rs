@@ -373,16 +373,22 @@ fn protect(state: &mut State, record: &Record) {
 /// What was known of a damaged blob is out of date once a record that changes its map cannot be applied. The next
 /// checkpoint says so where its chain is, for the opening that does not find the record any more.
 fn lose(state: &mut State, record: &Record) {
-    let changes = matches!(
-        record,
-        Record::Map { .. }
-            | Record::ZeroBlocks { .. }
-            | Record::ZeroClusters { .. }
-            | Record::Resize { .. }
-            | Record::SetParent { .. }
-            | Record::Adopt { .. }
-    );
-    for id in record.blobs().into_iter().filter(|_| changes) {
+    let blobs = match record {
+        Record::Map { blob, .. }
+        | Record::ZeroBlocks { blob, .. }
+        | Record::ZeroClusters { blob, .. }
+        | Record::Resize { blob, .. } => alloc::vec![*blob],
+        Record::SetParent { blob: id, .. } => {
+            // It may be sound itself, but what it is to read now is not.
+            if let Some(blob) = state.blobs.get_mut(id) {
+                blob.damage.get_or_insert_with(|| "what it inherits from is damaged".into());
+            }
+            alloc::vec![*id]
+        }
+        Record::Adopt { snapshot, clone } => alloc::vec![*snapshot, *clone],
+        _ => Vec::new(),
+    };
+    for id in blobs {
         if let Some(blob) = state.blobs.get_mut(&id).filter(|blob| blob.damage.is_some() && !blob.dying) {
             // What it owns stays in use, and its pages stay where they are.
             blob.lost_len = blob.len;
