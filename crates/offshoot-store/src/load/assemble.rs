@@ -65,11 +65,6 @@ pub(super) fn assemble(
     let resolution = resolve(&mut all);
     let mut owners = if resolution.is_any { claims(&layout, &all) } else { before.clone() };
     let mut disputes = disputes(&owners, &all, &mut found);
-    if let Some(repair) = repair.as_deref_mut().filter(|_| owners.has_doubles()) {
-        repair.part_owners(&mut all, &mut owners, masks[1].as_ref());
-        disputes = self::disputes(&owners, &all, &mut Vec::new());
-    }
-
     let (mut clusters, mut md) = owners.pools(&before, masks, masks[2].is_some());
     resolution.withheld.iter().for_each(|cluster| clusters.set(cluster.0 as usize, true));
     let mut leftovers = Vec::new();
@@ -90,12 +85,20 @@ pub(super) fn assemble(
         let unreadable = all.values().any(|parts| !parts.is_known());
         let rotten = pages.iter().filter(|(at, bytes)| !page_crc_ok(bytes) && !owners.refers_to(*at));
         let mut rotten: Vec<MdPageIdx> = rotten.map(|(at, _)| at).collect();
-        report_rotten(&mut rotten, &mut found, repair);
+        report_rotten(&mut rotten, &mut found, repair.as_deref_mut());
         if masks[1].is_none() && (unreadable || !rotten.is_empty()) {
             // Nobody knows what the unreadable ones own, so nothing may be handed out.
             clusters = full(clusters.len());
             md = full(md.len());
         }
+    }
+    // Only now is it known what the copies must not be written over.
+    if let Some(repair) = repair.filter(|_| owners.has_doubles()) {
+        let taken = [Some(&clusters), Some(before.clusters()), masks[1].as_ref()];
+        let taken: Vec<&Bitmap> = taken.into_iter().flatten().collect();
+        let copies = repair.part_owners(&mut all, &mut owners, &taken);
+        copies.iter().for_each(|copy| clusters.set(copy.to.0 as usize, true));
+        disputes = self::disputes(&owners, &all, &mut Vec::new());
     }
     check_super_blob(super_block, &all)?;
     let withheld = owners.unclaimed(&clusters);
