@@ -427,6 +427,24 @@ fn a_repair_copies_over_nothing_of_a_torn_root() {
     assert!(held(&device) == before, "clusters {owned:?} of the torn one");
 }
 
+/// A torn root with a table, and one of its extent pages tells nothing: a repair gives that page up, not what it named.
+#[test]
+fn what_a_repair_gives_up_may_have_named_clusters() {
+    let mut bench = Bench::family();
+    let extents = bench.stray();
+    bench.lose_root("s");
+    bench.set_page(extents, &[0xa5; 4096]);
+    let options = OpenOptions { repair: true, ..writable() };
+    let mut store = Store::open(bench.device.clone(), Vec::new(), &options).unwrap();
+    assert!(store.findings().iter().any(|finding| finding.what == Found::RottenPages { count: 1 }));
+    let refused = store.create("rest", CLUSTER, true);
+    assert!(matches!(refused, Err(Error::ClustersWithheld { free: 0, .. })), "{refused:?}");
+    let (device, closed) = store.close();
+    closed.unwrap();
+    bench.device = device;
+    assert_eq!(bench.page(extents), [0; 4096]);
+}
+
 trait ById {
     fn remove_id(&mut self, lvol: BlobId);
 }
