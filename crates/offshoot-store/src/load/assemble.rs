@@ -138,7 +138,8 @@ pub(super) fn assemble(
     index_names(&mut state, &mut found);
     state.native_allowed = state.allows_native();
     apply_changes(&mut state, changes, &resolution);
-    let freed = resolution.freed.into_iter().chain(cut_off).chain(leftovers);
+    // The next checkpoint erases them. Until then nobody gets them, nor does the journal lie there.
+    let freed = resolution.freed.into_iter().chain(cut_off).chain(leftovers).chain(given_up);
     for page in freed {
         if state.md.is_available(page.0) {
             state.md.hold(page.0);
