@@ -211,7 +211,7 @@ impl FoundJournal {
         given_up > 0
     }
 
-    /// Clusters that its records name.
+    /// Clusters that its records name, those it lies in, and those of which nobody knows whether they are in use.
     pub(super) fn clusters(&self, layout: &Layout) -> Bitmap {
         let mut named = Bitmap::new(layout.total_clusters as usize);
         let records =
@@ -225,6 +225,7 @@ impl FoundJournal {
                 named.set(cluster.0 as usize, true);
             }
         }
+        self.unknown[1].iter().for_each(|unknown| set(&mut named, unknown.clone(), true));
         named
     }
 

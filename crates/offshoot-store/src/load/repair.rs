@@ -76,7 +76,7 @@ impl Repairs {
 #[derive(Debug, Default)]
 pub(super) struct Repair {
     pub(super) repairs: Repairs,
-    /// Clusters that the journal is going to name.
+    /// Clusters that the journal is going to name, or of which its live masks tell nothing.
     spoken_for: Option<Bitmap>,
     /// Frames of the journal that are given up.
     lost: u64,
@@ -89,13 +89,13 @@ impl Repair {
     }
 
     /// Gives each but the first who claims a cluster a copy of its own, as far as there is space, and each but the first
-    /// who claims an md page another one.
+    /// who claims an md page another one. Clusters that are `taken` may be anybody's. Says what is to be copied.
     pub(super) fn part_owners(
         &mut self,
         all: &mut BTreeMap<BlobId, Parts>,
         owners: &mut Owners,
-        mask: Option<&Bitmap>,
-    ) {
+        taken: &[&Bitmap],
+    ) -> &[ClusterCopy] {
         let claims_doubled = |parts: &Parts| {
             parts.clusters().any(|cluster| owners.is_doubled(cluster))
                 || parts.mapped_pages().any(|page| owners.is_doubled_md(page))
@@ -117,10 +117,11 @@ impl Repair {
                 continue;
             }
             if !claims.is_empty() {
-                self.part_clusters(id, parts, owners, mask, &mut held);
+                self.part_clusters(id, parts, owners, taken, &mut held);
             }
             part_pages(parts, owners, &mut held.pages);
         }
+        &self.repairs.copies
     }
 
     /// The clusters of one blob.
@@ -129,10 +130,12 @@ impl Repair {
         id: BlobId,
         parts: &mut Parts,
         owners: &mut Owners,
-        mask: Option<&Bitmap>,
+        taken: &[&Bitmap],
         held: &mut Held,
     ) {
         let mut moved = 0;
+        let spoken_for = self.spoken_for.as_ref();
+        let is_taken = |cluster| taken.iter().copied().chain(spoken_for).any(|taken| taken.get(cluster));
         let mut place = |cluster: ClusterIdx, at: u64| {
             if !owners.is_doubled(cluster) {
                 return None;
@@ -141,7 +144,7 @@ impl Repair {
                 held.clusters.insert(cluster, id);
                 return None;
             };
-            let to = owners.take_free(&mut self.next_free, mask, self.spoken_for.as_ref())?;
+            let to = owners.take_free(&mut self.next_free, is_taken)?;
             let text = format!("cluster {at} of blob {id} is a copy now: look at the content of both");
             let about = Found::ClusterOwners { cluster, first, second: id };
             self.repairs.notes.push(Note { about, text });

@@ -307,22 +307,26 @@ impl Owners {
         disputes
     }
 
-    /// A cluster from `from` on that nothing refers to, no mask names, and that is not `spoken_for`. It is in use then.
+    /// A cluster from `from` on that nothing refers to and that is not taken otherwise. It is in use then.
     pub(super) fn take_free(
         &mut self,
         from: &mut usize,
-        mask: Option<&Bitmap>,
-        spoken_for: Option<&Bitmap>,
+        is_taken: impl Fn(usize) -> bool,
     ) -> Option<ClusterIdx> {
         loop {
             let cluster =
                 self.clusters.first_zero_from(*from).filter(|cluster| *cluster < self.clusters.len())?;
             *from = cluster + 1;
-            if ![mask, spoken_for].into_iter().flatten().any(|taken| taken.get(cluster)) {
+            if !is_taken(cluster) {
                 self.clusters.set(cluster, true);
                 return u32::try_from(cluster).ok().map(ClusterIdx);
             }
         }
+    }
+
+    /// Clusters that somebody claims.
+    pub(super) fn clusters(&self) -> &Bitmap {
+        &self.clusters
     }
 
     /// Whether more than one claims a cluster.
