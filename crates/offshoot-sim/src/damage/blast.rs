@@ -75,11 +75,11 @@ impl Blast {
     /// and all that came after is lost nobody can tell that it was: some md pages are then those of the checkpoint and
     /// some, the masks among them, are not.
     fn add_unsealed(&mut self, known: &Known<'_>) {
-        let Some(sealed) = known.atlas.sealed.as_ref() else { return };
-        if !self.gaps.newest || !sealed.sealed_by.is_subset(&self.missing) {
+        if !self.gaps.newest || !known.atlas.sealed_by.is_subset(&self.missing) {
             return;
         }
-        let lost = owners(known, &sealed.pages, &BTreeSet::new());
+        // By what was checkpointed before, others may have depended on what has gone since: nobody knows who.
+        let lost: BTreeSet<Number> = known.model.lvols().map(|(number, _)| number).collect();
         self.misled.extend(&lost);
         self.lost.extend(lost);
         self.forgetful = true;
