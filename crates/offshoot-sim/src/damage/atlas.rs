@@ -116,7 +116,7 @@ pub(super) struct Atlas {
     pub(super) epoch: [u8; 16],
     /// The frames of that epoch, by where they start: number, and up to which one it says that all were durable.
     frames: BTreeMap<u64, (u64, u64)>,
-    /// The frames that say that the newest checkpoint was sealed.
+    /// The frames that say that the newest checkpoint was sealed, if it was one of this epoch.
     pub(super) sealed_by: BTreeSet<u64>,
     zones: BTreeMap<Zone, Vec<Range<u64>>>,
 }
@@ -223,7 +223,8 @@ impl Atlas {
         let current = |header: &FrameHeader| header.epoch == native.epoch && header.lsn >= native.start_lsn;
         let newest = frames.iter().map(|(header, _)| header).filter(|header| current(header));
         let newest = newest.max_by_key(|header| header.lsn).cloned();
-        if let Some(newest) = &newest {
+        // Without images it changed nothing, or was not of this epoch.
+        if let Some(newest) = newest.as_ref().filter(|newest| !ring.image_sets(newest).is_empty()) {
             let says = |header: &&FrameHeader| current(header) && header.checkpoint == newest.checkpoint;
             let headers = frames.iter().map(|(header, _)| header);
             self.sealed_by = headers.filter(says).map(|header| header.lsn).collect();

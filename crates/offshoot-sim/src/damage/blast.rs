@@ -75,7 +75,8 @@ impl Blast {
     /// and all that came after is lost nobody can tell that it was: some md pages are then those of the checkpoint and
     /// some, the masks among them, are not.
     fn add_unsealed(&mut self, known: &Known<'_>) {
-        if !self.gaps.newest || !known.atlas.sealed_by.is_subset(&self.missing) {
+        let sealed_by = &known.atlas.sealed_by;
+        if sealed_by.is_empty() || !sealed_by.is_subset(&self.missing) {
             return;
         }
         // By what was checkpointed before, others may have depended on what has gone since: nobody knows who.
