@@ -196,6 +196,11 @@ impl Atlas {
         left.max().map_or(0, |(_, covered)| *covered)
     }
 
+    /// The byte behind the ring, 0 without one.
+    pub(super) fn ring_end(&self) -> u64 {
+        self.area.map_or(0, |area| self.layout.md_page_offset(area.masks_start()))
+    }
+
     /// The md page that begins at a byte.
     pub(super) fn md_page(&self, offset: u64) -> Option<u32> {
         let first = self.layout.md_page_offset(MdPageIdx(0));
