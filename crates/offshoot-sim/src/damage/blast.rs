@@ -46,8 +46,8 @@ pub(super) struct Blast {
     /// Lvols of which an earlier state may be served untold: a page that was written last time is as good as the
     /// one that should be there.
     pub(super) misled: BTreeSet<Number>,
-    /// Whether a live mask may be one of an earlier time: what has been made since may vanish untold, and what it
-    /// owns may be handed out.
+    /// Whether a live mask may be one of an earlier time, or md pages of another than the journal: what has been made
+    /// since may vanish untold, and what it owns may be handed out.
     pub(super) forgetful: bool,
     /// Whether a live mask was hit at all.
     pub(super) unmasked: bool,
