@@ -105,15 +105,6 @@ impl fmt::Display for Zone {
     }
 }
 
-/// A checkpoint that was sealed.
-#[derive(Clone, Debug)]
-pub(super) struct Sealed {
-    /// The frames that say so.
-    pub(super) sealed_by: BTreeSet<u64>,
-    /// The md pages that it writes over.
-    pub(super) pages: BTreeSet<u32>,
-}
-
 /// Where each zone of a disk lies, as ranges of bytes that are written together.
 #[derive(Clone, Debug)]
 pub(super) struct Atlas {
@@ -125,8 +116,8 @@ pub(super) struct Atlas {
     pub(super) epoch: [u8; 16],
     /// The frames of that epoch, by where they start: number, and up to which one it says that all were durable.
     frames: BTreeMap<u64, (u64, u64)>,
-    /// The newest checkpoint.
-    pub(super) sealed: Option<Sealed>,
+    /// The frames that say that the newest checkpoint was sealed, if it was one of this epoch.
+    pub(super) sealed_by: BTreeSet<u64>,
     zones: BTreeMap<Zone, Vec<Range<u64>>>,
 }
 
@@ -148,7 +139,7 @@ impl Atlas {
             open,
             epoch,
             frames: BTreeMap::new(),
-            sealed: None,
+            sealed_by: BTreeSet::new(),
             zones: BTreeMap::new(),
         };
         atlas.add_all(Zone::Header, Some(0..512));
@@ -205,6 +196,11 @@ impl Atlas {
         left.max().map_or(0, |(_, covered)| *covered)
     }
 
+    /// The byte behind the ring, 0 without one.
+    pub(super) fn ring_end(&self) -> u64 {
+        self.area.map_or(0, |area| self.layout.md_page_offset(area.masks_start()))
+    }
+
     /// The md page that begins at a byte.
     pub(super) fn md_page(&self, offset: u64) -> Option<u32> {
         let first = self.layout.md_page_offset(MdPageIdx(0));
@@ -232,21 +228,11 @@ impl Atlas {
         let current = |header: &FrameHeader| header.epoch == native.epoch && header.lsn >= native.start_lsn;
         let newest = frames.iter().map(|(header, _)| header).filter(|header| current(header));
         let newest = newest.max_by_key(|header| header.lsn).cloned();
-        if let Some(newest) = &newest {
-            let says = |header: &FrameHeader| current(header) && header.checkpoint == newest.checkpoint;
-            let sets = ring.image_sets(newest);
-            let images = sets.iter().flat_map(|set| set.images.iter().map(|(page, _)| page.0));
-            let zeroed = sets.iter().flat_map(|set| &set.zeroed);
-            let zeroed = zeroed.flat_map(|run| run.start.0..run.start.0 + run.len);
-            self.sealed = Some(Sealed {
-                sealed_by: frames
-                    .iter()
-                    .map(|(header, _)| header)
-                    .filter(|header| says(header))
-                    .map(|header| header.lsn)
-                    .collect(),
-                pages: images.chain(zeroed).collect(),
-            });
+        // Without images it changed nothing, or was not of this epoch.
+        if let Some(newest) = newest.as_ref().filter(|newest| !ring.image_sets(newest).is_empty()) {
+            let says = |header: &&FrameHeader| current(header) && header.checkpoint == newest.checkpoint;
+            let headers = frames.iter().map(|(header, _)| header);
+            self.sealed_by = headers.filter(says).map(|header| header.lsn).collect();
         }
         for (header, bytes) in frames {
             if current(&header) {

@@ -46,8 +46,8 @@ pub(super) struct Blast {
     /// Lvols of which an earlier state may be served untold: a page that was written last time is as good as the
     /// one that should be there.
     pub(super) misled: BTreeSet<Number>,
-    /// Whether a live mask may be one of an earlier time: what has been made since may vanish untold, and what it
-    /// owns may be handed out.
+    /// Whether a live mask may be one of an earlier time, or md pages of another than the journal: what has been made
+    /// since may vanish untold, and what it owns may be handed out.
     pub(super) forgetful: bool,
     /// Whether a live mask was hit at all.
     pub(super) unmasked: bool,
@@ -75,11 +75,12 @@ impl Blast {
     /// and all that came after is lost nobody can tell that it was: some md pages are then those of the checkpoint and
     /// some, the masks among them, are not.
     fn add_unsealed(&mut self, known: &Known<'_>) {
-        let Some(sealed) = known.atlas.sealed.as_ref() else { return };
-        if !self.gaps.newest || !sealed.sealed_by.is_subset(&self.missing) {
+        let sealed_by = &known.atlas.sealed_by;
+        if sealed_by.is_empty() || !sealed_by.is_subset(&self.missing) {
             return;
         }
-        let lost = owners(known, &sealed.pages, &BTreeSet::new());
+        // By what was checkpointed before, others may have depended on what has gone since: nobody knows who.
+        let lost: BTreeSet<Number> = known.model.lvols().map(|(number, _)| number).collect();
         self.misled.extend(&lost);
         self.lost.extend(lost);
         self.forgetful = true;
