@@ -445,6 +445,38 @@ fn what_a_repair_gives_up_may_have_named_clusters() {
     assert_eq!(bench.page(extents), [0; 4096]);
 }
 
+/// Many lvols share an extent page, and md pages are short: each gets one of its own, or the store stays as it is.
+#[test]
+fn a_repair_takes_no_more_md_pages_than_there_are() {
+    for (clones, has_room) in [(10, true), (40, true), (82, false), (100, false)] {
+        let mut bench = Bench::new(|store| {
+            let origin = store.create("k", 4 * CLUSTER, false).unwrap();
+            store.write(origin, 0, pattern(CLUSTER, 1)).unwrap();
+            store.snapshot("k", "s").unwrap();
+            for number in 0..clones {
+                let clone = store.clone_of("s", &format!("c{number}")).unwrap();
+                store.write(clone, CLUSTER, pattern(CLUSTER, 2)).unwrap();
+            }
+            let mut fill = (0..).map(|number| store.create(&format!("n{number}"), CLUSTER, false));
+            assert!(fill.any(|made| made.is_err()));
+        });
+        let shared = bench.extent_page("c0");
+        for number in 1..clones {
+            bench.edit(&format!("c{number}"), |md| {
+                let MapMd::Table { pages, .. } = &mut md.map else { panic!("a table") };
+                pages[0] = Some(shared);
+            });
+        }
+        let options = OpenOptions { repair: true, ..writable() };
+        let store = Store::open(bench.device.clone(), Vec::new(), &options).unwrap();
+        let (device, closed) = store.close();
+        closed.unwrap();
+        let store = Store::open(device, Vec::new(), &OpenOptions::read_only(None)).unwrap();
+        let damaged = store.state().lvols().filter(|lvol| lvol.damage.is_some()).count();
+        assert_eq!(damaged == 0, has_room, "{damaged} of {clones} are still damaged");
+    }
+}
+
 trait ById {
     fn remove_id(&mut self, lvol: BlobId);
 }
