@@ -400,6 +400,33 @@ fn a_cluster_with_two_owners_is_nobodys_until_one_goes() {
     assert!(store.content("s") == bench.content["s"], "the other one has all of it");
 }
 
+/// A clone that owns all it shows is sound, whatever became of its snapshot. What is zeroed in it must not read as
+/// whatever the snapshot held there.
+#[test]
+fn zeros_over_a_lost_map_stay_zeros() {
+    let mut bench = Bench::new(|store| {
+        let clone = store.create("k", 4 * CLUSTER, false).unwrap();
+        store.write(clone, 0, pattern(4 * CLUSTER, 1)).unwrap();
+        store.snapshot("k", "s").unwrap();
+        store.write(clone, 0, pattern(4 * CLUSTER, 2)).unwrap();
+    });
+    bench.lose_root("s");
+    let mut store = bench.open();
+    let clone = store.id("k");
+    store.write_zeroes(clone, 0..CLUSTER).unwrap();
+    store.unmap(clone, CLUSTER..2 * CLUSTER).unwrap();
+    store.flush().unwrap();
+    let mut expected = pattern(4 * CLUSTER, 2).as_slice().to_vec();
+    expected[..2 * 16_384].fill(0);
+    let killed = store.device().clone();
+    let (closed, result) = store.close();
+    result.unwrap();
+    for device in [killed, closed] {
+        let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
+        assert!(store.content("k") == expected);
+    }
+}
+
 /// Which free clusters the copies of a repair go to, with a third lvol that tells nothing of what it owns.
 #[test]
 fn a_repair_copies_over_nothing_of_a_torn_root() {
