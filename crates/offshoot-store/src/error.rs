@@ -273,6 +273,8 @@ pub enum ReadOnlyCause {
     Asked,
     /// Neither md pages nor clusters are free for a journal.
     NoRoomForJournal,
+    /// What loading has put right takes more md pages than are free.
+    NoRoomForCheckpoint,
     /// A frame of the journal that must be there cannot be read.
     JournalDamage,
 }
@@ -282,6 +284,7 @@ impl fmt::Display for ReadOnlyCause {
         f.write_str(match self {
             Self::Asked => "",
             Self::NoRoomForJournal => ": no md pages or clusters are free for its journal",
+            Self::NoRoomForCheckpoint => ": no md pages are free for what must be written",
             Self::JournalDamage => ": its journal is damaged",
         })
     }

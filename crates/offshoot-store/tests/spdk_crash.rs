@@ -400,6 +400,33 @@ fn a_cluster_with_two_owners_is_nobodys_until_one_goes() {
     assert!(store.content("s") == bench.content["s"], "the other one has all of it");
 }
 
+/// A clone that owns all it shows is sound, whatever became of its snapshot. What is zeroed in it must not read as
+/// whatever the snapshot held there.
+#[test]
+fn zeros_over_a_lost_map_stay_zeros() {
+    let mut bench = Bench::new(|store| {
+        let clone = store.create("k", 4 * CLUSTER, false).unwrap();
+        store.write(clone, 0, pattern(4 * CLUSTER, 1)).unwrap();
+        store.snapshot("k", "s").unwrap();
+        store.write(clone, 0, pattern(4 * CLUSTER, 2)).unwrap();
+    });
+    bench.lose_root("s");
+    let mut store = bench.open();
+    let clone = store.id("k");
+    store.write_zeroes(clone, 0..CLUSTER).unwrap();
+    store.unmap(clone, CLUSTER..2 * CLUSTER).unwrap();
+    store.flush().unwrap();
+    let mut expected = pattern(4 * CLUSTER, 2).as_slice().to_vec();
+    expected[..2 * 16_384].fill(0);
+    let killed = store.device().clone();
+    let (closed, result) = store.close();
+    result.unwrap();
+    for device in [killed, closed] {
+        let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
+        assert!(store.content("k") == expected);
+    }
+}
+
 /// Which free clusters the copies of a repair go to, with a third lvol that tells nothing of what it owns.
 #[test]
 fn a_repair_copies_over_nothing_of_a_torn_root() {
@@ -443,6 +470,38 @@ fn what_a_repair_gives_up_may_have_named_clusters() {
     closed.unwrap();
     bench.device = device;
     assert_eq!(bench.page(extents), [0; 4096]);
+}
+
+/// Many lvols share an extent page, and md pages are short: each gets one of its own, or the store stays as it is.
+#[test]
+fn a_repair_takes_no_more_md_pages_than_there_are() {
+    for (clones, has_room) in [(10, true), (40, true), (82, false), (100, false)] {
+        let mut bench = Bench::new(|store| {
+            let origin = store.create("k", 4 * CLUSTER, false).unwrap();
+            store.write(origin, 0, pattern(CLUSTER, 1)).unwrap();
+            store.snapshot("k", "s").unwrap();
+            for number in 0..clones {
+                let clone = store.clone_of("s", &format!("c{number}")).unwrap();
+                store.write(clone, CLUSTER, pattern(CLUSTER, 2)).unwrap();
+            }
+            let mut fill = (0..).map(|number| store.create(&format!("n{number}"), CLUSTER, false));
+            assert!(fill.any(|made| made.is_err()));
+        });
+        let shared = bench.extent_page("c0");
+        for number in 1..clones {
+            bench.edit(&format!("c{number}"), |md| {
+                let MapMd::Table { pages, .. } = &mut md.map else { panic!("a table") };
+                pages[0] = Some(shared);
+            });
+        }
+        let options = OpenOptions { repair: true, ..writable() };
+        let store = Store::open(bench.device.clone(), Vec::new(), &options).unwrap();
+        let (device, closed) = store.close();
+        closed.unwrap();
+        let store = Store::open(device, Vec::new(), &OpenOptions::read_only(None)).unwrap();
+        let damaged = store.state().lvols().filter(|lvol| lvol.damage.is_some()).count();
+        assert_eq!(damaged == 0, has_room, "{damaged} of {clones} are still damaged");
+    }
 }
 
 trait ById {

@@ -99,7 +99,8 @@ pub(super) fn assemble(
     if let Some(repair) = repair.filter(|_| owners.has_doubles()) {
         let taken = [Some(&clusters), Some(before.clusters()), masks[1].as_ref()];
         let taken: Vec<&Bitmap> = taken.into_iter().flatten().collect();
-        let copies = repair.part_owners(&mut all, &mut owners, &taken);
+        let free_pages = md.len() - md.count_ones();
+        let copies = repair.part_owners(&mut all, &mut owners, &taken, free_pages);
         copies.iter().for_each(|copy| clusters.set(copy.to.0 as usize, true));
         disputes = self::disputes(&owners, &all, &mut Vec::new());
     }

@@ -239,6 +239,10 @@ impl FoundJournal {
     ) -> (Option<Recovery>, Option<Found>) {
         hold_area(state, self.recovery.area);
         let unclaimed = self.unclaimed(state, pages);
+        // No record is to blame for that.
+        if let Some(shortage) = no_md_pages(state) {
+            return (None, Some(shortage));
+        }
         for (lsn, payload) in &self.frames {
             let records = match decode_all(payload, &state.layout) {
                 Ok(records) => records,
@@ -318,6 +322,12 @@ fn set(mask: &mut Bitmap, bits: Range<u64>, value: bool) {
     for bit in bits.map_while(|bit| usize::try_from(bit).ok()).take_while(|bit| *bit < len) {
         mask.set(bit, value);
     }
+}
+
+/// What to report when the next checkpoint takes more md pages than there are.
+pub(super) fn no_md_pages(state: &State) -> Option<Found> {
+    let (needed, free) = (state.md_debt, state.md.available());
+    (!state.has_checkpoint_pages()).then_some(Found::NoMdPages { needed, free })
 }
 
 fn is_damaged(state: &State, blob: BlobId) -> bool {

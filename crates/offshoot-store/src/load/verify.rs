@@ -100,6 +100,13 @@ pub enum Found {
         /// What is wrong with it.
         why: String,
     },
+    /// What loading has put right takes more md pages than are free. It is not written, so nothing else is either.
+    NoMdPages {
+        /// Md pages that it takes.
+        needed: usize,
+        /// Those that are free.
+        free: usize,
+    },
     /// What is known of an lvol contradicts itself.
     Inconsistent {
         /// Which.
@@ -169,6 +176,9 @@ impl fmt::Display for Found {
             Self::LiveMask { why } => write!(f, "{why}: all that it is about counts as used"),
             Self::Journal(damage) => write!(f, "{damage}"),
             Self::JournalRecord { lsn, why } => write!(f, "frame {lsn} of the journal: {why}"),
+            Self::NoMdPages { needed, free } => {
+                write!(f, "what is to be written takes {needed} md pages, {free} are free")
+            }
             Self::Inconsistent { why, .. } => f.write_str(why),
             Self::Twice { kind, unit } => write!(f, "{kind}: {unit} is owned twice"),
             Self::Unreadable { offset, error } => write!(f, "metadata at byte {offset}: {error}"),
@@ -204,6 +214,7 @@ impl Found {
             Self::Mask { .. } | Self::MaskChecksum | Self::MaskUnreadable { .. } | Self::LiveMask { .. } => {
                 "rebuild the masks from the md pages"
             }
+            Self::NoMdPages { .. } => "export what is needed: the store cannot be written",
             Self::DuplicateName { .. } => "give the second a name of its own",
         }
     }
