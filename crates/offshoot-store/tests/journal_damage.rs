@@ -374,6 +374,37 @@ fn a_parent_that_cannot_be_read_is_missed_by_later_openings_too() {
     }
 }
 
+/// What a damaged lvol had is its snapshot's, of which nothing is known. The removal of the lvol gave it away.
+#[test]
+fn what_a_lost_snapshot_took_over_is_handed_to_nobody() {
+    let since = |store: &mut Store<MemDevice>| {
+        store.snapshot("old", "snapshot").unwrap();
+        store.remove("old").unwrap();
+        store.flush().unwrap();
+    };
+    let before = |store: &mut Store<MemDevice>| {
+        let lvol = store.create("old", 4 * CLUSTER, false).unwrap();
+        let first = store.snapshot("old", "first").unwrap();
+        store.write(lvol, 0, pattern(BLOCK, 1)).unwrap();
+        first
+    };
+    let (mut device, _) = rotten(|first| first.id.root(), before, since);
+    for opening in 0..3 {
+        let mut store = open(device, &writable_in(Some(SESSION)));
+        let name = format!("filling {opening}");
+        let all = u64::from(store.state().layout.total_data_clusters());
+        let lvol = store.create(&name, all * CLUSTER, false).unwrap();
+        let written = (0..all).map(|at| store.write(lvol, at * CLUSTER, pattern(CLUSTER, 3)));
+        assert!(written.take_while(Result::is_ok).count() > 0 || opening > 0);
+        let content = store.device().content();
+        let kept = content.chunks(16_384).any(|cluster| cluster.starts_with(pattern(BLOCK, 1).as_slice()));
+        assert!(kept, "opening {opening}");
+        let closed;
+        (device, closed) = store.close();
+        closed.unwrap();
+    }
+}
+
 /// A cluster of an lvol that cannot be read, that others got and gave back since its removal: it was both kept from
 /// everybody and handed out.
 #[test]
