@@ -405,6 +405,35 @@ fn what_a_lost_snapshot_took_over_is_handed_to_nobody() {
     }
 }
 
+/// A clone that hides all of a damaged snapshot is sound, and so is what it grows by.
+#[test]
+fn what_a_sound_clone_grows_by_reads_zeros() {
+    let before = |store: &mut Store<MemDevice>| {
+        let lvol = store.create("lvol", CLUSTER, false).unwrap();
+        store.write(lvol, 0, pattern(BLOCK, 1)).unwrap();
+        let snapshot = store.snapshot("lvol", "snapshot").unwrap();
+        store.write(lvol, 0, pattern(CLUSTER, 2)).unwrap();
+        snapshot
+    };
+    for replayed in [true, false] {
+        let grow = |store: &mut Store<MemDevice>| store.resize("lvol", 2 * CLUSTER).unwrap();
+        let since = |store: &mut Store<MemDevice>| {
+            if replayed {
+                grow(store);
+            }
+        };
+        let (device, snapshot) = rotten(layer_page, before, since);
+        let mut store = open(device, &writable_in(Some(SESSION)));
+        assert!(is_damaged(&store, snapshot), "{:?}", store.findings());
+        if !replayed {
+            grow(&mut store);
+        }
+        let lvol = store.id("lvol");
+        let read = store.read(lvol, CLUSTER, 16_384).unwrap();
+        assert!(read.as_slice().iter().all(|byte| *byte == 0), "replayed: {replayed}");
+    }
+}
+
 /// A cluster of an lvol that cannot be read, that others got and gave back since its removal: it was both kept from
 /// everybody and handed out.
 #[test]
