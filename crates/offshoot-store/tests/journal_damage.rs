@@ -374,6 +374,66 @@ fn a_parent_that_cannot_be_read_is_missed_by_later_openings_too() {
     }
 }
 
+/// What a damaged lvol had is its snapshot's, of which nothing is known. The removal of the lvol gave it away.
+#[test]
+fn what_a_lost_snapshot_took_over_is_handed_to_nobody() {
+    let since = |store: &mut Store<MemDevice>| {
+        store.snapshot("old", "snapshot").unwrap();
+        store.remove("old").unwrap();
+        store.flush().unwrap();
+    };
+    let before = |store: &mut Store<MemDevice>| {
+        let lvol = store.create("old", 4 * CLUSTER, false).unwrap();
+        let first = store.snapshot("old", "first").unwrap();
+        store.write(lvol, 0, pattern(BLOCK, 1)).unwrap();
+        first
+    };
+    let (mut device, _) = rotten(|first| first.id.root(), before, since);
+    for opening in 0..3 {
+        let mut store = open(device, &writable_in(Some(SESSION)));
+        let name = format!("filling {opening}");
+        let all = u64::from(store.state().layout.total_data_clusters());
+        let lvol = store.create(&name, all * CLUSTER, false).unwrap();
+        let written = (0..all).map(|at| store.write(lvol, at * CLUSTER, pattern(CLUSTER, 3)));
+        assert!(written.take_while(Result::is_ok).count() > 0 || opening > 0);
+        let content = store.device().content();
+        let kept = content.chunks(16_384).any(|cluster| cluster.starts_with(pattern(BLOCK, 1).as_slice()));
+        assert!(kept, "opening {opening}");
+        let closed;
+        (device, closed) = store.close();
+        closed.unwrap();
+    }
+}
+
+/// A clone that hides all of a damaged snapshot is sound, and so is what it grows by.
+#[test]
+fn what_a_sound_clone_grows_by_reads_zeros() {
+    let before = |store: &mut Store<MemDevice>| {
+        let lvol = store.create("lvol", CLUSTER, false).unwrap();
+        store.write(lvol, 0, pattern(BLOCK, 1)).unwrap();
+        let snapshot = store.snapshot("lvol", "snapshot").unwrap();
+        store.write(lvol, 0, pattern(CLUSTER, 2)).unwrap();
+        snapshot
+    };
+    for replayed in [true, false] {
+        let grow = |store: &mut Store<MemDevice>| store.resize("lvol", 2 * CLUSTER).unwrap();
+        let since = |store: &mut Store<MemDevice>| {
+            if replayed {
+                grow(store);
+            }
+        };
+        let (device, snapshot) = rotten(layer_page, before, since);
+        let mut store = open(device, &writable_in(Some(SESSION)));
+        assert!(is_damaged(&store, snapshot), "{:?}", store.findings());
+        if !replayed {
+            grow(&mut store);
+        }
+        let lvol = store.id("lvol");
+        let read = store.read(lvol, CLUSTER, 16_384).unwrap();
+        assert!(read.as_slice().iter().all(|byte| *byte == 0), "replayed: {replayed}");
+    }
+}
+
 /// A cluster of an lvol that cannot be read, that others got and gave back since its removal: it was both kept from
 /// everybody and handed out.
 #[test]

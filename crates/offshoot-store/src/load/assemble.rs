@@ -324,6 +324,8 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     for ordinal in lost {
         tree.insert_leaf(ordinal, Leaf::unknown());
     }
+    // Behind its end nothing is unknown, or clones that grow would inherit that.
+    tree.truncate(BlobCluster(len));
     if outdated {
         (tree, own_clusters, lost_len) = (Tree::default(), 0, len);
     }

@@ -243,6 +243,8 @@ impl FoundJournal {
         if let Some(shortage) = no_md_pages(state) {
             return (None, Some(shortage));
         }
+        // Damaged lvols of which a snapshot should have taken over what they own.
+        let mut handed_on = BTreeSet::new();
         for (lsn, payload) in &self.frames {
             let records = match decode_all(payload, &state.layout) {
                 Ok(records) => records,
@@ -255,6 +257,12 @@ impl FoundJournal {
                 if clusters_of(&record).any(|cluster| in_area(&state.layout, self.recovery.area, cluster)) {
                     let why = "it names a cluster of the journal".into();
                     return (None, Some(Found::JournalRecord { lsn: *lsn, why }));
+                }
+                if let Record::MarkDying { blob } = &record
+                    && handed_on.contains(blob)
+                {
+                    // What it owns by what is known does not go with it.
+                    forget(state, *blob);
                 }
                 match state.fits(&record) {
                     Ok(()) => state.apply(&record),
@@ -275,6 +283,9 @@ impl FoundJournal {
                         return (None, Some(Found::JournalRecord { lsn: *lsn, why: misfit.to_string() }));
                     }
                     Err(_) if record.blobs().iter().any(|blob| is_damaged(state, *blob)) => {
+                        if let Record::Snapshot { origin, .. } = &record {
+                            handed_on.insert(*origin);
+                        }
                         protect(state, &record);
                         lose(state, &record);
                     }
@@ -399,17 +410,20 @@ fn lose(state: &mut State, record: &Record) {
         Record::Adopt { snapshot, clone } => alloc::vec![*snapshot, *clone],
         _ => Vec::new(),
     };
-    for id in blobs {
-        if let Some(blob) = state.blobs.get_mut(&id).filter(|blob| blob.damage.is_some() && !blob.dying) {
-            // What it owns stays in use, and its pages stay where they are.
-            blob.lost_len = blob.len;
-            blob.tree = crate::map::Tree::default();
-            blob.own_clusters = 0;
-            blob.outdated = true;
-            if !blob.pages.unread {
-                state.touch_chain(id);
-            }
-        }
+    blobs.into_iter().for_each(|blob| forget(state, blob));
+}
+
+/// Nothing is known of the map of a damaged blob any more. What it owns stays in use, and its pages stay where they are.
+fn forget(state: &mut State, id: BlobId) {
+    let Some(blob) = state.blobs.get_mut(&id).filter(|blob| blob.damage.is_some() && !blob.dying) else {
+        return;
+    };
+    blob.lost_len = blob.len;
+    blob.tree = crate::map::Tree::default();
+    blob.own_clusters = 0;
+    blob.outdated = true;
+    if !blob.pages.unread {
+        state.touch_chain(id);
     }
 }
 
