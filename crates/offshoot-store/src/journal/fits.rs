@@ -389,7 +389,7 @@ impl State {
         if blob.dying {
             return Err(Why::Dying);
         }
-        // As when one is set.
+        // It would be written anew, with the little that is known of it.
         if !blob.is_readable() {
             return Err(Why::Damaged);
         }

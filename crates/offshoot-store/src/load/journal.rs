@@ -203,7 +203,7 @@ impl FoundJournal {
         given_up > 0
     }
 
-    /// Clusters that its records name.
+    /// Clusters that its records name, those it lies in, and those of which nobody knows whether they are in use.
     pub(super) fn clusters(&self, layout: &Layout) -> Bitmap {
         let mut named = Bitmap::new(layout.total_clusters as usize);
         let records =
@@ -217,6 +217,7 @@ impl FoundJournal {
                 named.set(cluster.0 as usize, true);
             }
         }
+        self.unknown[1].iter().for_each(|unknown| set(&mut named, unknown.clone(), true));
         named
     }
 
@@ -230,16 +231,25 @@ impl FoundJournal {
     ) -> (Option<Recovery>, Option<Found>) {
         hold_area(state, self.recovery.area);
         let unclaimed = self.unclaimed(state, pages);
+        // No record is to blame for that.
+        if let Some(shortage) = no_md_pages(state) {
+            return (None, Some(shortage));
+        }
         for (lsn, payload) in &self.frames {
             if let Err(why) = self.replay_frame(state, payload) {
                 return (None, Some(Found::JournalRecord { lsn: *lsn, why }));
             }
         }
         state.settle_freed();
-        // What still has no owner may be a damaged blob's: it counts as used from here on.
-        for (pool, units) in [&mut state.md, &mut state.clusters].into_iter().zip(unclaimed) {
+        // What still has no owner may be a damaged blob's: it counts as used from here on. What a record has let go had one.
+        let freed: [BTreeSet<u32>; 2] = [
+            state.freed_md.iter().map(|page| page.0).collect(),
+            state.freed_clusters.iter().map(|cluster| cluster.0).collect(),
+        ];
+        let pools = [&mut state.md, &mut state.clusters];
+        for ((pool, units), freed) in pools.into_iter().zip(unclaimed).zip(freed) {
             for unit in units {
-                if !pool.is_used(unit) {
+                if !pool.is_used(unit) && !freed.contains(&unit) {
                     pool.take(unit);
                 }
             }
@@ -276,6 +286,12 @@ impl FoundJournal {
         }
         Ok(())
     }
+}
+
+/// What to report when the next checkpoint takes more md pages than there are.
+pub(super) fn no_md_pages(state: &State) -> Option<Found> {
+    let (needed, free) = (state.md_debt, state.md.available());
+    (!state.has_checkpoint_pages()).then_some(Found::NoMdPages { needed, free })
 }
 
 fn set(mask: &mut Bitmap, bits: Range<u64>, value: bool) {

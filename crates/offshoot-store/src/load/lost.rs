@@ -85,6 +85,8 @@ pub(super) fn replay(state: &mut State, area: JournalArea, record: Record) -> Re
             disown(state, *snapshot, *clone);
             return Err(misfit);
         }
+        // Some of what it owned may be another's by now. The clone reads on what is known of it.
+        Record::Adopt { snapshot, .. } => lose(state, *snapshot),
         // What would be written of its map is not what the journal says.
         _ if map_of(&record).is_some_and(|id| is_readable(state, id)) => return Err(misfit),
         _ => {
@@ -145,14 +147,17 @@ fn map_of(record: &Record) -> Option<BlobId> {
         | Record::ZeroBlocks { blob, .. }
         | Record::ZeroClusters { blob, .. }
         | Record::Resize { blob, .. }
-        | Record::SetParent { blob, .. } => Some(*blob),
+        | Record::SetParent { blob, .. }
+        // What it owned became the snapshot's.
+        | Record::Snapshot { origin: blob, .. } => Some(*blob),
         _ => None,
     }
 }
 
-/// Whether a new blob can be made of another.
+/// Whether a new blob can be made of one that cannot be read.
 fn stands(state: &State, parent: BlobId, id: BlobId) -> bool {
-    state.blob(parent).is_some_and(|parent| !parent.dying) && state.new_id_fits(id).is_ok()
+    let is_lost = |parent: &Blob| !parent.is_readable() && !parent.dying;
+    state.blob(parent).is_some_and(is_lost) && state.new_id_fits(id).is_ok()
 }
 
 /// Whether an lvol can be put onto one that cannot be read.
@@ -202,7 +207,8 @@ fn lose(state: &mut State, id: BlobId) {
         return;
     };
     // What it owns stays in use, and its pages stay where they are.
-    blob.lost_len = blob.len.max(blob.lost_len);
+    // Its size may be another by now.
+    blob.lost_len = u64::MAX;
     blob.tree = Tree::default();
     blob.own_clusters = 0;
     blob.outdated = true;
