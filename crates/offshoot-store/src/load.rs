@@ -43,8 +43,7 @@ use journal::{FoundJournal, area_bytes};
 use mend::Mended;
 use offshoot_block::{Buffer, DeviceError, DeviceGeometry, DeviceOffset, DeviceOp, OpId};
 use offshoot_format::{
-    Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NativeFlags, SuperBlock, crc32c,
-    decode_mask,
+    Bitmap, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NativeFlags, SuperBlock, crc32c, decode_mask,
 };
 use pages::MdPages;
 use repair::Repair;
@@ -465,14 +464,8 @@ impl Loader {
             [Some(md), _, Some(blob_ids)] if !super_block.is_native() => {
                 roots::of_masks(&self.pages, md, blob_ids)
             }
-            [.., Some(mask)] => {
-                mask.iter_ones().filter_map(|root| u32::try_from(root).ok().map(MdPageIdx)).collect()
-            }
-            _ => self
-                .pages
-                .iter()
-                .filter(|(at, bytes)| BlobMd::is_root(*at, bytes))
-                .map(|(at, _)| at)
+            [.., Some(blob_ids)] => roots::of_mask(&self.pages, blob_ids),
+            _ => roots::of_pages(&self.pages, super_block.is_native())
                 .filter(|at| self.journal.as_ref().is_none_or(|journal| journal.is_root(*at)))
                 .collect(),
         }

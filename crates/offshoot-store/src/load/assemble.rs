@@ -63,6 +63,8 @@ pub(super) fn assemble(
     }
     if super_block.is_native() {
         list_lost_parents(&mut all, pages);
+        // What cannot be read may be native.
+        all.values_mut().for_each(|parts| parts.pages.native |= parts.lost_map.is_some());
     }
     let before = claims(&layout, &all);
     before.compare(masks, &mut found);
@@ -112,6 +114,7 @@ pub(super) fn assemble(
     let withheld = owners.unclaimed(&clusters);
     let mut state = State::new(layout, Pool::new(clusters), Pool::new(md));
     state.withheld = withheld;
+    state.hides_native = super_block.is_native() && has_unknown(pages, &owners, &given_up);
     state.super_blob = super_block.super_blob;
     let cut_off: Vec<MdPageIdx> =
         all.values_mut().flat_map(|parts| core::mem::take(&mut parts.cut_off)).collect();
@@ -193,6 +196,11 @@ fn report_rotten(
     let given_up = core::mem::take(pages);
     repair.erase(given_up.clone());
     given_up
+}
+
+/// Whether there is a page of which nobody can tell what it is.
+fn has_unknown(pages: &MdPages, owners: &Owners, given_up: &[MdPageIdx]) -> bool {
+    pages.iter().any(|(at, bytes)| !page_crc_ok(bytes) && !owners.refers_to(at) && !given_up.contains(&at))
 }
 
 /// Builds every blob. Says which of them must be written.

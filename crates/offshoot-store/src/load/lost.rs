@@ -116,7 +116,7 @@ fn list_lost(state: &mut State, area: JournalArea, record: &Record) {
         if state.blob(id).is_none() && is_held && !is_let_go {
             let damage = Some("its root page cannot be read".into());
             let mut blob = Blob { damage, lost_len: u64::MAX, ..Blob::new(id, state.tags.assign(id)) };
-            blob.pages.unread = true;
+            (blob.pages.unread, blob.pages.native) = (true, true);
             state.md.take(root);
             state.blobs.insert(id, blob);
         }
