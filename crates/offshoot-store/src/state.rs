@@ -210,7 +210,7 @@ impl State {
     pub(crate) fn parent_holds(&self, blob: &Blob, at: BlobCluster) -> bool {
         match blob.parent.and_then(|id| self.blob(id)) {
             // Nobody can tell: it may.
-            Some(parent) if parent.damage.is_some() => true,
+            Some(parent) if at.0 < parent.lost_len => true,
             Some(parent) => {
                 let external = parent.external.as_ref().is_some_and(|external| at.0 < external.len);
                 external || !matches!(parent.tree.entry(at), Entry::Absent)
@@ -261,8 +261,7 @@ impl State {
     /// Clusters of a range in which the parent of a blob holds something, `inherit_len` or not.
     pub(crate) fn parent_tail(&self, blob: &Blob, range: Range<u64>) -> impl Iterator<Item = u64> {
         let below = match blob.parent.and_then(|id| self.blob(id)) {
-            Some(parent) if parent.damage.is_some() => u64::MAX,
-            Some(parent) => parent.len,
+            Some(parent) => parent.len.max(parent.lost_len),
             None if blob.external_is_parent => u64::MAX,
             None => 0,
         };
