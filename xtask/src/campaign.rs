@@ -22,6 +22,7 @@ const FOUND_OUT: u8 = 1;
 const STEPS: &[Step] = &[
     Step { name: "enumerations", run: |root| sim::status(root, &["--thorough"]), expected: 0 },
     Step { name: "crash states", run: |root| sim::status(root, &["--states", "5000000"]), expected: 0 },
+    Step { name: "damage", run: |root| sim::status(root, &["--damage", "--minutes", "30"]), expected: 0 },
     Step { name: "kills", run: |root| again(root, &["kills", "--count", "200"]), expected: 0 },
     Step { name: "power cuts", run: |root| again(root, &["powercut"]), expected: 0 },
     Step { name: "bit flips", run: |root| again(root, &["bitflips"]), expected: 0 },

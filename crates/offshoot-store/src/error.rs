@@ -213,6 +213,9 @@ pub enum Error {
         /// How many nobody can tell the owner of.
         withheld: u64,
     },
+    /// Only one job of a kind at a time.
+    #[error("that is being done already")]
+    JobRunning,
     /// A job was ended before it was done.
     #[error("ended before it was done")]
     Cancelled,
@@ -250,7 +253,9 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::ChainTooDeep { .. } => ErrorKind::Invalid,
             Self::ReadOnlyLvol(_) | Self::ReadOnlyMetadata(_) | Self::ReadOnlyStore(_) => ErrorKind::ReadOnly,
-            Self::HasClones { .. } | Self::InUse(_) | Self::Cancelled | Self::Restless => ErrorKind::Busy,
+            Self::HasClones { .. } | Self::InUse(_) | Self::JobRunning | Self::Cancelled | Self::Restless => {
+                ErrorKind::Busy
+            }
             Self::NoClusters { .. }
             | Self::ClustersWithheld { .. }
             | Self::NoMdPages { .. }

@@ -211,12 +211,16 @@ impl Loader {
     }
 
     fn take_super_block(&mut self, buffers: &[(u64, Buffer)]) -> Result<(), LoadError> {
-        let Some((_, bytes)) = buffers.first() else {
-            return Ok(());
-        };
-        let (bytes, copy) = bytes.as_slice().split_at(MD_STRUCT_BYTES);
+        let bytes = joined(buffers);
+        let (bytes, copy) = bytes.split_at(MD_STRUCT_BYTES);
         let device = self.geometry.size_bytes;
-        let (super_block, what) = super_block::read(bytes, copy, device)?;
+        let (super_block, what) = super_block::read(bytes, copy, device).map_err(|why| {
+            let unreadable = self.findings.iter().find_map(|finding| match finding.what {
+                Found::Unreadable { offset: 0, error } => Some(error),
+                _ => None,
+            });
+            unreadable.map_or(why, LoadError::Device)
+        })?;
         self.findings.extend(what.map(|what| Finding { lvol: None, what }));
         let layout = super_block.layout(device).map_err(|damage| match damage.what {
             Fault::DeviceSize { stored, device } => LoadError::Truncated { store: stored, device },
@@ -249,9 +253,7 @@ impl Loader {
         let Some((super_block, layout)) = self.super_block.clone() else {
             return Ok(());
         };
-        let len = buffers.iter().map(|(_, buffer)| buffer.len()).sum();
-        let mut bytes = Vec::with_capacity(len);
-        buffers.iter().for_each(|(_, buffer)| bytes.extend_from_slice(buffer.as_slice()));
+        let bytes = joined(buffers);
         let found = FoundJournal::read(&layout, &super_block, &bytes, self.session, self.rules, self.repair);
         if let Some(mut found) = found {
             self.findings.append(&mut found.findings);
@@ -274,10 +276,17 @@ impl Loader {
             return Ok(());
         };
         let native = super_block.native.as_ref().filter(|_| super_block.is_native());
-        let bytes = |kind: MaskKind| {
-            let offset = layout.mask_offset(kind);
-            buffers.iter().find(|(at, _)| *at == offset).map_or(&[][..], |(_, buffer)| buffer.as_slice())
-        };
+        let masks = MaskKind::ALL.map(|kind| {
+            let start = layout.mask_offset(kind);
+            let range = start..start + layout.mask_bytes(kind) as u64;
+            let parts = buffers.iter().skip_while(|(at, _)| *at < range.start);
+            let parts = parts.take_while(|(at, _)| *at < range.end);
+            parts.fold(Vec::new(), |mut bytes, (_, buffer)| {
+                bytes.extend_from_slice(buffer.as_slice());
+                bytes
+            })
+        });
+        let bytes = |kind: MaskKind| masks[kind as usize].as_slice();
         let sound = |(sum, kind): (u32, MaskKind)| sum == crc32c(bytes(kind));
         if native.is_some_and(|native| !native.mask_crcs.into_iter().zip(MaskKind::ALL).all(sound)) {
             self.untrusted_masks = true;
@@ -315,7 +324,7 @@ impl Loader {
 
     /// Whether a read that fails costs only what it was about.
     fn is_contained(&self) -> bool {
-        matches!(self.phase, Phase::Journal | Phase::MdPages) && self.unreadable < UNREADABLE_MAX
+        !matches!(self.phase, Phase::Done) && self.unreadable < UNREADABLE_MAX
     }
 
     /// Reads once more what could not be read, md page by md page: a bad sector costs no more than its page.
@@ -509,6 +518,14 @@ impl Loader {
         self.reads.insert(id, offset);
         self.device.push_back((id, offset, len));
     }
+}
+
+/// What was read in parts.
+fn joined(buffers: &[(u64, Buffer)]) -> Vec<u8> {
+    let len = buffers.iter().map(|(_, buffer)| buffer.len()).sum();
+    let mut bytes = Vec::with_capacity(len);
+    buffers.iter().for_each(|(_, buffer)| bytes.extend_from_slice(buffer.as_slice()));
+    bytes
 }
 
 /// Runs of set bits, across gaps that cost less to read than a request of their own.

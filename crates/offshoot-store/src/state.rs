@@ -280,6 +280,18 @@ impl State {
         depth
     }
 
+    /// Whether a blob inherits from another, over any number of snapshots.
+    pub(crate) fn descends(&self, id: BlobId, ancestor: BlobId) -> bool {
+        let mut next = self.blob(id).and_then(|blob| blob.parent);
+        while let Some(parent) = next {
+            if parent == ancestor {
+                return true;
+            }
+            next = self.blob(parent).and_then(|blob| blob.parent);
+        }
+        false
+    }
+
     /// Every blob of a family of snapshots and clones, oldest ancestor first.
     #[must_use]
     pub fn family(&self, member: BlobId) -> Vec<BlobId> {

@@ -9,12 +9,13 @@ mod lvols;
 #[path = "crash/tape.rs"]
 mod tape;
 
-use lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, options, pattern, writable_in};
+use lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, assert_owned_once, options, pattern, writable_in};
 use offshoot_block::BlockDevice;
 use offshoot_device::MemDevice;
-use offshoot_format::{BlobId, FRAME_HEADER_BYTES, FrameHeader, FrameKind, JournalArea, Layout};
+use offshoot_format::{BlobId, FRAME_HEADER_BYTES, FrameHeader, FrameKind, JournalArea, Layout, MdPageIdx};
 use offshoot_store::{
-    Error, Found, InitOptions, JournalDamage, OpenOptions, OrdinalMd, ReadOnlyCause, Store,
+    Blob, Error, Found, InitOptions, JournalDamage, OpenOptions, OrdinalMd, ReadOnlyCause, Store, Underlay,
+    Verb,
 };
 use tape::Taped;
 
@@ -250,9 +251,10 @@ fn a_destroyed_super_block_is_replaced_by_its_copy() {
     }
 }
 
-/// A store that died with an lvol whose layer page is rotten: `before` makes it, and what `since` does to it the journal
-/// alone knows.
+/// A store that died with a rotten md page: `before` says what lvol it is of, and what `since` does the journal alone
+/// knows.
 fn rotten(
+    page: impl FnOnce(&Blob) -> MdPageIdx,
     before: impl FnOnce(&mut Store<MemDevice>) -> BlobId,
     since: impl FnOnce(&mut Store<MemDevice>),
 ) -> (MemDevice, BlobId) {
@@ -262,13 +264,16 @@ fn rotten(
     let (device, closed) = store.close();
     closed.unwrap();
     let mut store = open(device, &writable_in(Some(SESSION)));
-    let pages = &store.state().blob(lvol).unwrap().pages;
-    let page = pages.ordinals.values().flat_map(OrdinalMd::layer_pages).next().unwrap();
+    let page = page(store.state().blob(lvol).unwrap());
     let at = store.state().layout.md_page_offset(page) + 100;
     since(&mut store);
     let mut device = store.device().clone();
     device.write_at(at, &[0xff]);
     (device, lvol)
+}
+
+fn layer_page(blob: &Blob) -> MdPageIdx {
+    blob.pages.ordinals.values().flat_map(OrdinalMd::layer_pages).next().unwrap()
 }
 
 /// With one block written.
@@ -299,7 +304,7 @@ fn a_record_of_a_damaged_lvol_does_not_make_it_sound() {
         }),
     ];
     for (what, since) in table {
-        let (mut device, lvol) = rotten(|store| partial(store, "old"), since);
+        let (mut device, lvol) = rotten(layer_page, |store| partial(store, "old"), since);
         for opening in 0..3 {
             let mut store = open(device, &writable_in(Some(SESSION)));
             assert!(is_damaged(&store, lvol), "{what}, opening {opening}: {:?}", store.findings());
@@ -310,6 +315,151 @@ fn a_record_of_a_damaged_lvol_does_not_make_it_sound() {
             closed.unwrap();
         }
     }
+}
+
+/// The next opening does not find the records any more that could not be applied. A clone made of a snapshot whose parent
+/// was damaged, and written to since, was served then as it was made.
+#[test]
+fn what_the_journal_lost_is_told_by_later_openings_too() {
+    let before = |store: &mut Store<MemDevice>| {
+        store.create("lvol", CLUSTER, false).unwrap();
+        let first = store.snapshot("lvol", "first").unwrap();
+        let lvol = store.id("lvol");
+        store.write(lvol, 0, pattern(CLUSTER, 1)).unwrap();
+        store.snapshot("lvol", "second").unwrap();
+        first
+    };
+    let since = |store: &mut Store<MemDevice>| {
+        let clone = store.clone_of("second", "clone").unwrap();
+        store.write(clone, 0, pattern(BLOCK, 2)).unwrap();
+        store.flush().unwrap();
+    };
+    let (mut device, first) = rotten(|first| first.id.root(), before, since);
+    for opening in 0..3 {
+        let mut store = open(device, &writable_in(Some(SESSION)));
+        assert!(store.state().blob(first).is_none_or(|blob| blob.damage.is_some()), "opening {opening}");
+        let clone = store.id("clone");
+        assert!(store.state().blob(clone).unwrap().damage.is_some(), "opening {opening}");
+        assert!(store.read(clone, 0, 4096).is_err(), "opening {opening}");
+        store.create(&format!("more {opening}"), CLUSTER, true).unwrap();
+        let closed;
+        (device, closed) = store.close();
+        closed.unwrap();
+    }
+    let mut store = open(device, &writable_in(Some(SESSION)));
+    store.remove("clone").unwrap();
+}
+
+/// An lvol that got a parent of which nothing can be read would read zeros instead.
+#[test]
+fn a_parent_that_cannot_be_read_is_missed_by_later_openings_too() {
+    let before = |store: &mut Store<MemDevice>| {
+        store.create("heir", 4 * CLUSTER, false).unwrap();
+        partial(store, "old");
+        store.snapshot("old", "snapshot").unwrap()
+    };
+    let since = |store: &mut Store<MemDevice>| {
+        let underlay = Underlay::Snapshot(store.id("snapshot"));
+        let lvol = store.id("heir");
+        store.execute(Verb::SetParent { lvol, underlay }).unwrap();
+    };
+    let (mut device, _) = rotten(|snapshot| snapshot.id.root(), before, since);
+    for opening in 0..3 {
+        let mut store = open(device, &writable_in(Some(SESSION)));
+        let heir = store.id("heir");
+        assert!(store.read(heir, 0, 4096).is_err(), "opening {opening}: {:?}", store.findings());
+        let closed;
+        (device, closed) = store.close();
+        closed.unwrap();
+    }
+}
+
+/// What a damaged lvol had is its snapshot's, of which nothing is known. The removal of the lvol gave it away.
+#[test]
+fn what_a_lost_snapshot_took_over_is_handed_to_nobody() {
+    let since = |store: &mut Store<MemDevice>| {
+        store.snapshot("old", "snapshot").unwrap();
+        store.remove("old").unwrap();
+        store.flush().unwrap();
+    };
+    let before = |store: &mut Store<MemDevice>| {
+        let lvol = store.create("old", 4 * CLUSTER, false).unwrap();
+        let first = store.snapshot("old", "first").unwrap();
+        store.write(lvol, 0, pattern(BLOCK, 1)).unwrap();
+        first
+    };
+    let (mut device, _) = rotten(|first| first.id.root(), before, since);
+    for opening in 0..3 {
+        let mut store = open(device, &writable_in(Some(SESSION)));
+        let name = format!("filling {opening}");
+        let all = u64::from(store.state().layout.total_data_clusters());
+        let lvol = store.create(&name, all * CLUSTER, false).unwrap();
+        let written = (0..all).map(|at| store.write(lvol, at * CLUSTER, pattern(CLUSTER, 3)));
+        assert!(written.take_while(Result::is_ok).count() > 0 || opening > 0);
+        let content = store.device().content();
+        let kept = content.chunks(16_384).any(|cluster| cluster.starts_with(pattern(BLOCK, 1).as_slice()));
+        assert!(kept, "opening {opening}");
+        let closed;
+        (device, closed) = store.close();
+        closed.unwrap();
+    }
+}
+
+/// A clone that hides all of a damaged snapshot is sound, and so is what it grows by.
+#[test]
+fn what_a_sound_clone_grows_by_reads_zeros() {
+    let before = |store: &mut Store<MemDevice>| {
+        let lvol = store.create("lvol", CLUSTER, false).unwrap();
+        store.write(lvol, 0, pattern(BLOCK, 1)).unwrap();
+        let snapshot = store.snapshot("lvol", "snapshot").unwrap();
+        store.write(lvol, 0, pattern(CLUSTER, 2)).unwrap();
+        snapshot
+    };
+    for replayed in [true, false] {
+        let grow = |store: &mut Store<MemDevice>| store.resize("lvol", 2 * CLUSTER).unwrap();
+        let since = |store: &mut Store<MemDevice>| {
+            if replayed {
+                grow(store);
+            }
+        };
+        let (device, snapshot) = rotten(layer_page, before, since);
+        let mut store = open(device, &writable_in(Some(SESSION)));
+        assert!(is_damaged(&store, snapshot), "{:?}", store.findings());
+        if !replayed {
+            grow(&mut store);
+        }
+        let lvol = store.id("lvol");
+        let read = store.read(lvol, CLUSTER, 16_384).unwrap();
+        assert!(read.as_slice().iter().all(|byte| *byte == 0), "replayed: {replayed}");
+    }
+}
+
+/// A cluster of an lvol that cannot be read, that others got and gave back since its removal: it was both kept from
+/// everybody and handed out.
+#[test]
+fn what_was_given_back_since_is_free_once() {
+    let since = |store: &mut Store<MemDevice>| {
+        store.remove("old").unwrap();
+        store.flush().unwrap();
+        for round in 0..3 {
+            store.create("more", 4 * CLUSTER, true).unwrap();
+            store.remove("more").unwrap();
+            store.flush().unwrap();
+            assert!(store.free() > 0, "round {round}");
+        }
+    };
+    let (device, _) = rotten(|old| old.id.root(), |store| partial(store, "old"), since);
+    let mut store = open(device, &writable_in(Some(SESSION)));
+    let all = u64::from(store.state().layout.total_data_clusters());
+    let lvol = store.create("all", all * CLUSTER, false).unwrap();
+    let written = (0..all).map(|at| store.write(lvol, at * CLUSTER, pattern(CLUSTER, 3)));
+    let clusters = written.take_while(Result::is_ok).count() as u64;
+    assert!(clusters + 1 >= all, "{clusters} of {all}");
+    for at in 0..clusters {
+        let read = store.read(lvol, at * CLUSTER, usize::try_from(CLUSTER).unwrap()).unwrap();
+        assert_eq!(read.as_slice(), pattern(CLUSTER, 3).as_slice(), "cluster {at}");
+    }
+    assert_owned_once(&store);
 }
 
 /// Which of a snapshot's clusters a removal freed nobody can tell when the clone cannot be read. Others may have got
@@ -323,7 +473,7 @@ fn a_snapshot_that_was_handed_to_a_damaged_lvol_is_not_served() {
         store.write(lvol, 0, pattern(BLOCK, 2)).unwrap();
         lvol
     };
-    let (device, lvol) = rotten(before, |store| store.remove("snapshot").unwrap());
+    let (device, lvol) = rotten(layer_page, before, |store| store.remove("snapshot").unwrap());
     let mut store = open(device, &writable_in(Some(SESSION)));
     assert_eq!(store.engine().read_only_cause(), Some(ReadOnlyCause::JournalDamage));
     for lvol in [lvol, snapshot.unwrap()] {

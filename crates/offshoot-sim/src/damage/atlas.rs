@@ -105,14 +105,6 @@ impl fmt::Display for Zone {
     }
 }
 
-/// A checkpoint that is sealed and whose pages are being written where they belong.
-#[derive(Clone, Debug)]
-pub(super) struct UnderWay {
-    /// The frames that say so.
-    pub(super) sealed_by: BTreeSet<u64>,
-    pub(super) pages: BTreeSet<u32>,
-}
-
 /// Where each zone of a disk lies, as ranges of bytes that are written together.
 #[derive(Clone, Debug)]
 pub(super) struct Atlas {
@@ -122,10 +114,10 @@ pub(super) struct Atlas {
     pub(super) open: bool,
     /// The epoch of the journal.
     pub(super) epoch: [u8; 16],
-    /// Numbers of the frames of that epoch, by where they start.
-    frames: BTreeMap<u64, u64>,
-    /// A checkpoint that is sealed and not in place.
-    pub(super) under_way: Option<UnderWay>,
+    /// The frames of that epoch, by where they start: number, and up to which one it says that all were durable.
+    frames: BTreeMap<u64, (u64, u64)>,
+    /// The frames that say that the newest checkpoint was sealed, if it was one of this epoch.
+    pub(super) sealed_by: BTreeSet<u64>,
     zones: BTreeMap<Zone, Vec<Range<u64>>>,
 }
 
@@ -147,7 +139,7 @@ impl Atlas {
             open,
             epoch,
             frames: BTreeMap::new(),
-            under_way: None,
+            sealed_by: BTreeSet::new(),
             zones: BTreeMap::new(),
         };
         atlas.add_all(Zone::Header, Some(0..512));
@@ -195,7 +187,18 @@ impl Atlas {
 
     /// The number of the frame that starts at a byte, if it is one of the journal's epoch.
     pub(super) fn frame(&self, offset: u64) -> Option<u64> {
-        self.frames.get(&offset).copied()
+        self.frames.get(&offset).map(|(lsn, _)| *lsn)
+    }
+
+    /// Up to which frame is known to have been durable when these are missing.
+    pub(super) fn covered_without(&self, missing: &BTreeSet<u64>) -> u64 {
+        let left = self.frames.values().filter(|(lsn, _)| !missing.contains(lsn));
+        left.max().map_or(0, |(_, covered)| *covered)
+    }
+
+    /// The byte behind the ring, 0 without one.
+    pub(super) fn ring_end(&self) -> u64 {
+        self.area.map_or(0, |area| self.layout.md_page_offset(area.masks_start()))
     }
 
     /// The md page that begins at a byte.
@@ -225,25 +228,15 @@ impl Atlas {
         let current = |header: &FrameHeader| header.epoch == native.epoch && header.lsn >= native.start_lsn;
         let newest = frames.iter().map(|(header, _)| header).filter(|header| current(header));
         let newest = newest.max_by_key(|header| header.lsn).cloned();
-        if let Some(newest) = newest.as_ref().filter(|newest| !newest.in_place && newest.image_frames > 0) {
-            let says = |header: &FrameHeader| current(header) && header.checkpoint == newest.checkpoint;
-            let sets = ring.image_sets(native);
-            let images = sets.iter().flat_map(|set| set.images.iter().map(|(page, _)| page.0));
-            let zeroed = sets.iter().flat_map(|set| &set.zeroed);
-            let zeroed = zeroed.flat_map(|run| run.start.0..run.start.0 + run.len);
-            self.under_way = Some(UnderWay {
-                sealed_by: frames
-                    .iter()
-                    .map(|(header, _)| header)
-                    .filter(|header| says(header))
-                    .map(|header| header.lsn)
-                    .collect(),
-                pages: images.chain(zeroed).collect(),
-            });
+        // Without images it changed nothing, or was not of this epoch.
+        if let Some(newest) = newest.as_ref().filter(|newest| !ring.image_sets(newest).is_empty()) {
+            let says = |header: &&FrameHeader| current(header) && header.checkpoint == newest.checkpoint;
+            let headers = frames.iter().map(|(header, _)| header);
+            self.sealed_by = headers.filter(says).map(|header| header.lsn).collect();
         }
         for (header, bytes) in frames {
             if current(&header) {
-                self.frames.insert(bytes.start, header.lsn);
+                self.frames.insert(bytes.start, (header.lsn, header.covered.max(header.checkpoint)));
             }
             let zone = newest.as_ref().filter(|_| current(&header)).map_or(Zone::Stale, |newest| {
                 let covered = newest.covered.max(newest.checkpoint);

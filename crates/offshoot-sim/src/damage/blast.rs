@@ -20,7 +20,7 @@ pub(super) struct Gaps {
     pub(super) newest: bool,
     /// Something that a barrier made durable. This has to be told, and nothing may be written.
     pub(super) covered: bool,
-    /// Of that, an image: md pages may be those of the checkpoint before.
+    /// Images, or what sealed them: the md pages need not be of the checkpoint that the journal goes on from.
     pub(super) images: bool,
     /// The oldest frame of these.
     pub(super) first: Option<u64>,
@@ -46,8 +46,8 @@ pub(super) struct Blast {
     /// Lvols of which an earlier state may be served untold: a page that was written last time is as good as the
     /// one that should be there.
     pub(super) misled: BTreeSet<Number>,
-    /// Whether a live mask may be one of an earlier time: what has been made since may vanish untold, and what it
-    /// owns may be handed out.
+    /// Whether a live mask may be one of an earlier time, or md pages of another than the journal: what has been made
+    /// since may vanish untold, and what it owns may be handed out.
     pub(super) forgetful: bool,
     /// Whether a live mask was hit at all.
     pub(super) unmasked: bool,
@@ -71,20 +71,23 @@ impl Blast {
         blast
     }
 
-    /// The frame that sealed a checkpoint is the newest for as long as nothing else is appended, while what was sealed is
-    /// written where it belongs. Without that frame nobody can tell that it was: some md pages are then those of the
-    /// checkpoint and some, the masks among them, are not.
+    /// The frame that seals a checkpoint may be the newest, while what was sealed is written where it belongs. Where it
+    /// and all that came after is lost nobody can tell that it was: some md pages are then those of the checkpoint and
+    /// some, the masks among them, are not.
     fn add_unsealed(&mut self, known: &Known<'_>) {
-        let Some(under_way) = known.atlas.under_way.as_ref() else { return };
-        if !self.gaps.newest || !under_way.sealed_by.is_subset(&self.missing) {
+        let sealed_by = &known.atlas.sealed_by;
+        if sealed_by.is_empty() || !sealed_by.is_subset(&self.missing) {
             return;
         }
-        let lost = owners(known, &under_way.pages, &BTreeSet::new());
+        // By what was checkpointed before, others may have depended on what has gone since: nobody knows who.
+        let lost: BTreeSet<Number> = known.model.lvols().map(|(number, _)| number).collect();
         self.misled.extend(&lost);
         self.lost.extend(lost);
         self.forgetful = true;
+        self.gaps.images = true;
         // What the checkpoint had made needless is needed again.
-        self.gaps.first = self.missing.first().copied();
+        let covered = known.atlas.covered_without(&self.missing);
+        self.gaps.first = self.missing.range(covered + 1..).next().copied();
     }
 
     fn add(

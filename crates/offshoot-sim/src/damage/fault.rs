@@ -86,8 +86,9 @@ pub(super) fn strike(
             let len = meant.end - meant.start;
             let apart = |to: u64| to + len <= meant.start || to >= meant.end;
             let fits = |to: &&Range<u64>| {
-                let room = zone.is_journal() || len <= to.end - to.start;
-                room && apart(to.start) && to.start + len <= disk.geometry().size_bytes
+                // A frame lies anywhere in the ring, as long as it ends there.
+                let end = if zone.is_journal() { atlas.ring_end() } else { to.end };
+                apart(to.start) && to.start + len <= end
             };
             let others: Vec<&Range<u64>> = units.iter().filter(fits).collect();
             let to = others.get(random.index(others.len().max(1)))?.start;

@@ -1,7 +1,7 @@
 //! What is known of a disk before anything goes wrong with it.
 
 use super::atlas::Atlas;
-use super::graph::Graph;
+use super::graph::{Graph, Node};
 use super::ring::Ring;
 use crate::check::{Contents, Expected};
 use crate::disk::{Cut, DiskState, SimDisk, Written};
@@ -66,6 +66,14 @@ impl<'a> Known<'a> {
     }
 }
 
+impl Known<'_> {
+    /// Whether a sound store has any use for an md page.
+    pub(super) fn uses(&self, page: u32) -> bool {
+        let nodes = self.whole.0.values().chain(self.checkpoint.0.values());
+        nodes.flat_map(Node::pages).any(|used| used == page)
+    }
+}
+
 fn look(disk: &DiskState, power: &Power) -> Result<Store<SimDisk>, Violation> {
     let store = Store::open(SimDisk::resume(disk.clone(), 0), Vec::new(), &power.read_only());
     store.map_err(|error| Violation::new(Promise::D6, format!("the store does not open: {error}")))
@@ -78,7 +86,9 @@ fn checkpointed(disk: &DiskState, super_block: &SuperBlock, layout: &Layout) -> 
     let area = native.journal?;
     let mut disk = disk.clone();
     let page_size = index(u64::from(layout.md_page_size));
-    for set in Ring::read(&disk, layout, area).image_sets(native) {
+    let ring = Ring::read(&disk, layout, area);
+    let newest = ring.newest(native).filter(|newest| !newest.in_place);
+    for set in newest.iter().flat_map(|newest| ring.image_sets(newest)) {
         for (page, image) in set.images {
             disk.rot(layout.md_page_offset(page), &image);
         }

@@ -11,12 +11,10 @@ use offshoot_store::{Finding, Found};
 /// Whether the store does not survive this yet, so that it is not tried.
 pub(super) fn is_not_tried(zone: Zone, kind: DamageKind) -> bool {
     match (zone, kind) {
-        // Read as a whole: a sector that cannot be read takes all of it along.
-        (Zone::Header | Zone::SuperBlock | Zone::Copy, DamageKind::Unreadable) => true,
         // A good super block is taken for the newest one, although its copy can be newer.
         (Zone::Header | Zone::SuperBlock, DamageKind::Lost | DamageKind::Misdirected) => true,
-        // Masks of SPDK's kind have no checksum, and the roots that they forget are not looked for.
-        (Zone::Masks, _) => true,
+        // Masks of SPDK's kind have no checksum: those of an earlier time are as good.
+        (Zone::Masks, DamageKind::Lost | DamageKind::Misdirected) => true,
         // A store without a name is not opened.
         (Zone::SuperBlob, _) => true,
         _ => false,

@@ -32,14 +32,20 @@ impl Ring {
         })
     }
 
-    /// What a checkpoint writes that is sealed and not in place.
-    pub(super) fn image_sets(&self, native: &NativeHeader) -> Vec<ImageSet> {
+    /// The newest frame of an epoch.
+    pub(super) fn newest(&self, native: &NativeHeader) -> Option<FrameHeader> {
         let current = |header: &FrameHeader| header.epoch == native.epoch && header.lsn >= native.start_lsn;
-        let frames = || self.frames().filter(|(header, _)| current(header));
-        let newest = frames().map(|(header, _)| header).max_by_key(|header| header.lsn);
-        let checkpoint = newest.filter(|newest| !newest.in_place).map(|newest| newest.checkpoint);
-        let sets = frames()
-            .filter(|(header, _)| header.kind == FrameKind::Images && Some(header.capture) == checkpoint);
+        self.frames().map(|(header, _)| header).filter(current).max_by_key(|header| header.lsn)
+    }
+
+    /// What the checkpoint that a frame speaks of writes over.
+    pub(super) fn image_sets(&self, newest: &FrameHeader) -> Vec<ImageSet> {
+        let is_its = |header: &FrameHeader| {
+            header.epoch == newest.epoch
+                && header.kind == FrameKind::Images
+                && header.capture == newest.checkpoint
+        };
+        let sets = self.frames().filter(|(header, _)| is_its(header));
         sets.filter_map(|(header, payload)| ImageSet::decode(header.lsn, payload).ok()).collect()
     }
 }

@@ -373,8 +373,13 @@ impl State {
     }
 
     fn remove_xattr_fits(&self, id: BlobId, name: &[u8]) -> Result<(), Why> {
-        if self.existing(id)?.dying {
+        let blob = self.existing(id)?;
+        if blob.dying {
             return Err(Why::Dying);
+        }
+        // It would be written anew, with the little that is known of it.
+        if blob.damage.is_some() {
+            return Err(Why::Damaged);
         }
         // Without them neither the store nor the lvol could be found again.
         match name {

@@ -128,14 +128,7 @@ pub(super) fn assemble(
     // One that cannot be read cannot be released: what it owned stays marked until a repair.
     let dying = state.blobs.values().filter(|blob| blob.dying && blob.damage.is_none());
     state.dying = dying.map(|blob| blob.id).collect();
-    for blob in state.blobs.values().filter(|blob| !blob.dying) {
-        if let Some(what) = &blob.damage {
-            found.push(Finding {
-                lvol: Some(blob.display_name()),
-                what: Found::Damaged { blob: blob.id, why: what.clone() },
-            });
-        }
-    }
+    found.extend(state.blobs.values().filter(|blob| !blob.dying).filter_map(damage_of));
     index_names(&mut state, &mut found);
     state.native_allowed = state.allows_native();
     apply_changes(&mut state, changes, &resolution);
@@ -256,6 +249,12 @@ fn check_super_blob(super_block: &SuperBlock, all: &BTreeMap<BlobId, Parts>) -> 
 }
 
 /// Builds a blob once its ancestors are there. Walks up with a list, not by recursion: chains are long.
+/// What is wrong with a blob, as it is told.
+fn damage_of(blob: &Blob) -> Option<Finding> {
+    let why = blob.damage.clone()?;
+    Some(Finding { lvol: Some(blob.display_name()), what: Found::Damaged { blob: blob.id, why } })
+}
+
 fn build_with_ancestors(
     state: &mut State,
     id: BlobId,
@@ -323,10 +322,12 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     for (ordinal, slots) in full {
         add_full(&mut tree, tag, ordinal, slots);
     }
-    overlay(state, &mut tree, tag, layers, &mut damage);
+    own_clusters -= overlay(state, &mut tree, tag, layers, &mut damage);
     for ordinal in lost {
         tree.insert_leaf(ordinal, Leaf::unknown());
     }
+    // Behind its end nothing is unknown, or clones that grow would inherit that.
+    tree.truncate(BlobCluster(len));
     if outdated {
         (tree, own_clusters, lost_len) = (Tree::default(), 0, len);
     }
@@ -368,25 +369,36 @@ fn add_full(tree: &mut Tree, tag: Tag, ordinal: ExtentOrdinal, slots: Slots) {
     }
 }
 
-/// Puts a blob's own layers over its full clusters and what it inherits.
+/// Puts a blob's own layers over its full clusters and what it inherits. Says how many of its clusters are in the tree no
+/// more: pages of different times may disagree on what lies below what.
 fn overlay(
     state: &State,
     tree: &mut Tree,
     tag: Tag,
     layers: Vec<(BlobCluster, LayerRecord)>,
     damage: &mut Option<String>,
-) {
+) -> u64 {
+    let count = |entry: &Entry| entry.clusters_of(|owner| owner == tag).count() as u64;
+    let mut dropped = 0;
     // Records are newest first: the oldest goes on first.
     for (at, record) in layers.into_iter().rev() {
         let Some(states) = BlockStates::unpack(state.units.blocks, &record.states) else {
             *damage = Some(format!("cluster {}: a block is in no valid state", at.0));
-            tree.replace(at, Entry::Unknown);
+            let old = tree.replace(at, Entry::Unknown);
+            dropped += count(&old) + u64::from(record.cluster.is_some());
             continue;
         };
         // As in life: what no block inherits is not kept below.
-        let below = if states.any(BlockState::Inherit) { tree.entry(at) } else { Entry::Absent };
+        let old = tree.entry(at);
+        let below = if states.any(BlockState::Inherit) {
+            old
+        } else {
+            dropped += count(&old);
+            Entry::Absent
+        };
         tree.replace(at, stacked(Layer { tag, cluster: record.cluster, states }, below));
     }
+    dropped
 }
 
 /// Brings the counts of md pages up to date without making the blob dirty.

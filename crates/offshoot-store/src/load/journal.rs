@@ -8,7 +8,12 @@ use crate::pool::Pool;
 use crate::record::{MappedRun, Record};
 use crate::rules::Rules;
 use crate::state::State;
-use alloc::{collections::BTreeMap, format, string::ToString as _, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    format,
+    string::ToString as _,
+    vec::Vec,
+};
 use core::ops::Range;
 use offshoot_format::{
     Bitmap, BlobId, ClusterIdx, JournalArea, Layout, LiveMaskPage, MaskKind, MdPageIdx, MdPageRun, PageImage,
@@ -238,6 +243,8 @@ impl FoundJournal {
         if let Some(shortage) = no_md_pages(state) {
             return (None, Some(shortage));
         }
+        // Damaged lvols of which a snapshot should have taken over what they own.
+        let mut handed_on = BTreeSet::new();
         for (lsn, payload) in &self.frames {
             let records = match decode_all(payload, &state.layout) {
                 Ok(records) => records,
@@ -250,6 +257,12 @@ impl FoundJournal {
                 if clusters_of(&record).any(|cluster| in_area(&state.layout, self.recovery.area, cluster)) {
                     let why = "it names a cluster of the journal".into();
                     return (None, Some(Found::JournalRecord { lsn: *lsn, why }));
+                }
+                if let Record::MarkDying { blob } = &record
+                    && handed_on.contains(blob)
+                {
+                    // What it owns by what is known does not go with it.
+                    forget(state, *blob);
                 }
                 match state.fits(&record) {
                     Ok(()) => state.apply(&record),
@@ -270,6 +283,9 @@ impl FoundJournal {
                         return (None, Some(Found::JournalRecord { lsn: *lsn, why: misfit.to_string() }));
                     }
                     Err(_) if record.blobs().iter().any(|blob| is_damaged(state, *blob)) => {
+                        if let Record::Snapshot { origin, .. } = &record {
+                            handed_on.insert(*origin);
+                        }
                         protect(state, &record);
                         lose(state, &record);
                     }
@@ -280,14 +296,18 @@ impl FoundJournal {
             }
         }
         state.settle_freed();
-        // What still has no owner may be a damaged blob's: it counts as used from here on.
-        for (pool, units) in [&mut state.md, &mut state.clusters].into_iter().zip(unclaimed) {
-            units
-                .into_iter()
-                .filter(|unit| !pool.is_used(*unit))
-                .collect::<Vec<_>>()
-                .into_iter()
-                .for_each(|unit| pool.take(unit));
+        // What still has no owner may be a damaged blob's: it counts as used from here on. What a record has let go had one.
+        let freed: [BTreeSet<u32>; 2] = [
+            state.freed_md.iter().map(|page| page.0).collect(),
+            state.freed_clusters.iter().map(|cluster| cluster.0).collect(),
+        ];
+        let pools = [&mut state.md, &mut state.clusters];
+        for ((pool, units), freed) in pools.into_iter().zip(unclaimed).zip(freed) {
+            for unit in units {
+                if !pool.is_used(unit) && !freed.contains(&unit) {
+                    pool.take(unit);
+                }
+            }
         }
         state.count_withheld();
         state.pack_if_short();
@@ -375,26 +395,35 @@ fn protect(state: &mut State, record: &Record) {
 /// What was known of a damaged blob is out of date once a record that changes its map cannot be applied. The next
 /// checkpoint says so where its chain is, for the opening that does not find the record any more.
 fn lose(state: &mut State, record: &Record) {
-    let changes = matches!(
-        record,
-        Record::Map { .. }
-            | Record::ZeroBlocks { .. }
-            | Record::ZeroClusters { .. }
-            | Record::Resize { .. }
-            | Record::SetParent { .. }
-            | Record::Adopt { .. }
-    );
-    for id in record.blobs().into_iter().filter(|_| changes) {
-        if let Some(blob) = state.blobs.get_mut(&id).filter(|blob| blob.damage.is_some() && !blob.dying) {
-            // What it owns stays in use, and its pages stay where they are.
-            blob.lost_len = blob.len;
-            blob.tree = crate::map::Tree::default();
-            blob.own_clusters = 0;
-            blob.outdated = true;
-            if !blob.pages.unread {
-                state.touch_chain(id);
+    let blobs = match record {
+        Record::Map { blob, .. }
+        | Record::ZeroBlocks { blob, .. }
+        | Record::ZeroClusters { blob, .. }
+        | Record::Resize { blob, .. } => alloc::vec![*blob],
+        Record::SetParent { blob: id, .. } => {
+            // It may be sound itself, but what it is to read now is not.
+            if let Some(blob) = state.blobs.get_mut(id) {
+                blob.damage.get_or_insert_with(|| "what it inherits from is damaged".into());
             }
+            alloc::vec![*id]
         }
+        Record::Adopt { snapshot, clone } => alloc::vec![*snapshot, *clone],
+        _ => Vec::new(),
+    };
+    blobs.into_iter().for_each(|blob| forget(state, blob));
+}
+
+/// Nothing is known of the map of a damaged blob any more. What it owns stays in use, and its pages stay where they are.
+fn forget(state: &mut State, id: BlobId) {
+    let Some(blob) = state.blobs.get_mut(&id).filter(|blob| blob.damage.is_some() && !blob.dying) else {
+        return;
+    };
+    blob.lost_len = blob.len;
+    blob.tree = crate::map::Tree::default();
+    blob.own_clusters = 0;
+    blob.outdated = true;
+    if !blob.pages.unread {
+        state.touch_chain(id);
     }
 }
 
