@@ -22,6 +22,9 @@ const EXTENTS_AT_ONCE: usize = 1024;
 /// Bytes of what is read again by itself after a read failed.
 const SALVAGE_BYTES: usize = 4096;
 
+/// How much may be unreadable at a stretch, in pieces of that size, before the device counts as gone: 16 MiB.
+const UNREADABLE_AT_A_STRETCH: u32 = 4096;
+
 const EIO: i32 = 5;
 
 /// How many bytes one request moves in a store of this cluster size: whole clusters, unless they are very large.
@@ -143,6 +146,42 @@ pub(crate) struct Reader<'s> {
     spare: Vec<Buffer>,
     replies: Vec<(Ticket, Result<Reply, Error>)>,
     lost: Vec<Lost>,
+    device: Health,
+}
+
+/// Whether a device that fails has bad places only, or gives nothing any more.
+#[derive(Debug, Default)]
+struct Health {
+    has_read: bool,
+    /// How many pieces have failed since one could be read.
+    failed: u32,
+    last: Option<Error>,
+}
+
+impl Health {
+    fn good(&mut self) {
+        (self.has_read, self.failed) = (true, 0);
+    }
+
+    /// # Errors
+    /// The same, if so much has failed that nothing else is to be hoped for.
+    fn bad(&mut self, error: Error) -> Result<(), Error> {
+        self.failed += 1;
+        if self.failed > UNREADABLE_AT_A_STRETCH {
+            return Err(error);
+        }
+        self.last = Some(error);
+        Ok(())
+    }
+
+    /// # Errors
+    /// Nothing at all could be read.
+    fn finish(&mut self) -> Result<(), Error> {
+        match self.last.take() {
+            Some(error) if !self.has_read => Err(error),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl<'s> Reader<'s> {
@@ -160,6 +199,7 @@ impl<'s> Reader<'s> {
             spare: Vec::new(),
             replies: Vec::new(),
             lost: Vec::new(),
+            device: Health::default(),
         }
     }
 
@@ -167,14 +207,17 @@ impl<'s> Reader<'s> {
     /// for what cannot be read.
     ///
     /// # Errors
-    /// A read failed for another reason than what lies there.
+    /// A read failed for another reason than what lies there: the device as a whole, when nothing can be read any more.
     pub(crate) fn next(&mut self) -> Result<Option<(u64, Buffer)>, Error> {
         self.ask()?;
         let Some((ticket, offset, len)) = self.asked.pop_front() else {
-            return Ok(None);
+            return self.device.finish().map(|()| None);
         };
         match self.reply(ticket) {
-            Ok(buffer) => Ok(Some((offset, buffer))),
+            Ok(buffer) => {
+                self.device.good();
+                Ok(Some((offset, buffer)))
+            }
             Err(error) if is_about_content(&error) => Ok(Some((offset, self.salvage(offset, len)?))),
             Err(error) => Err(error),
         }
@@ -214,9 +257,15 @@ impl<'s> Reader<'s> {
             let buffer = Buffer::zeroed(piece.len());
             let ticket = self.store.submit(IoRequest::Read { lvol: self.lvol, offset: at, buffer });
             match self.reply(ticket) {
-                Ok(buffer) => piece.copy_from_slice(buffer.as_slice()),
+                Ok(buffer) => {
+                    self.device.good();
+                    piece.copy_from_slice(buffer.as_slice());
+                }
                 Err(error) if is_about_content(&error) => {
                     self.lost.push(Lost { offset: at, len: piece.len() as u64, why: error.to_string() });
+                    if matches!(error, Error::Device(_)) {
+                        self.device.bad(error)?;
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -294,6 +343,73 @@ fn wait(store: &mut Store, replies: &mut Vec<(Ticket, Result<Reply, Error>)>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::open::StoreArgs;
+    use offshoot_device::MemDevice;
+    use offshoot_store::{Identity, InitOptions, OpenOptions};
+    use std::fs::File;
+    use uuid::Uuid;
+
+    const LVOL_BYTES: u64 = 1 << 20;
+
+    /// Where a part of a file comes to an end.
+    fn export_of(cut_at: impl Fn(u64) -> u64) -> Result<Vec<Lost>, Error> {
+        let init = InitOptions {
+            name: "lvs".into(),
+            uuid: Uuid::from_u128(1),
+            cluster_size: 65_536,
+            block_size: 512,
+            md_page_size: 4096,
+            native: false,
+            journal_bytes: None,
+        };
+        let writable = OpenOptions::writable([1; 16], None);
+        let mut store = offshoot_store::Store::init(MemDevice::new(16 << 20, 512), &init, &writable).unwrap();
+        let identity = Identity { name: "a".into(), uuid: Uuid::from_u128(2), created: 0 };
+        let lvol = store.execute(Verb::Create { identity, size_bytes: LVOL_BYTES, thick: true }).unwrap()[0];
+        let mut data = Buffer::zeroed(usize::try_from(LVOL_BYTES).unwrap());
+        data.as_mut_slice().fill(7);
+        store.write(lvol, 0, data).unwrap();
+        let (device, closed) = store.close();
+        closed.unwrap();
+        let content = device.content();
+        let data_at = content.windows(8).position(|bytes| bytes == [7; 8]).unwrap() as u64;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store");
+        std::fs::write(&path, content).unwrap();
+        let mut store = StoreArgs { path: path.clone(), externals: Vec::new() }.look().unwrap();
+        // Behind the back of the program: a file cannot vanish, but what is behind its end cannot be read.
+        File::options().write(true).open(&path).unwrap().set_len(cut_at(data_at)).unwrap();
+        let mut reader = Reader::new(&mut store, lvol, LVOL_BYTES);
+        while let Some((_, buffer)) = reader.next()? {
+            reader.recycle(buffer);
+        }
+        Ok(reader.into_lost())
+    }
+
+    #[test]
+    fn a_device_that_is_gone_is_a_failure() {
+        let gone = export_of(|_| 0);
+        assert!(matches!(gone, Err(Error::Device(_))), "{gone:?}");
+        let half = export_of(|data_at| data_at + LVOL_BYTES / 2).unwrap();
+        let ranges: Vec<(u64, u64)> = half.iter().map(|lost| (lost.offset, lost.len)).collect();
+        assert_eq!(ranges, [(LVOL_BYTES / 2, LVOL_BYTES / 2)]);
+    }
+
+    #[test]
+    fn many_bad_places_are_not_the_end_but_a_long_stretch_is() {
+        let error = || Error::Device(DeviceError::Io { errno: EIO });
+        let mut health = Health::default();
+        for _ in 0..3 * UNREADABLE_AT_A_STRETCH {
+            health.bad(error()).unwrap();
+            health.good();
+        }
+        for _ in 0..UNREADABLE_AT_A_STRETCH {
+            health.bad(error()).unwrap();
+        }
+        assert_eq!(health.bad(error()), Err(error()));
+        assert_eq!(health.finish(), Ok(()));
+    }
 
     #[test]
     fn requests_move_whole_clusters() {

@@ -138,14 +138,7 @@ pub(super) fn assemble(
     index_names(&mut state, &mut found);
     state.native_allowed = state.allows_native();
     apply_changes(&mut state, changes, &resolution);
-    // The next checkpoint erases them. Until then nobody gets them, nor does the journal lie there.
-    let freed = resolution.freed.into_iter().chain(cut_off).chain(leftovers).chain(given_up);
-    for page in freed {
-        if state.md.is_available(page.0) {
-            state.md.hold(page.0);
-            state.freed_md.push(page);
-        }
-    }
+    free_pages(&mut state, resolution.freed.into_iter().chain(cut_off).chain(leftovers).chain(given_up));
     if is_dirty_spdk && withheld > 0 {
         found.push(Finding { lvol: None, what: Found::Withheld { clusters: withheld } });
     }
@@ -245,6 +238,16 @@ fn apply_changes(state: &mut State, changes: Vec<Change>, resolution: &Resolutio
         }
         if chain {
             state.touch_chain(blob);
+        }
+    }
+}
+
+/// Has the next checkpoint erase pages. Until then nobody gets them, nor does the journal lie there.
+fn free_pages(state: &mut State, pages: impl Iterator<Item = MdPageIdx>) {
+    for page in pages {
+        if state.md.is_available(page.0) {
+            state.md.hold(page.0);
+            state.freed_md.push(page);
         }
     }
 }

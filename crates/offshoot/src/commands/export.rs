@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 ///
 /// Blocks that hold nothing or zeros become holes. The file appears when it is complete. If it fails or is interrupted,
 /// no file remains. Of a damaged lvol everything is written that can be read; the rest becomes holes and is listed, and
-/// the exit status is 1.
+/// the exit status is 1; no file that exists is replaced then. A device that gives nothing any more is a failure.
 #[derive(Debug, Args)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
@@ -58,8 +58,13 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     let mut sink = image::create(Some(&file), args.format, size_bytes).with_context(failed)?;
     let lost = copy(&mut store, lvol, size_bytes, sink.as_mut(), Some(&interrupt))?;
     drop(sink);
-    file.complete()?;
-    tell(&name, size_bytes, &lost)?;
+    if lost.is_empty() {
+        file.complete()?;
+    } else {
+        let completed = file.complete_in_part();
+        let told = tell(&name, size_bytes, &lost);
+        return completed.and(told);
+    }
     report::done(format_args!(
         "exported lvol \"{name}\" to {}: {} ({size_bytes} bytes)",
         failed(),

@@ -63,10 +63,25 @@ impl NewFile {
     /// # Errors
     /// Something has come to its place in the meantime, or the folder cannot be written to.
     pub(crate) fn complete(self) -> Result<()> {
-        let Self { temporary, path, force } = self;
-        let named = if force { temporary.persist(&path) } else { temporary.persist_noclobber(&path) };
+        let (replace, exists) = (self.force, exists(&self.path));
+        self.name(replace, exists)
+    }
+
+    /// The same for a file that lacks something. It replaces none.
+    ///
+    /// # Errors
+    /// Something is at its place, or the folder cannot be written to.
+    pub(crate) fn complete_in_part(self) -> Result<()> {
+        let exists =
+            anyhow!("{}: is not replaced by what lacks a part: export to another file", self.path.display());
+        self.name(false, exists)
+    }
+
+    fn name(self, replace: bool, exists: anyhow::Error) -> Result<()> {
+        let Self { temporary, path, .. } = self;
+        let named = if replace { temporary.persist(&path) } else { temporary.persist_noclobber(&path) };
         named.map_err(|error| match error.error.kind() {
-            ErrorKind::AlreadyExists => exists(&path),
+            ErrorKind::AlreadyExists => exists,
             _ => anyhow!(error.error).context(path.display().to_string()),
         })?;
         File::open(folder(&path))

@@ -164,6 +164,22 @@ fn with_lost_half() -> Bench {
 }
 
 #[test]
+fn what_is_left_replaces_no_file() {
+    let bench = with_lost_half();
+    bench.write("out", 8, &[(0, b"precious")]);
+    let output = bench.output(&["export", "s", "a", "out", "--force"]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = errors.lines().collect();
+    assert!(lines[0].starts_with("0+33554432: md page "), "{errors}");
+    assert!(
+        lines[1].ends_with("out: is not replaced by what lacks a part: export to another file"),
+        "{errors}"
+    );
+    assert_eq!(bench.read("out"), b"precious");
+}
+
+#[test]
 fn what_is_left_of_a_damaged_lvol_is_exported() {
     let bench = with_lost_half();
     let image = bench.read("image");
