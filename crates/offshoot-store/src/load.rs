@@ -18,6 +18,7 @@ mod lost;
 mod mend;
 mod ownership;
 mod pages;
+mod records;
 mod repair;
 mod resolve;
 mod roots;

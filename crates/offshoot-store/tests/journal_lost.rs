@@ -9,7 +9,7 @@ mod lvols;
 use lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, options, pattern, writable_in};
 use offshoot_device::MemDevice;
 use offshoot_format::{ExtentOrdinal, MdPageIdx};
-use offshoot_store::{Found, Store};
+use offshoot_store::{Found, Store, Verb};
 use std::collections::BTreeMap;
 
 const CLUSTER: u64 = 16_384;
@@ -215,4 +215,77 @@ fn the_map_of_an_origin_is_lost() {
     let case =
         Case { lost: |store| extent_page(store, "lone@1"), damaged: names, unknown: &[], outdated: names };
     case.check();
+}
+
+/// What happens to an lvol of 600 clusters, of which the second extent page is rotten, after the last checkpoint, and
+/// then to `sound`, which may get what comes free.
+fn with_rotten_tail(since: impl FnOnce(&mut Store<MemDevice>)) -> (Store<MemDevice>, Vec<u8>) {
+    let mut store = base();
+    let big = store.create("big", 600 * CLUSTER, false).unwrap();
+    for at in [0, 1, 2, 560, 561] {
+        store.write(big, at * CLUSTER, pattern(CLUSTER, 5)).unwrap();
+    }
+    let (device, closed) = store.close();
+    closed.unwrap();
+    let mut store = open(device, SESSION);
+    let extent = store.state().blob(big).unwrap().pages.ordinals[&ExtentOrdinal(1)].extent.unwrap();
+    let at = store.state().layout.md_page_offset(extent);
+    since(&mut store);
+    let sound = store.id("sound");
+    // The first free clusters come first: those that were let go are among them once the barrier is passed.
+    for cluster in 4..12 {
+        store.flush().unwrap();
+        store.write(sound, cluster * CLUSTER, pattern(CLUSTER, 6)).unwrap();
+    }
+    store.flush().unwrap();
+    let expected = store.content("sound");
+    let mut device = store.device().clone();
+    device.write_at(at, &[0xa5; 4096]);
+    (open(device, SESSION), expected)
+}
+
+/// A record about an lvol that cannot be read has let go of what it had, and a later one has given that to another. The
+/// journal was given up there, and with it what was flushed since.
+#[test]
+fn what_damaged_lvols_let_go_of_may_be_anothers() {
+    type Since = fn(&mut Store<MemDevice>);
+    let table: [(&str, Since); 6] = [
+        ("unmap", |store| store.unmap(store.id("big"), 0..CLUSTER).unwrap()),
+        ("shrink", |store| store.resize("big", CLUSTER).unwrap()),
+        ("removal", |store| store.remove("big").unwrap()),
+        ("removal of its snapshot", |store| {
+            store.snapshot("big", "big@1").unwrap();
+            store.write(store.id("big"), 0, pattern(CLUSTER, 7)).unwrap();
+            store.remove("big@1").unwrap();
+        }),
+        ("removal of both", |store| {
+            store.snapshot("big", "big@1").unwrap();
+            store.remove("big").unwrap();
+            store.remove("big@1").unwrap();
+        }),
+        ("revert", |store| {
+            store.snapshot("big", "big@1").unwrap();
+            store.write(store.id("big"), 0, pattern(CLUSTER, 7)).unwrap();
+            let snapshot = store.id("big@1");
+            store.execute(Verb::Revert { lvol: store.id("big"), snapshot }).unwrap();
+        }),
+    ];
+    for (what, since) in table {
+        let (mut store, expected) = with_rotten_tail(since);
+        for opening in 0..3 {
+            let told = format!("{what}, opening {opening}: {:?}", store.findings());
+            assert_eq!(store.engine().read_only_cause(), None, "{told}");
+            assert!(store.content("sound") == expected, "{told}");
+            assert_eq!(store.state().audit(), &[], "{told}");
+            // Nobody gets what may be another's.
+            let all = u64::from(store.state().layout.total_data_clusters());
+            let more = store.create(&format!("more {opening}"), all * CLUSTER, false).unwrap();
+            let written = (0..all).map(|at| store.write(more, at * CLUSTER, pattern(CLUSTER, 8)));
+            assert!(written.take_while(Result::is_ok).count() > 0 || opening > 0, "{told}");
+            assert!(store.content("sound") == expected, "{told}");
+            let (device, closed) = store.close();
+            closed.unwrap();
+            store = open(device, SESSION);
+        }
+    }
 }

@@ -51,7 +51,7 @@ impl State {
     }
 
     /// The entries of a blob in which it holds something itself.
-    fn own_entries(&self, id: BlobId) -> Vec<(BlobCluster, Entry)> {
+    pub(crate) fn own_entries(&self, id: BlobId) -> Vec<(BlobCluster, Entry)> {
         let Some(blob) = self.blob(id) else { return Vec::new() };
         let mut own = Vec::new();
         for ordinal in blob.pages.ordinals.keys() {

@@ -1,7 +1,7 @@
 //! The journal of a store that was not closed: what counts instead of the md pages, and what came after them.
 
-use super::lost::{self, clusters_of};
 use super::pages::MdPages;
+use super::records::{Lost, clusters_of};
 use super::verify::{Finding, Found};
 use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring, written_images};
 use crate::options::Session;
@@ -132,7 +132,7 @@ impl FoundJournal {
 
     /// Md pages and clusters that may be in use although no readable blob owns them: held, so that nobody gets them,
     /// but records may say whose they are. Where every blob can be read there are none.
-    fn unclaimed(&self, state: &mut State, pages: &MdPages) -> [Vec<u32>; 2] {
+    fn unclaimed(&self, state: &mut State, pages: &MdPages) -> Lost {
         let known = |kind: usize| self.masks[kind].iter_ones().filter_map(|unit| u32::try_from(unit).ok());
         let unknown = |kind: usize| {
             self.unknown[kind].iter().cloned().flatten().filter_map(|unit| u32::try_from(unit).ok())
@@ -151,7 +151,7 @@ impl FoundJournal {
             units.iter().for_each(|unit| pool.hold(*unit));
             units
         };
-        [hold(&mut state.md, md), hold(&mut state.clusters, clusters)]
+        Lost::new(hold(&mut state.md, md), hold(&mut state.clusters, clusters))
     }
 
     /// Whether a root that was found may be one: not if nobody knows whether its page is in use and a record is still
@@ -230,30 +230,18 @@ impl FoundJournal {
         go_on: bool,
     ) -> (Option<Recovery>, Option<Found>) {
         hold_area(state, self.recovery.area);
-        let unclaimed = self.unclaimed(state, pages);
+        let mut lost = self.unclaimed(state, pages);
         // No record is to blame for that.
         if let Some(shortage) = no_md_pages(state) {
             return (None, Some(shortage));
         }
         for (lsn, payload) in &self.frames {
-            if let Err(why) = self.replay_frame(state, payload) {
+            if let Err(why) = self.replay_frame(state, &mut lost, payload) {
                 return (None, Some(Found::JournalRecord { lsn: *lsn, why }));
             }
         }
+        lost.settle(state);
         state.settle_freed();
-        // What still has no owner may be a damaged blob's: it counts as used from here on. What a record has let go had one.
-        let freed: [BTreeSet<u32>; 2] = [
-            state.freed_md.iter().map(|page| page.0).collect(),
-            state.freed_clusters.iter().map(|cluster| cluster.0).collect(),
-        ];
-        let pools = [&mut state.md, &mut state.clusters];
-        for ((pool, units), freed) in pools.into_iter().zip(unclaimed).zip(freed) {
-            for unit in units {
-                if !pool.is_used(unit) && !freed.contains(&unit) {
-                    pool.take(unit);
-                }
-            }
-        }
         state.count_withheld();
         state.pack_if_short();
         if !state.has_checkpoint_pages() {
@@ -276,13 +264,13 @@ impl FoundJournal {
     ///
     /// # Errors
     /// What is wrong with a record: no writer of ours would have written it.
-    fn replay_frame(&self, state: &mut State, payload: &[u8]) -> Result<(), String> {
+    fn replay_frame(&self, state: &mut State, lost: &mut Lost, payload: &[u8]) -> Result<(), String> {
         let area = self.recovery.area;
         for record in decode_all(payload, &state.layout).map_err(|error| error.to_string())? {
             if clusters_of(&record).any(|cluster| in_area(&state.layout, area, cluster)) {
                 return Err("it names a cluster of the journal".into());
             }
-            lost::replay(state, area, record)?;
+            lost.replay(state, area, record)?;
         }
         Ok(())
     }
