@@ -6,9 +6,9 @@
 //! before, or something that the file knows of; a sector that holds anything else was changed by somebody else.
 //! [`Undo`] reads the file again, compares the device with it, and puts everything back.
 //!
-//! The file is append-only but for its header: a write that was cut short is its last record, and then the write to the
-//! device that it announced has not begun. A bad record with good ones behind it is damage, and so is a file that is
-//! shorter than it was when the work was completed.
+//! The file is append-only but for its header, which says how much of it counts, and is written once that is durable. What
+//! is behind was being written when the end came; nothing that it announces has begun. A bad record before is damage, and
+//! so is a file that is shorter.
 
 mod device;
 mod file;
@@ -52,7 +52,7 @@ pub enum UndoError {
         /// The version that it has.
         version: u32,
     },
-    /// A record cannot be read, and it is not the last one.
+    /// A record that counts cannot be read.
     #[error("{path}: the record at byte {offset} is damaged", path = path.display())]
     Damaged {
         /// The file.
@@ -61,13 +61,13 @@ pub enum UndoError {
         offset: u64,
     },
     /// It was longer once.
-    #[error("{path}: has {found} good bytes of {expected}", path = path.display())]
+    #[error("{path}: has {found} bytes of {expected}", path = path.display())]
     Short {
         /// The file.
         path: PathBuf,
-        /// Bytes that can be read.
+        /// Bytes that it has.
         found: u64,
-        /// Bytes that it had when it was completed.
+        /// Bytes of it that count.
         expected: u64,
     },
 }

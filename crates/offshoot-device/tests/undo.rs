@@ -5,7 +5,6 @@ use offshoot_block::{BlockDevice, Buffer, Completion, DeviceError, DeviceOffset,
 use offshoot_device::{ErrorDevice, Fault, MemDevice, OpKind, Undo, UndoDevice, UndoError, UndoLog, UndoOf};
 use proptest::prelude::*;
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -111,63 +110,88 @@ proptest! {
 
 /// An undo file about three writes, and the device after them.
 fn written(path: &Path) -> MemDevice {
-    let mut log = UndoDevice::new(device(), UndoLog::create(path, OF).unwrap());
-    for block in 0..3 {
-        run(&mut log, write(block * 8192, 4096, 0xee)).unwrap();
-    }
-    let (mem, finished) = log.finish();
+    let (mem, finished) = begun(path).finish();
     finished.unwrap();
     mem
 }
 
-/// Makes a complete file one of work that did not come to its end.
-fn mark_unfinished(path: &Path) {
-    let (_folder, fresh) = place();
-    drop(UndoLog::create(&fresh, OF).unwrap());
-    let header = std::fs::read(fresh).unwrap();
-    File::options().write(true).open(path).unwrap().write_all_at(&header, 0).unwrap();
+/// The same, without an end.
+fn begun(path: &Path) -> UndoDevice<MemDevice> {
+    let mut log = UndoDevice::new(device(), UndoLog::create(path, OF).unwrap());
+    for block in 0..3 {
+        run(&mut log, write(block * 8192, 4096, 0xee)).unwrap();
+    }
+    log
 }
 
 #[test]
 fn a_file_that_was_cut_short_says_so() {
-    let (_folder, path) = place();
-    let mem = written(&path);
-    let len = std::fs::metadata(&path).unwrap().len();
-    let file = File::options().write(true).open(&path).unwrap();
-    file.set_len(len - 1).unwrap();
-    assert!(matches!(Undo::open(&path), Err(UndoError::Short { .. })));
-
-    // Where the work had not come to its end the last record is what was being written.
-    mark_unfinished(&path);
-    let undo = Undo::open(&path).unwrap();
-    assert!(!undo.is_complete());
-    assert_eq!(undo.saved_bytes(), 3 * 4096);
-    // The write that it announces had not begun, or it would be there.
-    assert_eq!(undo.compare(&mut mem.clone()).unwrap().foreign, 8);
+    for complete in [true, false] {
+        let (_folder, path) = place();
+        let log = begun(&path);
+        if complete {
+            log.finish().1.unwrap();
+        }
+        let len = std::fs::metadata(&path).unwrap().len();
+        assert_eq!(Undo::open(&path).unwrap().is_complete(), complete);
+        for cut in [len - 1, len - 72, len / 2, 512] {
+            File::options().write(true).open(&path).unwrap().set_len(cut).unwrap();
+            let opened = Undo::open(&path);
+            assert!(
+                matches!(opened, Err(UndoError::Short { expected, .. }) if expected == len),
+                "{opened:?}"
+            );
+        }
+    }
 }
 
 #[test]
-fn a_bad_byte_in_the_middle_is_damage() {
-    let (_folder, path) = place();
-    written(&path);
-    let sound = std::fs::read(&path).unwrap();
+fn a_bad_byte_is_damage() {
     for complete in [true, false] {
-        for at in (0..sound.len()).step_by(97) {
+        let (_folder, path) = place();
+        let log = begun(&path);
+        if complete {
+            log.finish().1.unwrap();
+        }
+        let sound = std::fs::read(&path).unwrap();
+        for at in (0..sound.len()).step_by(97).chain([sound.len() - 1]) {
             let mut bytes = sound.clone();
             bytes[at] ^= 0x10;
             std::fs::write(&path, &bytes).unwrap();
-            if !complete && at >= 512 {
-                mark_unfinished(&path);
-            }
             match Undo::open(&path) {
                 Err(UndoError::NotUndo(_)) => assert!(at < 8),
                 Err(UndoError::Version { .. }) => assert!((8..12).contains(&at)),
-                Err(UndoError::Damaged { .. } | UndoError::Short { .. }) => {}
-                Err(error) => panic!("byte {at}: {error}"),
-                // The last record, which is the announcement of the last write.
-                Ok(undo) => assert!(!undo.is_complete() && at + 72 >= sound.len(), "byte {at}"),
+                Err(UndoError::Damaged { .. }) => {}
+                other => panic!("byte {at}: {other:?}"),
             }
         }
+    }
+}
+
+/// Records that were being written when the power went: any of their sectors may be there, and the device has seen
+/// nothing of what they announce.
+#[test]
+fn what_was_being_appended_does_not_count() {
+    let (_folder, path) = place();
+    let mut log = begun(&path);
+    let (before, mem) = (std::fs::read(&path).unwrap(), log.inner().clone());
+    for block in 3..6 {
+        log.submit(OpId(block), write(block * 8192, 4096, 0xee));
+    }
+    while log.outstanding() > 0 {
+        log.wait(&mut Vec::new());
+    }
+    let after = std::fs::read(&path).unwrap();
+    let kept: [fn(usize) -> bool; 5] =
+        [|_| true, |_| false, |sector| sector > 0, |sector| sector % 2 == 1, |sector| sector % 3 < 2];
+    for is_kept in kept {
+        let mut bytes = before.clone();
+        for (number, sector) in after[before.len()..].chunks(512).enumerate() {
+            bytes.extend(sector.iter().map(|byte| if is_kept(number) { *byte } else { 0 }));
+        }
+        std::fs::write(&path, &bytes).unwrap();
+        assert_eq!(Undo::open(&path).unwrap().saved_bytes(), 3 * 4096);
+        assert_restores(&path, &mem, &content(&device()));
     }
 }
 

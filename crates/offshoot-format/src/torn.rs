@@ -3,18 +3,22 @@
 //! Nothing of such a page is believed. But a device writes 512 bytes as a whole, so each sector of a page that was torn
 //! is that of some version of it, and the first one holds what tells a root from other pages.
 
+use crate::checksum::seal_page;
 use crate::md_page_header::DESCRIPTORS_OFFSET;
+use crate::piece::Piece;
 use crate::{
-    BlobId, BlobMd, DESCRIPTORS_BYTES, DataRoFlags, DescriptorKind, InvalidFlags, MD_STRUCT_BYTES, MdPageIdx,
-    NO_PAGE, PageImage, XATTR_SNAPTMP, Xattr, blob_id_value, crc32c,
+    BlobId, BlobMd, DESCRIPTORS_BYTES, DataRoFlags, Descriptor, DescriptorKind, InvalidFlags,
+    MD_STRUCT_BYTES, MdPage, MdPageIdx, NO_PAGE, PageImage, XATTR_SNAPTMP, Xattr, blob_id_value,
 };
-use alloc::vec::Vec;
 
 /// What a device writes as a whole, in bytes.
 const SECTOR_BYTES: usize = 512;
 
 /// Payload of a FLAGS descriptor in bytes, which every root has first.
 const FLAGS_BYTES: u32 = 24;
+
+/// More internal xattrs than this SPDK gives to no blob: there are five names that it knows.
+const INTERNAL_XATTRS_MAX: usize = 8;
 
 /// What an md page without a good checksum may have been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,6 +65,9 @@ impl TornPage {
 /// its mark `SNAPTMP` goes, `READ_ONLY` comes. First come sectors of the new page, then those of the old one, whose
 /// checksum is the last of them. What the old page was follows from the new one: if its sectors and its checksum are
 /// exactly what the page ends with, nothing of either is in doubt, and the new page is what this gives.
+///
+/// Nothing is taken for a snapshot that has more internal xattrs than any of SPDK's. The work is bounded, whatever the
+/// page says.
 #[must_use]
 pub fn mend_torn_snapshot(at: MdPageIdx, bytes: &[u8], origin: BlobId) -> Option<PageImage> {
     let page = bytes.first_chunk::<MD_STRUCT_BYTES>()?;
@@ -68,34 +75,47 @@ pub fn mend_torn_snapshot(at: MdPageIdx, bytes: &[u8], origin: BlobId) -> Option
         let mut image = [0; MD_STRUCT_BYTES];
         image[..new_bytes].copy_from_slice(&page[..new_bytes]);
         image[MD_STRUCT_BYTES - 8..MD_STRUCT_BYTES - 4].copy_from_slice(&NO_PAGE.to_le_bytes());
-        let sum = crc32c(&image[..MD_STRUCT_BYTES - 4]);
-        image[MD_STRUCT_BYTES - 4..].copy_from_slice(&sum.to_le_bytes());
+        seal_page(&mut image);
+        let snapshot = MdPage::decode(at, &image).ok()?;
+        let image = proven(snapshot, origin, |old| old[new_bytes..] == page[new_bytes..])?;
         let new = BlobMd::decode_chain(&[(at, &image)]).ok()?;
-        let is_old = |old: &BlobMd| {
-            old.chain_len() == 1 && old.encode_chain(&[at])[0][new_bytes..] == page[new_bytes..]
-        };
-        let is_proven = new.chain_len() == 1 && unfinished_forms(&new, origin).iter().any(is_old);
-        is_proven.then(|| new.encode_chain(&[at]).into_iter().next())?
+        let is_finished = new.flags.data_ro.contains(DataRoFlags::READ_ONLY) && new.transition().is_none();
+        is_finished.then_some(image)
     })
 }
 
-/// What a finished snapshot may have been before its last write. SPDK appends internal xattrs, and its flag for them
-/// came with the origin's, or not.
-fn unfinished_forms(snapshot: &BlobMd, origin: BlobId) -> Vec<BlobMd> {
-    if !snapshot.flags.data_ro.contains(DataRoFlags::READ_ONLY) || snapshot.transition().is_some() {
-        return Vec::new();
+/// The page of a finished snapshot, if one of the pages that it may have been before its last write is the one that is
+/// meant. SPDK appends internal xattrs, and its flag for them came with the origin's, or not.
+fn proven(snapshot: MdPage, origin: BlobId, is_old: impl Fn(PageImage) -> bool) -> Option<PageImage> {
+    let mut old = snapshot;
+    let before = |descriptor: &&Descriptor| matches!(descriptor, Descriptor::Flags(_) | Descriptor::Xattr(_));
+    let first = old.descriptors.iter().take_while(before).count();
+    let is_internal = |descriptor: &&Descriptor| matches!(descriptor, Descriptor::XattrInternal(_));
+    let internal = old.descriptors[first..].iter().take_while(is_internal).count();
+    let is_map = |descriptor: &Descriptor| {
+        matches!(descriptor, Descriptor::ExtentTable { .. } | Descriptor::ExtentRle(_))
+    };
+    let mark = Xattr::new(XATTR_SNAPTMP, blob_id_value(origin));
+    let bytes = old.descriptors.iter().map(|descriptor| descriptor.as_piece().len()).sum::<usize>();
+    if internal > INTERNAL_XATTRS_MAX
+        || !old.descriptors[first + internal..].iter().all(is_map)
+        || bytes + Piece::XattrInternal(&mark).len() > DESCRIPTORS_BYTES
+    {
+        return None;
     }
-    let places = 0..=snapshot.internal_xattrs.len();
-    let forms = places.flat_map(|place| {
-        [false, true].map(|is_flagged| {
-            let mut form = snapshot.clone();
-            form.flags.data_ro.remove(DataRoFlags::READ_ONLY);
-            form.flags.invalid.set(InvalidFlags::INTERNAL_XATTR, is_flagged);
-            form.internal_xattrs.insert(place, Xattr::new(XATTR_SNAPTMP, blob_id_value(origin)));
-            form
-        })
-    });
-    forms.collect()
+    // Without what stood in reserved bytes, of which nothing is proven.
+    let finished = old.encode();
+    for (place, is_flagged) in (first..=first + internal).flat_map(|place| [(place, false), (place, true)]) {
+        let Some(Descriptor::Flags(flags)) = old.descriptors.first_mut() else { return None };
+        flags.data_ro.remove(DataRoFlags::READ_ONLY);
+        flags.invalid.set(InvalidFlags::INTERNAL_XATTR, is_flagged);
+        old.descriptors.insert(place, Descriptor::XattrInternal(mark.clone()));
+        if is_old(old.encode()) {
+            return Some(finished);
+        }
+        old.descriptors.remove(place);
+    }
+    None
 }
 
 /// Whether flags and descriptors both say that the map is a table. A walk along descriptors that may be of two versions
@@ -163,7 +183,11 @@ mod tests {
             .internal_xattrs
             .push(Xattr::new(crate::XATTR_SNAP, blob_id_value(BlobId::from_root(MdPageIdx(2)))));
         let new = finished.encode_chain(&[AT])[0];
-        for old in unfinished_forms(&finished, origin) {
+        for (place, is_flagged) in [(0, false), (0, true), (1, false), (1, true)] {
+            let mut old = finished.clone();
+            old.flags.data_ro.remove(DataRoFlags::READ_ONLY);
+            old.flags.invalid.set(InvalidFlags::INTERNAL_XATTR, is_flagged);
+            old.internal_xattrs.insert(place, Xattr::new(XATTR_SNAPTMP, blob_id_value(origin)));
             let old = old.encode_chain(&[AT])[0];
             for sectors in 1..8 {
                 let mut torn = old;
@@ -183,6 +207,24 @@ mod tests {
             }
         }
         assert_eq!(mend_torn_snapshot(AT, &[], origin), None);
+    }
+
+    /// A table of a few bytes may stand for millions of extent pages: it is not looked at before all else fits.
+    #[test]
+    fn what_cannot_be_a_snapshot_costs_little() {
+        let origin = BlobId::from_root(MdPageIdx(1));
+        let pages = vec![None; crate::EXTENT_PAGES_MAX as usize];
+        let map = MapMd::Table { num_clusters: crate::BLOB_CLUSTERS_MAX, pages };
+        let mut snapshot = BlobMd::decode_chain(&[(AT, &root(map))]).unwrap();
+        snapshot.flags.data_ro.insert(DataRoFlags::READ_ONLY);
+        for xattrs in [1, 8, 200] {
+            snapshot.internal_xattrs = (0..xattrs).map(|name: u8| Xattr::new([name], [1])).collect();
+            let mut torn = snapshot.encode_chain(&[AT])[0];
+            torn[4090] ^= 0x55;
+            for _ in 0..300 {
+                assert_eq!(mend_torn_snapshot(AT, &torn, origin), None, "{xattrs} xattrs");
+            }
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::cell;
 use crate::counts::Counts;
 use crate::disk::{Cut, DiskState, SimDisk};
 use crate::image::{SECTOR_BYTES, index};
-use crate::model::{Change, Lvol, Model, Number, Observer, Time};
+use crate::model::{Change, Lvol, Model, Number, Observer, Seen, Time};
 use crate::pattern::{Found, Version, identify, split};
 use crate::power::Power;
 use crate::random::Random;
@@ -151,12 +151,18 @@ pub(crate) fn sound<D: BlockDevice>(store: &Store<D>) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Name and sectors of each lvol.
-fn lvols<D: BlockDevice>(store: &Store<D>) -> BTreeMap<Number, (String, usize)> {
+/// What shows of each lvol.
+fn lvols<D: BlockDevice>(store: &Store<D>) -> BTreeMap<Number, Seen> {
     let state = store.state();
     let lvols = state.lvols().map(|blob| {
         let number = blob.uuid().map_or(0, |uuid| uuid.as_u128());
-        (number, (blob.display_name(), index(state.bytes(blob) / SECTOR_BYTES)))
+        let parent = blob.parent.and_then(|id| state.blob(id)).and_then(|parent| parent.uuid());
+        let seen = Seen {
+            name: blob.display_name(),
+            sectors: index(state.bytes(blob) / SECTOR_BYTES),
+            parent: parent.map(|uuid| uuid.as_u128()),
+        };
+        (number, seen)
     });
     lvols.collect()
 }

@@ -6,7 +6,7 @@ mod lvol;
 mod moment;
 mod origins;
 
-pub(crate) use change::Change;
+pub(crate) use change::{Change, Seen};
 pub(crate) use history::{Ended, Observer, Time};
 pub(crate) use lvol::Lvol;
 
@@ -53,6 +53,19 @@ impl Model {
     /// The lvols whose parent this is.
     pub(crate) fn clones(&self, number: Number) -> impl Iterator<Item = Number> {
         self.lvols().filter(move |(_, lvol)| lvol.parent == Some(number)).map(|(clone, _)| clone)
+    }
+
+    /// Whether one of two lvols inherits from the other, or both from a third.
+    pub(crate) fn are_related(&self, left: Number, right: Number) -> bool {
+        self.root(left) == self.root(right)
+    }
+
+    fn root(&self, number: Number) -> Number {
+        let mut root = number;
+        while let Some(parent) = self.lvols.get(&root).and_then(|lvol| lvol.parent) {
+            root = parent;
+        }
+        root
     }
 
     /// A request that makes cells read `version`. Returns when it was submitted.

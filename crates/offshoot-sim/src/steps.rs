@@ -29,6 +29,10 @@ pub enum Step {
     Shrink,
     /// It gets another name.
     Rename,
+    /// It reads what the newest of its snapshots but one reads.
+    Revert,
+    /// It forgets its parent.
+    Decouple,
     /// A write of a sector where the newest writable lvol has nothing of its own.
     FirstWrite,
     /// A write of some blocks of two clusters of the oldest one.
@@ -49,7 +53,7 @@ pub enum Step {
 
 impl Step {
     /// The verbs.
-    pub const VERBS: [Self; 11] = [
+    pub const VERBS: [Self; 13] = [
         Self::CreateThin,
         Self::CreateThick,
         Self::Snapshot,
@@ -61,6 +65,8 @@ impl Step {
         Self::Grow,
         Self::Shrink,
         Self::Rename,
+        Self::Revert,
+        Self::Decouple,
     ];
 
     /// The requests for data.
@@ -112,6 +118,19 @@ impl Step {
                 let len = world.model.lvol(lvol).map_or(0, Lvol::len);
                 let sectors = if self == Self::Grow { len + 2 * cluster } else { len.checked_sub(cluster)? };
                 Change::Resize { lvol, sectors }
+            }
+            Self::Revert => {
+                let lvol = writable(&world.model).next().filter(|lvol| !world.is_used(*lvol))?;
+                let parent = world.model.lvol(lvol)?.parent?;
+                let related = |snapshot: &Number| world.model.are_related(lvol, *snapshot);
+                let snapshot =
+                    snapshots(&world.model).filter(|snapshot| *snapshot != parent).filter(related).last()?;
+                Change::Revert { lvol, snapshot }
+            }
+            Self::Decouple => {
+                let lvol = writable(&world.model).next().filter(|lvol| !world.is_used(*lvol))?;
+                let own = world.own_cells(lvol);
+                world.model.lvol(lvol)?.parent.map(|_| Change::SetParent { lvol, parent: None, own })?
             }
             _ => {
                 let lvol = writable(&world.model).next()?;

@@ -30,15 +30,21 @@ pub(crate) fn draw(world: &mut World, random: &mut Random) -> Option<Op> {
 }
 
 fn verb(world: &mut World, random: &mut Random) -> Option<Op> {
-    match random.below(16) {
+    match random.below(18) {
         0..2 => create(world, random),
         2..5 => snapshot(world, random),
         5..8 => clone(world, random),
         8..12 => remove(world, random),
         12..15 => resize(world, random),
-        15 if random.chance(1, 2) => (!world.is_sealing()).then_some(Op::Seal),
+        16 => revert(world, random),
+        17 => set_parent(world, random),
+        15 if random.chance(1, 2) => may_seal(world).then_some(Op::Seal),
         _ => rename(world, random),
     }
+}
+
+fn may_seal(world: &World) -> bool {
+    !world.is_sealing() && !world.verbs().any(|change| matches!(change, Change::SetParent { .. }))
 }
 
 fn create(world: &mut World, random: &mut Random) -> Option<Op> {
@@ -89,6 +95,36 @@ fn resize(world: &mut World, random: &mut Random) -> Option<Op> {
     Some(Op::Verb(Change::Resize { lvol, sectors }))
 }
 
+fn revert(world: &mut World, random: &mut Random) -> Option<Op> {
+    let lvol = alone(world, random)?;
+    let parent = world.model.lvol(lvol)?.parent;
+    let snapshot = pick(world, random, |number, snapshot| {
+        snapshot.read_only && parent != Some(number) && world.model.are_related(lvol, number)
+    })?;
+    Some(Op::Verb(Change::Revert { lvol, snapshot }))
+}
+
+fn set_parent(world: &mut World, random: &mut Random) -> Option<Op> {
+    if world.is_sealing() {
+        // It moves what is the parent's into the lvol.
+        return None;
+    }
+    let lvol = alone(world, random)?;
+    let (now, len) = world.model.lvol(lvol).map(|lvol| (lvol.parent, lvol.len()))?;
+    let parent = match now {
+        Some(_) if random.chance(1, 2) => None,
+        _ => Some(pick(world, random, |number, parent| {
+            parent.read_only && now != Some(number) && parent.len() == len
+        })?),
+    };
+    world.is_thin(lvol).then(|| Op::Verb(Change::SetParent { lvol, parent, own: world.own_cells(lvol) }))
+}
+
+/// A writable lvol that nothing is under way for.
+fn alone(world: &World, random: &mut Random) -> Option<Number> {
+    pick(world, random, |number, lvol| !lvol.read_only && !world.is_used(number))
+}
+
 fn rename(world: &mut World, random: &mut Random) -> Option<Op> {
     let lvol = pick(world, random, |_, _| true)?;
     let (number, _) = world.fresh();
@@ -111,14 +147,20 @@ fn unmap(world: &World, random: &mut Random) -> Option<Op> {
 }
 
 fn read(world: &World, random: &mut Random) -> Option<Op> {
-    let lvol = any(world, random, |_, lvol| lvol.len() > 0)?;
+    let lvol = any(world, random, |number, lvol| lvol.len() > 0 && !is_excluded(world, number))?;
     let cells = range(world, lvol, random)?;
     Some(Op::Read { lvol, cells })
 }
 
 fn writable_range(world: &World, random: &mut Random) -> Option<(Number, Range<usize>)> {
-    let lvol = any(world, random, |_, lvol| !lvol.read_only && lvol.len() > 0)?;
+    let fits = |number, lvol: &Lvol| !lvol.read_only && lvol.len() > 0 && !is_excluded(world, number);
+    let lvol = any(world, random, fits)?;
     Some((lvol, range(world, lvol, random)?))
+}
+
+/// Whether a verb is under way that wants the lvol for itself.
+fn is_excluded(world: &World, number: Number) -> bool {
+    world.verbs().any(|change| change.excludes() == Some(number))
 }
 
 /// Whole clusters.

@@ -16,8 +16,8 @@ use crate::random::Random;
 use crate::setup::Setup;
 use crate::violation::{Promise, Violation};
 use offshoot_block::{BlockDevice, Buffer};
-use offshoot_format::{BlobId, NativeFlags};
-use offshoot_store::{Identity, IoRequest, Rules, Store, Ticket, Verb, Work};
+use offshoot_format::{BlobCluster, BlobId, BlockState, NativeFlags};
+use offshoot_store::{Identity, IoRequest, Rules, Store, Ticket, Underlay, Verb, Work};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use uuid::Uuid;
@@ -52,6 +52,19 @@ pub(crate) enum Op {
     Flush,
     /// A job that changes what no client can see.
     Seal,
+}
+
+impl Op {
+    /// The lvol whose data it is about.
+    fn lvol(&self) -> Option<Number> {
+        match self {
+            Self::Write { lvol, .. }
+            | Self::Zero { lvol, .. }
+            | Self::Unmap { lvol, .. }
+            | Self::Read { lvol, .. } => Some(*lvol),
+            Self::Verb(_) | Self::Flush | Self::Seal => None,
+        }
+    }
 }
 
 /// A request that has not been answered.
@@ -157,6 +170,35 @@ impl World {
             Op::Verb(change) => Some(change),
             _ => None,
         })
+    }
+
+    /// Whether any request for data of an lvol is under way.
+    pub(crate) fn is_used(&self, number: Number) -> bool {
+        self.requests.values().any(|request| request.op.lvol() == Some(number))
+    }
+
+    /// Whether an lvol may lie on something.
+    pub(crate) fn is_thin(&self, number: Number) -> bool {
+        let blob = self.blob(number).and_then(|id| self.store.state().blob(id));
+        blob.is_some_and(offshoot_store::Blob::is_thin)
+    }
+
+    /// Of each cell of an lvol whether it says itself what the cell reads.
+    pub(crate) fn own_cells(&self, number: Number) -> Vec<bool> {
+        let state = self.store.state();
+        let Some(blob) = self.blob(number).and_then(|id| state.blob(id)) else { return Vec::new() };
+        let cells = self.model.lvol(number).map_or(0, |lvol| lvol.cells().len());
+        let is_own = |cell| {
+            let block = cell::bytes_of(cell).start / state.units.block;
+            let blocks = u64::from(state.units.blocks);
+            let entry = blob.tree.entry(BlobCluster(block / blocks));
+            let block = u32::try_from(block % blocks).unwrap_or(0);
+            let mut layers = entry.layers();
+            let speaks = layers
+                .find(|(_, _, states)| states.is_none_or(|states| states.of(block) != BlockState::Inherit));
+            speaks.is_some_and(|(tag, ..)| state.owner(tag) == Some(blob.id))
+        };
+        (0..cells).map(is_own).collect()
     }
 
     /// Whether the store takes no writes any more.
@@ -408,6 +450,16 @@ impl World {
                 Verb::Resize { lvol: self.blob(*lvol)?, size_bytes: bytes(sectors) }
             }
             Change::Rename { lvol, name } => Verb::Rename { lvol: self.blob(*lvol)?, name: name.clone() },
+            Change::Revert { lvol, snapshot } => {
+                Verb::Revert { lvol: self.blob(*lvol)?, snapshot: self.blob(*snapshot)? }
+            }
+            Change::SetParent { lvol, parent, .. } => {
+                let underlay = match parent {
+                    Some(parent) => Underlay::Snapshot(self.blob(*parent)?),
+                    None => Underlay::Nothing,
+                };
+                Verb::SetParent { lvol: self.blob(*lvol)?, underlay }
+            }
         })
     }
 }

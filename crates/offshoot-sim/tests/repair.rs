@@ -1,8 +1,8 @@
 //! A repair that ends at any moment leaves a store that its undo file brings back, byte for byte, and that can be
 //! repaired again.
 //!
-//! The repair runs on the simulated disk behind an undo file. Before each completion the disk and the length of the file
-//! are kept. From each of these moments the process dies or the power goes, with whatever of the unflushed writes.
+//! The repair runs on the simulated disk behind an undo file. Before each completion the disk and how much of the file
+//! there is are kept. From each of these moments the process dies or the power goes, with whatever of the unflushed writes.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
@@ -23,18 +23,26 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tempfile::TempDir;
 
+/// How much of the undo file there was at some moment: what is behind its header is only ever appended to.
+struct UndoPart {
+    header: Vec<u8>,
+    len: usize,
+}
+
 /// Keeps what a crash would find, before each completion.
 #[derive(Clone)]
 struct Watched {
     disk: SimDisk,
     undo: PathBuf,
-    moments: Rc<RefCell<Vec<(DiskState, u64)>>>,
+    moments: Rc<RefCell<Vec<(DiskState, UndoPart)>>>,
 }
 
 impl Watched {
     fn keep(&self) {
-        let len = std::fs::metadata(&self.undo).unwrap().len();
-        self.moments.borrow_mut().push((self.disk.state(), len));
+        let mut header = std::fs::read(&self.undo).unwrap();
+        let len = header.len();
+        header.truncate(512);
+        self.moments.borrow_mut().push((self.disk.state(), UndoPart { header, len }));
     }
 }
 
@@ -88,11 +96,11 @@ fn disk_of(device: &MemDevice) -> SimDisk {
     SimDisk::resume(state, 1)
 }
 
-/// The undo file as it was when it had this length, and the work had not come to its end.
-fn undo_at(path: &Path, header: &[u8], len: u64, target: &Path) -> Undo {
+/// The undo file as it was then.
+fn undo_at(path: &Path, part: &UndoPart, target: &Path) -> Undo {
     let mut bytes = std::fs::read(path).unwrap();
-    bytes.truncate(usize::try_from(len).unwrap());
-    bytes[..header.len()].copy_from_slice(header);
+    bytes.truncate(part.len);
+    bytes[..part.header.len()].copy_from_slice(&part.header);
     std::fs::write(target, bytes).unwrap();
     Undo::open(target).unwrap()
 }
@@ -106,7 +114,6 @@ fn every_end(what: &str, damaged: &Damaged) {
     assert!(!look(disk.clone()).is_empty(), "{what}");
     let of = UndoOf { device_bytes: disk.geometry().size_bytes, store: [0; 16] };
     let log = UndoLog::create(&path, of).unwrap();
-    let header = std::fs::read(&path).unwrap();
     let watched = Watched { disk: disk.clone(), undo: path.clone(), moments: Rc::default() };
     let mut device = UndoDevice::new(watched.clone(), log);
     repair(&mut device);
@@ -116,8 +123,8 @@ fn every_end(what: &str, damaged: &Damaged) {
     let mut random = Random::new(7);
     let moments = watched.moments.take();
     let (mut opened, mut ends) = (0, 0);
-    for (number, (state, len)) in moments.iter().enumerate() {
-        let undo = undo_at(&path, &header, *len, &cut_path);
+    for (number, (state, part)) in moments.iter().enumerate() {
+        let undo = undo_at(&path, part, &cut_path);
         for cut in [Cut::Kill, Cut::PowerCut, Cut::PowerCut] {
             let (crashed, _) = state.crash_at_random(cut, &mut random);
             let mut disk = SimDisk::resume(crashed.clone(), 1);

@@ -213,6 +213,9 @@ pub enum Error {
         /// How many nobody can tell the owner of.
         withheld: u64,
     },
+    /// Only one job of a kind at a time.
+    #[error("that is being done already")]
+    JobRunning,
     /// A job was ended before it was done.
     #[error("ended before it was done")]
     Cancelled,
@@ -250,7 +253,9 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::ChainTooDeep { .. } => ErrorKind::Invalid,
             Self::ReadOnlyLvol(_) | Self::ReadOnlyMetadata(_) | Self::ReadOnlyStore(_) => ErrorKind::ReadOnly,
-            Self::HasClones { .. } | Self::InUse(_) | Self::Cancelled | Self::Restless => ErrorKind::Busy,
+            Self::HasClones { .. } | Self::InUse(_) | Self::JobRunning | Self::Cancelled | Self::Restless => {
+                ErrorKind::Busy
+            }
             Self::NoClusters { .. }
             | Self::ClustersWithheld { .. }
             | Self::NoMdPages { .. }
@@ -268,6 +273,8 @@ pub enum ReadOnlyCause {
     Asked,
     /// Neither md pages nor clusters are free for a journal.
     NoRoomForJournal,
+    /// What loading has put right takes more md pages than are free.
+    NoRoomForCheckpoint,
     /// A frame of the journal that must be there cannot be read.
     JournalDamage,
 }
@@ -277,6 +284,7 @@ impl fmt::Display for ReadOnlyCause {
         f.write_str(match self {
             Self::Asked => "",
             Self::NoRoomForJournal => ": no md pages or clusters are free for its journal",
+            Self::NoRoomForCheckpoint => ": no md pages are free for what must be written",
             Self::JournalDamage => ": its journal is damaged",
         })
     }

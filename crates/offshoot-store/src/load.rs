@@ -418,7 +418,8 @@ impl Loader {
         let journal = self.journal.clone();
         let (recovery, damage) =
             journal.map_or((None, None), |journal| journal.replay(&mut state, &self.pages, go_on));
-        let journal_damage = damage.is_some() && recovery.is_none();
+        let is_damage = |found: &Found| !matches!(found, Found::NoMdPages { .. });
+        let journal_damage = damage.as_ref().is_some_and(is_damage) && recovery.is_none();
         findings.extend(damage.map(|what| Finding { lvol: None, what }));
         let repairs = repair.map(|repair| repair.finish(&mut state));
         let super_block = super_block.clone();

@@ -209,6 +209,8 @@ impl State {
     #[must_use]
     pub(crate) fn parent_holds(&self, blob: &Blob, at: BlobCluster) -> bool {
         match blob.parent.and_then(|id| self.blob(id)) {
+            // Nobody can tell: it may.
+            Some(parent) if parent.damage.is_some() => true,
             Some(parent) => {
                 let external = parent.external.as_ref().is_some_and(|external| at.0 < external.len);
                 external || !matches!(parent.tree.entry(at), Entry::Absent)
@@ -259,6 +261,7 @@ impl State {
     /// Clusters of a range in which the parent of a blob holds something, `inherit_len` or not.
     pub(crate) fn parent_tail(&self, blob: &Blob, range: Range<u64>) -> impl Iterator<Item = u64> {
         let below = match blob.parent.and_then(|id| self.blob(id)) {
+            Some(parent) if parent.damage.is_some() => u64::MAX,
             Some(parent) => parent.len,
             None if blob.external_is_parent => u64::MAX,
             None => 0,
@@ -276,6 +279,18 @@ impl State {
             next = parent.parent;
         }
         depth
+    }
+
+    /// Whether a blob inherits from another, over any number of snapshots.
+    pub(crate) fn descends(&self, id: BlobId, ancestor: BlobId) -> bool {
+        let mut next = self.blob(id).and_then(|blob| blob.parent);
+        while let Some(parent) = next {
+            if parent == ancestor {
+                return true;
+            }
+            next = self.blob(parent).and_then(|blob| blob.parent);
+        }
+        false
     }
 
     /// Every blob of a family of snapshots and clones, oldest ancestor first.

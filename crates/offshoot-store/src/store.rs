@@ -100,6 +100,8 @@ impl<D: BlockDevice> Store<D> {
         }
         if loaded.journal_damage {
             engine.refuse_writes(ReadOnlyCause::JournalDamage);
+        } else if !engine.is_read_only() && !engine.state().has_checkpoint_pages() {
+            engine.refuse_writes(ReadOnlyCause::NoRoomForCheckpoint);
         }
         let mut store = Self {
             engine,

@@ -252,12 +252,7 @@ impl World {
                 let bytes = self.model.remove(&old).unwrap();
                 self.model.insert(name, bytes);
             }
-            Op::SetReadOnly { lvol } => {
-                let Some(name) = self.pick(lvol) else { return };
-                let id = id_of(self.store(), &name);
-                self.execute(Verb::SetReadOnly { lvol: id }).unwrap();
-                assert!(self.read_only(&name));
-            }
+            Op::SetReadOnly { lvol } => self.set_read_only(lvol),
             Op::SetParent { lvol, parent } => self.set_parent(lvol, parent),
             Op::Revert { lvol, snapshot } => self.revert(lvol, snapshot),
             Op::Write { lvol, at, len, seed, fua } => {
@@ -316,6 +311,13 @@ impl World {
             self.model.insert(snapshot, bytes);
         }
         self.execute(Verb::Snapshot { items }).unwrap();
+    }
+
+    fn set_read_only(&mut self, lvol: usize) {
+        let Some(name) = self.pick(lvol) else { return };
+        let id = id_of(self.store(), &name);
+        self.execute(Verb::SetReadOnly { lvol: id }).unwrap();
+        assert!(self.read_only(&name));
     }
 
     fn set_parent(&mut self, lvol: usize, parent: Option<usize>) {

@@ -281,17 +281,20 @@ fn a_second_name_is_made_unique() {
 
 #[test]
 fn rotten_pages_that_nothing_refers_to_are_erased() {
-    let mut damaged = Damaged::closed(true);
-    let rotten = MdPageIdx(40);
-    damaged.garble(rotten);
-    // Only where no mask can be believed may a page be anything.
-    damaged.mask(MaskKind::Clusters, |mask| mask.set(mask.len() - 7, true));
-    let repaired = treat(&damaged);
-    assert!(repaired.note(|found| *found == Found::RottenPages { count: 1 }).contains("given up"));
-    repaired.is_clean();
-    let after = Damaged { device: repaired.device.clone(), ..damaged };
-    assert!(after.page(rotten).iter().all(|byte| *byte == 0));
-    assert_well(&repaired, ALL);
+    // Two of them are where the next opening would have its journal.
+    let journal = Damaged::dead().area.unwrap();
+    for rotten in [MdPageIdx(40), MdPageIdx(journal.masks_start().0 - 1), journal.masks_start()] {
+        let mut damaged = Damaged::closed(true);
+        damaged.garble(rotten);
+        // Only where no mask can be believed may a page be anything.
+        damaged.mask(MaskKind::Clusters, |mask| mask.set(mask.len() - 7, true));
+        let repaired = treat(&damaged);
+        assert!(repaired.note(|found| *found == Found::RottenPages { count: 1 }).contains("given up"));
+        repaired.is_clean();
+        let after = Damaged { device: repaired.device.clone(), ..damaged };
+        assert!(after.page(rotten).iter().all(|byte| *byte == 0), "md page {rotten}");
+        assert_well(&repaired, ALL);
+    }
 }
 
 #[test]

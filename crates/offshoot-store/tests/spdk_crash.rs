@@ -16,8 +16,8 @@ use lvols::{Lvols as _, assert_owned_once, options, pattern, writable};
 use offshoot_block::BlockDevice;
 use offshoot_device::MemDevice;
 use offshoot_format::{
-    BlobId, BlobMd, Layout, MapMd, MdPageIdx, SuperBlock, XATTR_SNAP, XATTR_SNAPRM, XATTR_SNAPTMP, Xattr,
-    blob_id_value,
+    BlobId, BlobMd, Layout, MapMd, MdPageIdx, Run, SuperBlock, XATTR_SNAP, XATTR_SNAPRM, XATTR_SNAPTMP,
+    Xattr, blob_id_value,
 };
 use offshoot_store::{Error, Found, InitOptions, OpenOptions, Store};
 use plain_checker::PlainStore;
@@ -139,6 +139,12 @@ impl Bench {
         let mut bytes = self.page(page);
         bytes[at] ^= 1;
         self.set_page(page, &bytes);
+    }
+
+    /// A root of which nobody can tell what it said, by more than one bit.
+    fn lose_root(&mut self, name: &str) {
+        let root = self.root(name);
+        [4070, 4085, 4090].into_iter().for_each(|at| self.flip(root, at));
     }
 
     fn open(&self) -> Store<MemDevice> {
@@ -392,6 +398,110 @@ fn a_cluster_with_two_owners_is_nobodys_until_one_goes() {
     let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
     assert_eq!(store.findings(), &[]);
     assert!(store.content("s") == bench.content["s"], "the other one has all of it");
+}
+
+/// A clone that owns all it shows is sound, whatever became of its snapshot. What is zeroed in it must not read as
+/// whatever the snapshot held there.
+#[test]
+fn zeros_over_a_lost_map_stay_zeros() {
+    let mut bench = Bench::new(|store| {
+        let clone = store.create("k", 4 * CLUSTER, false).unwrap();
+        store.write(clone, 0, pattern(4 * CLUSTER, 1)).unwrap();
+        store.snapshot("k", "s").unwrap();
+        store.write(clone, 0, pattern(4 * CLUSTER, 2)).unwrap();
+    });
+    bench.lose_root("s");
+    let mut store = bench.open();
+    let clone = store.id("k");
+    store.write_zeroes(clone, 0..CLUSTER).unwrap();
+    store.unmap(clone, CLUSTER..2 * CLUSTER).unwrap();
+    store.flush().unwrap();
+    let mut expected = pattern(4 * CLUSTER, 2).as_slice().to_vec();
+    expected[..2 * 16_384].fill(0);
+    let killed = store.device().clone();
+    let (closed, result) = store.close();
+    result.unwrap();
+    for device in [killed, closed] {
+        let mut store = Store::open(device, Vec::new(), &writable()).unwrap();
+        assert!(store.content("k") == expected);
+    }
+}
+
+/// Which free clusters the copies of a repair go to, with a third lvol that tells nothing of what it owns.
+#[test]
+fn a_repair_copies_over_nothing_of_a_torn_root() {
+    let mut bench = Bench::family();
+    bench.merge();
+    let MapMd::Rle(runs) = bench.md("other").map else { panic!("other has a table") };
+    let clusters_of = |run: &Run| u64::from(run.cluster.unwrap().0)..;
+    let owned: Vec<u64> =
+        runs.iter().flat_map(|run| clusters_of(run).take(usize::try_from(run.length).unwrap())).collect();
+    bench.lose_root("other");
+    let held = |device: &MemDevice| -> Vec<Vec<u8>> {
+        let read = |cluster: &u64| {
+            let mut bytes = vec![0; 16_384];
+            device.read_at(*cluster * CLUSTER, &mut bytes);
+            bytes
+        };
+        owned.iter().map(read).collect()
+    };
+    let before = held(&bench.device);
+    let options = OpenOptions { repair: true, ..writable() };
+    let store = Store::open(bench.device.clone(), Vec::new(), &options).unwrap();
+    assert_eq!(store.repairs().copies, []);
+    let (device, closed) = store.close();
+    closed.unwrap();
+    assert!(held(&device) == before, "clusters {owned:?} of the torn one");
+}
+
+/// A torn root with a table, and one of its extent pages tells nothing: a repair gives that page up, not what it named.
+#[test]
+fn what_a_repair_gives_up_may_have_named_clusters() {
+    let mut bench = Bench::family();
+    let extents = bench.stray();
+    bench.lose_root("s");
+    bench.set_page(extents, &[0xa5; 4096]);
+    let options = OpenOptions { repair: true, ..writable() };
+    let mut store = Store::open(bench.device.clone(), Vec::new(), &options).unwrap();
+    assert!(store.findings().iter().any(|finding| finding.what == Found::RottenPages { count: 1 }));
+    let refused = store.create("rest", CLUSTER, true);
+    assert!(matches!(refused, Err(Error::ClustersWithheld { free: 0, .. })), "{refused:?}");
+    let (device, closed) = store.close();
+    closed.unwrap();
+    bench.device = device;
+    assert_eq!(bench.page(extents), [0; 4096]);
+}
+
+/// Many lvols share an extent page, and md pages are short: each gets one of its own, or the store stays as it is.
+#[test]
+fn a_repair_takes_no_more_md_pages_than_there_are() {
+    for (clones, has_room) in [(10, true), (40, true), (82, false), (100, false)] {
+        let mut bench = Bench::new(|store| {
+            let origin = store.create("k", 4 * CLUSTER, false).unwrap();
+            store.write(origin, 0, pattern(CLUSTER, 1)).unwrap();
+            store.snapshot("k", "s").unwrap();
+            for number in 0..clones {
+                let clone = store.clone_of("s", &format!("c{number}")).unwrap();
+                store.write(clone, CLUSTER, pattern(CLUSTER, 2)).unwrap();
+            }
+            let mut fill = (0..).map(|number| store.create(&format!("n{number}"), CLUSTER, false));
+            assert!(fill.any(|made| made.is_err()));
+        });
+        let shared = bench.extent_page("c0");
+        for number in 1..clones {
+            bench.edit(&format!("c{number}"), |md| {
+                let MapMd::Table { pages, .. } = &mut md.map else { panic!("a table") };
+                pages[0] = Some(shared);
+            });
+        }
+        let options = OpenOptions { repair: true, ..writable() };
+        let store = Store::open(bench.device.clone(), Vec::new(), &options).unwrap();
+        let (device, closed) = store.close();
+        closed.unwrap();
+        let store = Store::open(device, Vec::new(), &OpenOptions::read_only(None)).unwrap();
+        let damaged = store.state().lvols().filter(|lvol| lvol.damage.is_some()).count();
+        assert_eq!(damaged == 0, has_room, "{damaged} of {clones} are still damaged");
+    }
 }
 
 trait ById {

@@ -179,7 +179,7 @@ impl<D: BlockDevice> UndoDevice<D> {
     }
 }
 
-/// Says what operations will bring, and syncs.
+/// Says what operations will bring, durably.
 fn announce(log: &mut UndoLog, ops: &[(OpId, DeviceOp)]) -> io::Result<()> {
     for (_, op) in ops {
         match op {
@@ -188,7 +188,7 @@ fn announce(log: &mut UndoLog, ops: &[(OpId, DeviceOp)]) -> io::Result<()> {
             DeviceOp::Read { .. } | DeviceOp::Unmap { .. } | DeviceOp::Sync => {}
         }
     }
-    log.sync()
+    log.commit()
 }
 
 impl<D: BlockDevice> BlockDevice for UndoDevice<D> {

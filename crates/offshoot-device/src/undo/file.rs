@@ -1,9 +1,9 @@
 //! The undo file: its bytes, writing it, and reading it again.
 //!
 //! ```text
-//! header, 512 bytes, written whole at its beginning and once more when the work is complete
+//! header, 512 bytes, written anew, as a whole, behind each batch of records and when the work is complete
 //!   000 magic "OFFSUNDO"   008 version = 1   00c complete: 0 or 1   010 device size in bytes
-//!   018 uuid of the store, 16 bytes   028 length of the file when complete   1fc CRC-32C of 000 to 1fb
+//!   018 uuid of the store, 16 bytes   028 bytes of the file that count   1fc CRC-32C of 000 to 1fb
 //! records, one behind the other, each 40 bytes and a payload
 //!   00 magic "UREC"   04 kind   08 number, from 0   10 offset on the device   18 length there
 //!   20 CRC-32C of the payload   24 CRC-32C of 00 to 23
@@ -18,6 +18,10 @@
 //! | 5 | | zeros are about to be written |
 //!
 //! All integers are little-endian.
+//!
+//! Records count once they are durable and the header, durable too, says so; nothing that they announce is done
+//! before. What is behind them is what was being appended when the end came, in whatever order its parts reached the
+//! disk. What is bad among them is damage.
 
 use super::{SECTOR, UndoError};
 use crc32c::crc32c;
@@ -97,7 +101,7 @@ impl UndoLog {
         let failed = |source| UndoError::Io { path: path.into(), source };
         let file = File::options().read(true).write(true).create_new(true).open(path).map_err(failed)?;
         let log = Self { file, path: path.into(), of, end: HEADER_BYTES as u64, records: 0 };
-        log.write_header(false)?;
+        log.write_header(false).map_err(failed)?;
         crate::file::sync_parent(path).map_err(failed)?;
         Ok(log)
     }
@@ -125,7 +129,8 @@ impl UndoLog {
     /// # Errors
     /// [`UndoError::Io`].
     pub fn complete(self) -> Result<(), UndoError> {
-        self.write_header(true)
+        let written = self.file.sync_data().and_then(|()| self.write_header(true));
+        written.map_err(|source| UndoError::Io { path: self.path.clone(), source })
     }
 
     /// A range is about to be written for the first time: it holds `bytes`.
@@ -152,9 +157,10 @@ impl UndoLog {
         self.append(Kind::WritesZeros, offset, len, &[])
     }
 
-    /// Makes durable what was appended.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    /// Makes durable what was appended, and then that it counts.
+    pub(super) fn commit(&self) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.write_header(false)
     }
 
     fn append(&mut self, kind: Kind, offset: u64, len: u64, payload: &[u8]) -> io::Result<()> {
@@ -173,7 +179,7 @@ impl UndoLog {
         Ok(())
     }
 
-    fn write_header(&self, complete: bool) -> Result<(), UndoError> {
+    fn write_header(&self, complete: bool) -> io::Result<()> {
         let mut header = [0; HEADER_BYTES];
         header[..8].copy_from_slice(&MAGIC);
         header[8..12].copy_from_slice(&VERSION.to_le_bytes());
@@ -183,8 +189,8 @@ impl UndoLog {
         header[40..48].copy_from_slice(&self.end.to_le_bytes());
         let crc = crc32c(&header[..HEADER_BYTES - 4]);
         header[HEADER_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
-        let written = self.file.write_all_at(&header, 0).and_then(|()| self.file.sync_all());
-        written.map_err(|source| UndoError::Io { path: self.path.clone(), source })
+        self.file.write_all_at(&header, 0)?;
+        self.file.sync_all()
     }
 }
 
@@ -246,11 +252,11 @@ impl Undo {
         let of = UndoOf { device_bytes: le64(&header, 16), store };
         let is_complete = le32(&header, 12) != 0;
         let mut undo = Self { file, path: path.into(), of, is_complete, records: Vec::new() };
-        let end = undo.read_records(len)?;
-        let expected = le64(&header, 40);
-        if is_complete && end < expected {
-            return Err(UndoError::Short { path: path.into(), found: end, expected });
+        let end = le64(&header, 40);
+        if len < end {
+            return Err(UndoError::Short { path: path.into(), found: len, expected: end });
         }
+        undo.read_records(end)?;
         Ok(undo)
     }
 
@@ -272,23 +278,22 @@ impl Undo {
         self.records.iter().filter(|record| record.is_before()).map(|record| record.len).sum()
     }
 
-    /// Reads the records up to the first that is none. Returns where they end, in bytes.
-    fn read_records(&mut self, len: u64) -> Result<u64, UndoError> {
+    /// Reads the records, which end at `end`.
+    fn read_records(&mut self, end: u64) -> Result<(), UndoError> {
         let mut at = HEADER_BYTES as u64;
-        while at < len {
-            let Some(record) = self.read_record(at, self.records.len() as u64, len)? else {
-                self.refuse_good_records_behind(at, len)?;
-                break;
+        while at < end {
+            let Some(record) = self.read_record(at, self.records.len() as u64, end)? else {
+                return Err(UndoError::Damaged { path: self.path.clone(), offset: at });
             };
             at = record.payload + record.kind.payload_bytes(record.len);
             self.records.push(record);
         }
-        Ok(at)
+        Ok(())
     }
 
-    /// The record at a place, if it is whole and has this number.
-    fn read_record(&self, at: u64, number: u64, len: u64) -> Result<Option<Record>, UndoError> {
-        if len - at < RECORD_BYTES as u64 {
+    /// The record at a place, if it is whole, has this number, and ends at `end` or before.
+    fn read_record(&self, at: u64, number: u64, end: u64) -> Result<Option<Record>, UndoError> {
+        if end - at < RECORD_BYTES as u64 {
             return Ok(None);
         }
         let mut header = [0; RECORD_BYTES];
@@ -297,36 +302,18 @@ impl Undo {
             return Ok(None);
         };
         let (offset, range_len) = (le64(&header, 16), le64(&header, 24));
-        let within = offset.checked_add(range_len).is_some_and(|end| end <= self.of.device_bytes);
+        let range_end = offset.checked_add(range_len);
+        let within = range_end.is_some_and(|range_end| range_end <= self.of.device_bytes);
         if !within || !(offset | range_len).is_multiple_of(SECTOR) {
             return Ok(None);
         }
         let record = Record { kind, offset, len: range_len, payload: at + RECORD_BYTES as u64 };
         let payload_bytes = kind.payload_bytes(range_len);
-        if payload_bytes > (len - record.payload).min(RANGE_BYTES_MAX) {
+        if payload_bytes > (end - record.payload).min(RANGE_BYTES_MAX) {
             return Ok(None);
         }
         let payload = self.payload(&record)?;
         Ok((crc32c(&payload) == le32(&header, 32)).then_some(record))
-    }
-
-    /// What was being appended when the end came has nothing behind it. Anything else is damage.
-    fn refuse_good_records_behind(&self, bad: u64, len: u64) -> Result<(), UndoError> {
-        const WINDOW: u64 = 1 << 20;
-        let mut at = bad + 1;
-        while at + RECORD_BYTES as u64 <= len {
-            let mut window = vec![0; index((len - at).min(WINDOW + RECORD_BYTES as u64))];
-            self.read(&mut window, at)?;
-            let later = self.records.len() as u64;
-            let good = |bytes: &[u8]| {
-                bytes.starts_with(&RECORD_MAGIC) && checked_kind(bytes).is_some() && le64(bytes, 8) > later
-            };
-            if window.windows(RECORD_BYTES).any(good) {
-                return Err(UndoError::Damaged { path: self.path.clone(), offset: bad });
-            }
-            at += WINDOW;
-        }
-        Ok(())
     }
 
     pub(super) fn payload(&self, record: &Record) -> Result<Vec<u8>, UndoError> {

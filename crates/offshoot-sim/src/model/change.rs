@@ -32,6 +32,26 @@ pub(crate) enum Change {
         lvol: Number,
         name: String,
     },
+    /// An lvol reads what a snapshot reads that is not its parent: otherwise nobody could tell whether it happened.
+    Revert {
+        lvol: Number,
+        snapshot: Number,
+    },
+    /// An lvol lies on something else. Nothing else happens to it meanwhile.
+    SetParent {
+        lvol: Number,
+        parent: Option<Number>,
+        /// Of each cell whether the lvol itself says what it reads.
+        own: Vec<bool>,
+    },
+}
+
+/// What shows which verbs a store has seen.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) name: String,
+    pub(crate) sectors: usize,
+    pub(crate) parent: Option<Number>,
 }
 
 impl Change {
@@ -43,18 +63,34 @@ impl Change {
             Self::Clone { parent, .. } => vec![*parent],
             Self::Resize { lvol, .. } | Self::Rename { lvol, .. } => vec![*lvol],
             Self::Remove { lvol } => [vec![*lvol], lvols(*lvol)].concat(),
+            Self::Revert { lvol, snapshot } => [vec![*lvol, *snapshot], lvols(*lvol)].concat(),
+            Self::SetParent { lvol, parent, .. } => {
+                parent.iter().copied().chain([*lvol]).chain(lvols(*lvol)).collect()
+            }
         }
     }
 
-    /// Whether the lvols that were found, as name and sectors, show that it has been done.
-    pub(crate) fn happened(&self, found: &BTreeMap<Number, (String, usize)>) -> bool {
+    /// The lvol that nobody may use meanwhile: what a request comes to would depend on which of the two is first.
+    pub(crate) fn excludes(&self) -> Option<Number> {
+        match self {
+            Self::Revert { lvol, .. } | Self::SetParent { lvol, .. } => Some(*lvol),
+            _ => None,
+        }
+    }
+
+    /// Whether the lvols that were found show that it has been done.
+    pub(crate) fn happened(&self, found: &BTreeMap<Number, Seen>) -> bool {
         match self {
             Self::Create { number, .. } | Self::Clone { number, .. } => found.contains_key(number),
             // One alone would be half a verb, which the comparison that follows finds.
             Self::Snapshot { items } => items.iter().any(|(_, number, _)| found.contains_key(number)),
             Self::Remove { lvol } => !found.contains_key(lvol),
-            Self::Resize { lvol, sectors } => found.get(lvol).is_some_and(|(_, now)| now == sectors),
-            Self::Rename { lvol, name } => found.get(lvol).is_some_and(|(now, _)| now == name),
+            Self::Resize { lvol, sectors } => found.get(lvol).is_some_and(|now| now.sectors == *sectors),
+            Self::Rename { lvol, name } => found.get(lvol).is_some_and(|now| now.name == *name),
+            Self::Revert { lvol, snapshot } => {
+                found.get(lvol).is_some_and(|now| now.parent == Some(*snapshot))
+            }
+            Self::SetParent { lvol, parent, .. } => found.get(lvol).is_some_and(|now| now.parent == *parent),
         }
     }
 
@@ -87,6 +123,19 @@ impl Change {
             Self::Resize { lvol, sectors } => {
                 if let Some(lvol) = lvols.get_mut(lvol) {
                     lvol.resize(*sectors, now);
+                }
+            }
+            Self::Revert { lvol, snapshot } => {
+                let below = lvols.get(snapshot).cloned();
+                if let (Some(lvol), Some(below)) = (lvols.get_mut(lvol), below) {
+                    lvol.revert(&below, *snapshot, now);
+                }
+            }
+            Self::SetParent { lvol, parent, own } => {
+                let below = parent.and_then(|parent| lvols.get(&parent).cloned());
+                if let Some(lvol) = lvols.get_mut(lvol) {
+                    lvol.parent = *parent;
+                    lvol.put_onto(below.as_ref(), own);
                 }
             }
             Self::Rename { lvol, name } => {

@@ -60,6 +60,23 @@ impl Lvol {
         Rc::make_mut(&mut self.cells).resize(cell::first(sectors), History::one_of([]));
     }
 
+    pub(super) fn revert(&mut self, snapshot: &Self, number: Number, now: Time) {
+        self.parent = Some(number);
+        self.resized = now;
+        self.sectors = snapshot.sectors;
+        self.cells = Rc::clone(&snapshot.cells);
+    }
+
+    /// What is not its own comes from elsewhere.
+    pub(super) fn put_onto(&mut self, below: Option<&Self>, own: &[bool]) {
+        for (cell, history) in Rc::make_mut(&mut self.cells).iter_mut().enumerate() {
+            if !own.get(cell).copied().unwrap_or(false) {
+                let below = below.and_then(|below| below.cells.get(cell)).cloned();
+                *history = below.unwrap_or_else(|| History::one_of([]));
+            }
+        }
+    }
+
     pub(super) fn flush(&mut self, before: Time, reader: Time) {
         for cell in Rc::make_mut(&mut self.cells) {
             cell.flush(before);

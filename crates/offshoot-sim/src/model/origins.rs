@@ -29,6 +29,12 @@ impl Origins {
             Change::Clone { parent, number, .. } => {
                 self.lvols.insert(*number, self.family(*parent));
             }
+            Change::SetParent { lvol, parent: Some(parent), .. } => {
+                let (gone, joined) = (self.family(*lvol), self.family(*parent));
+                self.lvols.insert(gone, joined);
+                let families = self.lvols.values_mut().chain(self.writes.values_mut());
+                families.filter(|family| **family == gone).for_each(|family| *family = joined);
+            }
             _ => {}
         }
     }

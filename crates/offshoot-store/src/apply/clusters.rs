@@ -124,7 +124,8 @@ impl State {
             let (ordinal, _) = ExtentOrdinal::of(BlobCluster(at));
             let next = (ordinal.first_cluster().0 + crate::map::SLOTS as u64).min(range.end);
             let Some(blob) = self.blobs.get(&id) else { return };
-            let shows = blob.external.as_ref().is_some_and(|external| at < external.len);
+            let shows =
+                at < blob.lost_len || blob.external.as_ref().is_some_and(|external| at < external.len);
             if blob.tree.leaf(ordinal).is_some() || shows {
                 for cluster in at..next {
                     self.apply_zero_blocks(id, BlobCluster(cluster), 0..blocks);

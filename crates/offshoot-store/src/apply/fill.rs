@@ -81,10 +81,14 @@ impl State {
     /// and others inherit from it.
     fn follow(&mut self, id: BlobId, at: BlobCluster, before: &Tree, after: &Tree) -> Option<Tree> {
         let clone = self.blobs.get_mut(&id)?;
-        if at.0 >= clone.inherit_len || clone.damage.is_some() {
+        if at.0 >= clone.inherit_len || at.0 < clone.lost_len {
             return None;
         }
         let old = clone.tree.clone();
+        // What is known of a damaged clone follows like that of any other.
+        if matches!(old.entry(at), Entry::Unknown) {
+            return None;
+        }
         let (ordinal, _) = ExtentOrdinal::of(at);
         if !clone.tree.follow(before, after, ordinal) {
             let tags = &self.tags;

@@ -78,6 +78,11 @@ impl Commit {
     pub(super) fn is_zeroing(&self, lvol: BlobId) -> bool {
         self.zeroing.contains_key(&lvol)
     }
+
+    /// The lvols of which that may be.
+    pub(super) fn zeroing(&self) -> impl Iterator<Item = BlobId> + '_ {
+        self.zeroing.keys().copied()
+    }
 }
 
 impl Engine {

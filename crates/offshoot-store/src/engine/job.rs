@@ -81,6 +81,8 @@ struct Job {
 pub(super) struct Jobs {
     jobs: BTreeMap<Ticket, Job>,
     fills: usize,
+    /// Whether one has sealed the store, so that nothing native may arise until it is closed.
+    sealed: bool,
 }
 
 /// Plans of which nothing comes before a job gives up: each lets everything else go on in between.
@@ -91,7 +93,9 @@ impl Engine {
     /// may copy until [`Engine::allow`] gives it more; `None` for no limit.
     pub fn start_job(&mut self, work: Work, allowed: Option<u64>) -> Ticket {
         let ticket = self.next_ticket();
-        if let Err(error) = self.check_writable() {
+        let is_running = self.jobs.jobs.values().any(|job| job.work == work);
+        let startable = if is_running { Err(Error::JobRunning) } else { self.check_writable() };
+        if let Err(error) = startable {
             self.reply(ticket, Err(error));
             return ticket;
         }
@@ -179,6 +183,10 @@ impl Engine {
 
     /// Looks what there is to do and keeps the space for it, or waits for space that is on its way.
     fn plan_job(&mut self, ticket: Ticket) {
+        // What the records of a verb are about to change is not known before they are applied.
+        if self.verb_is_committing() {
+            return;
+        }
         let cost = match self.work_of(ticket) {
             None => return,
             Some(Work::Seal) => self.seal_cost(),
@@ -271,6 +279,8 @@ impl Engine {
         let is_last = fill.blocks.end == self.state.units.blocks;
         let Some(job) = self.jobs.jobs.get_mut(&ticket) else { return };
         job.under_way -= 1;
+        // What was there already costs nothing.
+        job.begun -= fill.charged.saturating_sub(fill.bytes).min(job.begun);
         match result {
             Ok(()) if fill.settled => {
                 job.settled += 1;
@@ -300,7 +310,8 @@ impl Engine {
     fn settle_job(&mut self, ticket: Ticket) {
         let Some(job) = self.jobs.jobs.get(&ticket) else { return };
         let is_clear = job.since.is_none_or(|since| self.commit.epochs.is_clear(since));
-        if !is_clear || self.verb_is_running() {
+        // Zeros that were planned over a cluster which a fill has brought below them since say so with a layer.
+        if !is_clear || self.verb_is_running() || self.commit.zeroing().next().is_some() {
             return;
         }
         let is_done = match job.work {
@@ -318,7 +329,12 @@ impl Engine {
         self.free_space(ticket);
         let Some(job) = self.jobs.jobs.remove(&ticket) else { return };
         match job.error {
-            None => self.reply_after_barrier(ticket, Reply::Done),
+            None => {
+                match job.work {
+                    Work::Seal => self.jobs.sealed = true,
+                }
+                self.reply_after_barrier(ticket, Reply::Done);
+            }
             Some(error) => {
                 match job.work {
                     Work::Seal => self.abandon_seal(),

@@ -338,7 +338,7 @@ impl Engine {
             self.journal.last_records = frame.lsn;
             self.checkpoint.records_after(frame.lsn);
         }
-        for transaction in frame.transactions {
+        for transaction in &frame.transactions {
             let is_map = |record: &Record| matches!(record, Record::Map { .. } | Record::Fill { .. });
             let maps = transaction.records.iter().any(is_map);
             if let After::Write(task) = transaction.after
@@ -348,6 +348,9 @@ impl Engine {
             }
             transaction.records.iter().for_each(|record| self.state.apply(record));
             self.collect_freed(frame.lsn);
+        }
+        // Not before all of it is applied: whoever goes on may start a checkpoint, which captures whole frames.
+        for transaction in frame.transactions {
             self.go_on(transaction.after, Ok(()));
         }
         if frame.is_image {

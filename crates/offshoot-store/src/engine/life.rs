@@ -57,8 +57,6 @@ pub(super) struct Transition {
     recovering: Option<Ticket>,
     /// Whether this opening had to recover the store.
     was_recovered: bool,
-    /// Md pages that a repair gives up: they are erased with the close, if nothing else is in them then.
-    erased: Vec<MdPageIdx>,
     /// Whether what lies behind the last barrier is worthless after a crash: every reply waits for a barrier.
     pub(super) tail_worthless: bool,
 }
@@ -178,10 +176,9 @@ impl Engine {
     }
 
     /// Begins a repair: what State says that the device does not will be written by [`Engine::close`], and all that goes
-    /// with it, the super block and the masks, even if there is nothing. `erased` are md pages to be zeroed then.
-    /// Called after [`Engine::recover`] has been replied to, where that is due.
-    pub fn repair(&mut self, erased: Vec<MdPageIdx>) {
-        self.transition.erased = erased;
+    /// with it, the super block and the masks, even if there is nothing. Called after [`Engine::recover`] has been
+    /// replied to, where that is due.
+    pub fn repair(&mut self) {
         if self.life == Life::Closed && !self.read_only {
             self.open_journal();
         }
@@ -283,17 +280,17 @@ impl Engine {
     }
 
     /// After a recovery free md pages may hold what a checkpoint began to write before the crash: roots of blobs that
-    /// do not exist, which SPDK would bring to life. And a repair has pages to erase.
+    /// do not exist, which SPDK would bring to life.
     fn erase_leftovers(&self) -> Vec<DeviceOp> {
+        if !self.transition.was_recovered {
+            return Vec::new();
+        }
         let area = self.journal.area;
         let in_area = |page: u32| {
             area.is_some_and(|area| (u64::from(area.start.0)..area.end()).contains(&u64::from(page)))
         };
         let is_free = |page: &MdPageIdx| !self.state.md.is_used(page.0) && !in_area(page.0);
-        let free: Vec<MdPageIdx> = match self.transition.was_recovered {
-            true => (0..self.state.layout.md_len).map(MdPageIdx).filter(is_free).collect(),
-            false => self.transition.erased.iter().copied().filter(is_free).collect(),
-        };
+        let free: Vec<MdPageIdx> = (0..self.state.layout.md_len).map(MdPageIdx).filter(is_free).collect();
         zero_pages(&self.state.layout, &runs(&free))
     }
 

@@ -155,14 +155,6 @@ impl State {
         extents
     }
 
-    /// First byte from `offset` on that is no hole (`hole` false: data, or unknown) or in one; `None` when there is
-    /// none.
-    #[must_use]
-    pub fn seek(&self, blob: &Blob, offset: u64, hole: bool) -> Option<u64> {
-        let extents = self.extents(blob, offset..self.bytes(blob), 3);
-        extents.into_iter().find(|extent| extent.hole == hole).map(|extent| extent.start)
-    }
-
     /// Whether nobody can tell what some part of a blob reads.
     pub(crate) fn reads_unknown(&self, blob: &Blob) -> bool {
         let lost = blob.lost_len.min(blob.len);

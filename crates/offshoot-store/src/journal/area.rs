@@ -4,7 +4,8 @@ use crate::limits::{JOURNAL_BYTES_LEAST, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, J
 use crate::state::State;
 use alloc::{collections::BTreeSet, vec::Vec};
 use offshoot_format::{
-    JournalArea, LIVE_MASK_BITS, Layout, LiveMaskPage, MaskKind, MdPageIdx, PageImage, live_mask_pages,
+    JournalArea, LIVE_MASK_BITS, Layout, LiveMaskPage, MD_STRUCT_BYTES, MaskKind, MdPageIdx, PageImage,
+    live_mask_pages,
 };
 
 /// Bytes of the ring that a store of so many bytes gets: what is dirty at one time grows with the store.
@@ -23,15 +24,22 @@ pub(crate) fn choose_area(state: &State, block: u32) -> Option<JournalArea> {
     let layout = &state.layout;
     let page = u64::from(layout.md_page_size);
     let masks = mask_pages(layout.md_len, layout.total_clusters);
-    let pages = |bytes: u64| u32::try_from(bytes.div_ceil(page)).unwrap_or(u32::MAX - masks) + masks;
-    let wanted = pages(default_bytes(layout.size_bytes));
     // Frames are whole blocks: larger ones take a larger ring.
-    let least_bytes = if block > 512 { 4 * JOURNAL_BYTES_LEAST } else { JOURNAL_BYTES_LEAST };
+    let empty_bytes = if block > 512 { 4 * JOURNAL_BYTES_LEAST } else { JOURNAL_BYTES_LEAST };
+    // What loading has changed must fit, twice (a recovery takes it once more), beside what is kept free: an eighth.
+    let image_bytes = MD_STRUCT_BYTES as u64 + u64::from(block);
+    let least_bytes = empty_bytes + state.image_pages as u64 * image_bytes * 5 / 2;
+    let pages = |bytes: u64| {
+        let bytes = bytes.max(least_bytes);
+        u32::try_from(bytes.div_ceil(page)).map_or(u32::MAX, |pages| pages.saturating_add(masks))
+    };
+    let wanted = pages(default_bytes(layout.size_bytes));
     let enough =
-        pages((layout.size_bytes / 64).clamp(least_bytes, least_bytes.max(JOURNAL_BYTES_LEAST * 16)));
-    let least = pages(least_bytes);
+        pages((layout.size_bytes / 64).clamp(empty_bytes, empty_bytes.max(JOURNAL_BYTES_LEAST * 16)));
+    let least = pages(0);
 
-    let free = state.md.available();
+    // Without those that the next checkpoint takes.
+    let free = state.md.available().saturating_sub(state.md_debt);
     let lvols = crate::init::md_pages_for(layout.total_clusters);
     // Of our making: what is beyond was left for the journal.
     let is_planned = layout.md_len as usize > lvols;

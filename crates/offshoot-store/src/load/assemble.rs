@@ -65,14 +65,9 @@ pub(super) fn assemble(
     let resolution = resolve(&mut all);
     let mut owners = if resolution.is_any { claims(&layout, &all) } else { before.clone() };
     let mut disputes = disputes(&owners, &all, &mut found);
-    if let Some(repair) = repair.as_deref_mut().filter(|_| owners.has_doubles()) {
-        repair.part_owners(&mut all, &mut owners, masks[1].as_ref());
-        disputes = self::disputes(&owners, &all, &mut Vec::new());
-    }
-
     let (mut clusters, mut md) = owners.pools(&before, masks, masks[2].is_some());
     resolution.withheld.iter().for_each(|cluster| clusters.set(cluster.0 as usize, true));
-    let mut leftovers = Vec::new();
+    let (mut leftovers, mut given_up) = (Vec::new(), Vec::new());
     if masks[2].is_none() && !super_block.is_native() {
         let mut strays = Strays::find(pages, &owners, &layout);
         for (root, has_table) in &strays.torn_roots {
@@ -81,7 +76,9 @@ pub(super) fn assemble(
             all.insert(BlobId::from_root(*root), Parts::unreadable(*root, encoding, why));
             md.set(root.0 as usize, true);
         }
-        report_rotten(&mut strays.unrecognised, &mut found, repair.as_deref_mut());
+        given_up = report_rotten(&mut strays.unrecognised, &mut found, repair.as_deref_mut());
+        // None of them is taken for a root any more. But what they named may be a lost table's.
+        strays.torn_others += given_up.len();
         let is_held_back = strays.hold_back(&all, pages, &mut clusters, &mut md);
         if is_dirty_spdk && !is_held_back && strays.torn_roots.is_empty() {
             leftovers = strays.pages;
@@ -90,12 +87,22 @@ pub(super) fn assemble(
         let unreadable = all.values().any(|parts| !parts.is_known());
         let rotten = pages.iter().filter(|(at, bytes)| !page_crc_ok(bytes) && !owners.refers_to(*at));
         let mut rotten: Vec<MdPageIdx> = rotten.map(|(at, _)| at).collect();
-        report_rotten(&mut rotten, &mut found, repair);
+        given_up = report_rotten(&mut rotten, &mut found, repair.as_deref_mut());
         if masks[1].is_none() && (unreadable || !rotten.is_empty()) {
             // Nobody knows what the unreadable ones own, so nothing may be handed out.
             clusters = full(clusters.len());
             md = full(md.len());
         }
+    }
+    given_up.iter().for_each(|page| md.set(page.0 as usize, false));
+    // Only now is it known what the copies must not be written over.
+    if let Some(repair) = repair.filter(|_| owners.has_doubles()) {
+        let taken = [Some(&clusters), Some(before.clusters()), masks[1].as_ref()];
+        let taken: Vec<&Bitmap> = taken.into_iter().flatten().collect();
+        let free_pages = md.len() - md.count_ones();
+        let copies = repair.part_owners(&mut all, &mut owners, &taken, free_pages);
+        copies.iter().for_each(|copy| clusters.set(copy.to.0 as usize, true));
+        disputes = self::disputes(&owners, &all, &mut Vec::new());
     }
     check_super_blob(super_block, &all)?;
     let withheld = owners.unclaimed(&clusters);
@@ -121,18 +128,12 @@ pub(super) fn assemble(
     // One that cannot be read cannot be released: what it owned stays marked until a repair.
     let dying = state.blobs.values().filter(|blob| blob.dying && blob.damage.is_none());
     state.dying = dying.map(|blob| blob.id).collect();
-    for blob in state.blobs.values().filter(|blob| !blob.dying) {
-        if let Some(what) = &blob.damage {
-            found.push(Finding {
-                lvol: Some(blob.display_name()),
-                what: Found::Damaged { blob: blob.id, why: what.clone() },
-            });
-        }
-    }
+    list_damaged(&state, &mut found);
     index_names(&mut state, &mut found);
     state.native_allowed = state.allows_native();
     apply_changes(&mut state, changes, &resolution);
-    let freed = resolution.freed.into_iter().chain(cut_off).chain(leftovers);
+    // The next checkpoint erases them. Until then nobody gets them, nor does the journal lie there.
+    let freed = resolution.freed.into_iter().chain(cut_off).chain(leftovers).chain(given_up);
     for page in freed {
         if state.md.is_available(page.0) {
             state.md.hold(page.0);
@@ -163,15 +164,20 @@ fn disputes(owners: &Owners, all: &BTreeMap<BlobId, Parts>, found: &mut Vec<Find
     owners.doubles(claims, found)
 }
 
-/// Tells of pages that may be anything. A repair gives them up.
-fn report_rotten(pages: &mut Vec<MdPageIdx>, found: &mut Vec<Finding>, repair: Option<&mut Repair>) {
+/// Tells of pages that may be anything. A repair gives them up: they are returned then.
+fn report_rotten(
+    pages: &mut Vec<MdPageIdx>,
+    found: &mut Vec<Finding>,
+    repair: Option<&mut Repair>,
+) -> Vec<MdPageIdx> {
     if pages.is_empty() {
-        return;
+        return Vec::new();
     }
     found.push(Finding { lvol: None, what: Found::RottenPages { count: pages.len() } });
-    if let Some(repair) = repair {
-        repair.erase(core::mem::take(pages));
-    }
+    let Some(repair) = repair else { return Vec::new() };
+    let given_up = core::mem::take(pages);
+    repair.erase(given_up.clone());
+    given_up
 }
 
 /// Builds every blob. Says which of them must be written.
@@ -307,7 +313,7 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     for (ordinal, slots) in full {
         add_full(&mut tree, tag, ordinal, slots);
     }
-    overlay(state, &mut tree, tag, layers, &mut damage);
+    own_clusters -= overlay(state, &mut tree, tag, layers, &mut damage);
     for ordinal in lost {
         tree.insert_leaf(ordinal, Leaf::unknown());
     }
@@ -354,25 +360,36 @@ fn add_full(tree: &mut Tree, tag: Tag, ordinal: ExtentOrdinal, slots: Slots) {
     }
 }
 
-/// Puts a blob's own layers over its full clusters and what it inherits.
+/// Puts a blob's own layers over its full clusters and what it inherits. Says how many of its clusters are in the tree no
+/// more: pages of different times may disagree on what lies below what.
 fn overlay(
     state: &State,
     tree: &mut Tree,
     tag: Tag,
     layers: Vec<(BlobCluster, LayerRecord)>,
     damage: &mut Option<String>,
-) {
+) -> u64 {
+    let count = |entry: &Entry| entry.clusters_of(|owner| owner == tag).count() as u64;
+    let mut dropped = 0;
     // Records are newest first: the oldest goes on first.
     for (at, record) in layers.into_iter().rev() {
         let Some(states) = BlockStates::unpack(state.units.blocks, &record.states) else {
             *damage = Some(format!("cluster {}: a block is in no valid state", at.0));
-            tree.replace(at, Entry::Unknown);
+            let old = tree.replace(at, Entry::Unknown);
+            dropped += count(&old) + u64::from(record.cluster.is_some());
             continue;
         };
         // As in life: what no block inherits is not kept below.
-        let below = if states.any(BlockState::Inherit) { tree.entry(at) } else { Entry::Absent };
+        let old = tree.entry(at);
+        let below = if states.any(BlockState::Inherit) {
+            old
+        } else {
+            dropped += count(&old);
+            Entry::Absent
+        };
         tree.replace(at, stacked(Layer { tag, cluster: record.cluster, states }, below));
     }
+    dropped
 }
 
 /// Brings the counts of md pages up to date without making the blob dirty.
@@ -399,6 +416,17 @@ fn spread_damage(state: &mut State) {
             if let Some(blob) = state.blobs.get_mut(&clone).filter(|_| is_hit) {
                 blob.damage.get_or_insert_with(|| format!("it inherits from \"{name}\", which is damaged"));
             }
+        }
+    }
+}
+
+fn list_damaged(state: &State, found: &mut Vec<Finding>) {
+    for blob in state.blobs.values().filter(|blob| !blob.dying) {
+        if let Some(what) = &blob.damage {
+            found.push(Finding {
+                lvol: Some(blob.display_name()),
+                what: Found::Damaged { blob: blob.id, why: what.clone() },
+            });
         }
     }
 }

@@ -211,7 +211,7 @@ impl FoundJournal {
         given_up > 0
     }
 
-    /// Clusters that its records name.
+    /// Clusters that its records name, those it lies in, and those of which nobody knows whether they are in use.
     pub(super) fn clusters(&self, layout: &Layout) -> Bitmap {
         let mut named = Bitmap::new(layout.total_clusters as usize);
         let records =
@@ -225,6 +225,7 @@ impl FoundJournal {
                 named.set(cluster.0 as usize, true);
             }
         }
+        self.unknown[1].iter().for_each(|unknown| set(&mut named, unknown.clone(), true));
         named
     }
 
@@ -238,6 +239,10 @@ impl FoundJournal {
     ) -> (Option<Recovery>, Option<Found>) {
         hold_area(state, self.recovery.area);
         let unclaimed = self.unclaimed(state, pages);
+        // No record is to blame for that.
+        if let Some(shortage) = no_md_pages(state) {
+            return (None, Some(shortage));
+        }
         // Damaged lvols of which a snapshot should have taken over what they own.
         let mut handed_on = BTreeSet::new();
         for (lsn, payload) in &self.frames {
@@ -328,6 +333,12 @@ fn set(mask: &mut Bitmap, bits: Range<u64>, value: bool) {
     for bit in bits.map_while(|bit| usize::try_from(bit).ok()).take_while(|bit| *bit < len) {
         mask.set(bit, value);
     }
+}
+
+/// What to report when the next checkpoint takes more md pages than there are.
+pub(super) fn no_md_pages(state: &State) -> Option<Found> {
+    let (needed, free) = (state.md_debt, state.md.available());
+    (!state.has_checkpoint_pages()).then_some(Found::NoMdPages { needed, free })
 }
 
 fn is_damaged(state: &State, blob: BlobId) -> bool {

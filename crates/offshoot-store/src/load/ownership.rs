@@ -32,7 +32,7 @@ pub(super) struct Strays {
     /// Pages with a bad checksum that may have been roots.
     pub(super) unrecognised: Vec<MdPageIdx>,
     /// Other pages with a bad checksum: extent pages or parts of chains.
-    torn_others: usize,
+    pub(super) torn_others: usize,
     /// Clusters that good extent pages name.
     clusters: Vec<ClusterIdx>,
 }

@@ -68,16 +68,19 @@ impl MdPages {
         if torn.is_empty() {
             return;
         }
-        let clones = self.iter().filter_map(|(at, page)| {
-            let (md, _) = BlobMd::decode_head(&[(at, page)]).ok()?;
-            Some((md.id, md.parent()?))
-        });
-        let clones: Vec<(BlobId, BlobId)> = clones.collect();
-        for at in torn {
-            let origins = clones.iter().filter(|(_, parent)| parent.root() == at);
-            let mended =
-                origins.filter_map(|(origin, _)| mend_torn_snapshot(at, self.page(at)?, *origin)).next();
-            if let Some(image) = mended {
+        let mut clones: BTreeMap<MdPageIdx, Vec<BlobId>> =
+            torn.into_iter().map(|root| (root, Vec::new())).collect();
+        for (at, page) in self.iter() {
+            if let Ok((md, _)) = BlobMd::decode_head(&[(at, page)])
+                && let Some(of_torn) = md.parent().and_then(|parent| clones.get_mut(&parent.root()))
+            {
+                of_torn.push(md.id);
+            }
+        }
+        for (at, clones) in clones {
+            // A snapshot that is just being made has one: the lvol that it was made of.
+            let [origin] = clones[..] else { continue };
+            if let Some(image) = self.page(at).and_then(|page| mend_torn_snapshot(at, page, origin)) {
                 self.replace(at, &image);
                 self.mended_snapshots.insert(at);
             }

@@ -76,11 +76,13 @@ impl Repairs {
 #[derive(Debug, Default)]
 pub(super) struct Repair {
     pub(super) repairs: Repairs,
-    /// Clusters that the journal is going to name.
+    /// Clusters that the journal is going to name, or of which its live masks tell nothing.
     spoken_for: Option<Bitmap>,
     /// Frames of the journal that are given up.
     lost: u64,
     next_free: usize,
+    /// Md pages that may be asked for in place of those that two claim.
+    pages_left: usize,
 }
 
 impl Repair {
@@ -89,13 +91,16 @@ impl Repair {
     }
 
     /// Gives each but the first who claims a cluster a copy of its own, as far as there is space, and each but the first
-    /// who claims an md page another one.
+    /// who claims an md page another one, as far as `free_pages` last: half of them, since the journal and other changes
+    /// need some too. Clusters that are `taken` may be anybody's. Says what is to be copied.
     pub(super) fn part_owners(
         &mut self,
         all: &mut BTreeMap<BlobId, Parts>,
         owners: &mut Owners,
-        mask: Option<&Bitmap>,
-    ) {
+        taken: &[&Bitmap],
+        free_pages: usize,
+    ) -> &[ClusterCopy] {
+        self.pages_left = free_pages / 2;
         let claims_doubled = |parts: &Parts| {
             parts.clusters().any(|cluster| owners.is_doubled(cluster))
                 || parts.mapped_pages().any(|page| owners.is_doubled_md(page))
@@ -117,10 +122,11 @@ impl Repair {
                 continue;
             }
             if !claims.is_empty() {
-                self.part_clusters(id, parts, owners, mask, &mut held);
+                self.part_clusters(id, parts, owners, taken, &mut held);
             }
-            part_pages(parts, owners, &mut held.pages);
+            self.part_pages(parts, owners, &mut held.pages);
         }
+        &self.repairs.copies
     }
 
     /// The clusters of one blob.
@@ -129,10 +135,12 @@ impl Repair {
         id: BlobId,
         parts: &mut Parts,
         owners: &mut Owners,
-        mask: Option<&Bitmap>,
+        taken: &[&Bitmap],
         held: &mut Held,
     ) {
         let mut moved = 0;
+        let spoken_for = self.spoken_for.as_ref();
+        let is_taken = |cluster| taken.iter().copied().chain(spoken_for).any(|taken| taken.get(cluster));
         let mut place = |cluster: ClusterIdx, at: u64| {
             if !owners.is_doubled(cluster) {
                 return None;
@@ -141,7 +149,7 @@ impl Repair {
                 held.clusters.insert(cluster, id);
                 return None;
             };
-            let to = owners.take_free(&mut self.next_free, mask, self.spoken_for.as_ref())?;
+            let to = owners.take_free(&mut self.next_free, is_taken)?;
             let text = format!("cluster {at} of blob {id} is a copy now: look at the content of both");
             let about = Found::ClusterOwners { cluster, first, second: id };
             self.repairs.notes.push(Note { about, text });
@@ -168,6 +176,20 @@ impl Repair {
         parts.pages.rle_runs += 2 * moved;
     }
 
+    /// Md pages that another holds are not this blob's: it gets others.
+    fn part_pages(&mut self, parts: &mut Parts, owners: &Owners, held: &mut BTreeSet<MdPageIdx>) {
+        let mut is_lost = |page: MdPageIdx| {
+            let is_lost = owners.is_doubled_md(page) && !held.insert(page) && self.pages_left > 0;
+            self.pages_left -= usize::from(is_lost);
+            is_lost
+        };
+        for (ordinal, md) in &mut parts.pages.ordinals {
+            if md.lose_pages(&mut is_lost) {
+                parts.changed.insert(*ordinal);
+            }
+        }
+    }
+
     /// Unreadable pages that nothing refers to are given up.
     pub(super) fn erase(&mut self, rotten: Vec<MdPageIdx>) {
         let about = Found::RottenPages { count: rotten.len() };
@@ -189,15 +211,6 @@ impl Repair {
 struct Held {
     clusters: BTreeMap<ClusterIdx, BlobId>,
     pages: BTreeSet<MdPageIdx>,
-}
-
-/// Md pages that another holds are not this blob's: it gets others.
-fn part_pages(parts: &mut Parts, owners: &Owners, held: &mut BTreeSet<MdPageIdx>) {
-    for (ordinal, md) in &mut parts.pages.ordinals {
-        if md.lose_pages(&mut |page| owners.is_doubled_md(page) && !held.insert(page)) {
-            parts.changed.insert(*ordinal);
-        }
-    }
 }
 
 /// Whether all of a blob and of what it inherits from can be read. Only such a blob is written.

@@ -100,6 +100,13 @@ pub enum Found {
         /// What is wrong with it.
         why: String,
     },
+    /// What loading has put right takes more md pages than are free. It is not written, so nothing else is either.
+    NoMdPages {
+        /// Md pages that it takes.
+        needed: usize,
+        /// Those that are free.
+        free: usize,
+    },
     /// What is known of an lvol contradicts itself.
     Inconsistent {
         /// Which.
@@ -169,6 +176,9 @@ impl fmt::Display for Found {
             Self::LiveMask { why } => write!(f, "{why}: all that it is about counts as used"),
             Self::Journal(damage) => write!(f, "{damage}"),
             Self::JournalRecord { lsn, why } => write!(f, "frame {lsn} of the journal: {why}"),
+            Self::NoMdPages { needed, free } => {
+                write!(f, "what is to be written takes {needed} md pages, {free} are free")
+            }
             Self::Inconsistent { why, .. } => f.write_str(why),
             Self::Twice { kind, unit } => write!(f, "{kind}: {unit} is owned twice"),
             Self::Unreadable { offset, error } => write!(f, "metadata at byte {offset}: {error}"),
@@ -204,6 +214,7 @@ impl Found {
             Self::Mask { .. } | Self::MaskChecksum | Self::MaskUnreadable { .. } | Self::LiveMask { .. } => {
                 "rebuild the masks from the md pages"
             }
+            Self::NoMdPages { .. } => "export what is needed: the store cannot be written",
             Self::DuplicateName { .. } => "give the second a name of its own",
         }
     }
@@ -307,22 +318,26 @@ impl Owners {
         disputes
     }
 
-    /// A cluster from `from` on that nothing refers to, no mask names, and that is not `spoken_for`. It is in use then.
+    /// A cluster from `from` on that nothing refers to and that is not taken otherwise. It is in use then.
     pub(super) fn take_free(
         &mut self,
         from: &mut usize,
-        mask: Option<&Bitmap>,
-        spoken_for: Option<&Bitmap>,
+        is_taken: impl Fn(usize) -> bool,
     ) -> Option<ClusterIdx> {
         loop {
             let cluster =
                 self.clusters.first_zero_from(*from).filter(|cluster| *cluster < self.clusters.len())?;
             *from = cluster + 1;
-            if ![mask, spoken_for].into_iter().flatten().any(|taken| taken.get(cluster)) {
+            if !is_taken(cluster) {
                 self.clusters.set(cluster, true);
                 return u32::try_from(cluster).ok().map(ClusterIdx);
             }
         }
+    }
+
+    /// Clusters that somebody claims.
+    pub(super) fn clusters(&self) -> &Bitmap {
+        &self.clusters
     }
 
     /// Whether more than one claims a cluster.

@@ -33,7 +33,7 @@ impl<D: BlockDevice> Store<D> {
 
     /// Opens the journal, and does what verbs can do. The rest comes with the close.
     pub(super) fn begin_repair(&mut self, mut repairs: Repairs) -> Result<(), Error> {
-        self.engine.repair(core::mem::take(&mut repairs.erased));
+        self.engine.repair();
         let doubles = self.findings.iter().filter_map(|finding| match finding.what {
             Found::DuplicateName { second, .. } => Some((finding.what.clone(), second)),
             _ => None,

@@ -1,6 +1,6 @@
 //! Label: free words about an lvol, `key=value`. They are xattrs, which SPDK keeps.
 
-use super::Plan;
+use super::{Plan, check_metadata};
 use crate::blob::LABEL_PREFIX;
 use crate::error::Error;
 use crate::limits::{LABEL_BYTES_MAX, LABELS_MAX};
@@ -12,6 +12,7 @@ use offshoot_format::{BlobId, Xattr};
 /// `None` takes a label away.
 pub(super) fn plan(state: &State, id: BlobId, labels: &[(String, Option<String>)]) -> Result<Plan, Error> {
     let lvol = state.sound_lvol(id)?;
+    check_metadata(lvol)?;
     let mut records = Vec::new();
     let mut count = lvol.labels().count();
     let mut bytes = 0;

@@ -1,6 +1,6 @@
 //! Set parent: what an lvol does not hold itself it reads from elsewhere, or nowhere. One record, whatever the sizes.
 
-use super::{Plan, Underlay};
+use super::{Plan, Underlay, check_metadata};
 use crate::blob::Blob;
 use crate::error::Error;
 use crate::limits::CHAIN_DEPTH_MAX;
@@ -11,6 +11,7 @@ use offshoot_format::BlobId;
 
 pub(super) fn plan(state: &State, id: BlobId, underlay: &Underlay) -> Result<Plan, Error> {
     let lvol = state.sound_lvol(id)?;
+    check_metadata(lvol)?;
     if !lvol.is_thin() {
         return Err(Error::ThickLvol(lvol.display_name()));
     }

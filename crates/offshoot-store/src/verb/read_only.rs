@@ -1,6 +1,6 @@
 //! Read-only: the data of an lvol cannot change any more, and it can be cloned. There is no way back.
 
-use super::Plan;
+use super::{Plan, check_metadata};
 use crate::error::Error;
 use crate::record::Record;
 use crate::state::State;
@@ -8,6 +8,7 @@ use offshoot_format::BlobId;
 
 pub(super) fn plan(state: &State, id: BlobId) -> Result<Plan, Error> {
     let lvol = state.sound_lvol(id)?;
+    check_metadata(lvol)?;
     if lvol.has_read_only_flag() {
         return Ok(Plan::default());
     }

@@ -1,7 +1,7 @@
 //! Revert: an lvol reads what one of its snapshots reads, whatever was written since. What it held goes to a blob that
 //! dies at once, so that nothing is waited for and no data is read.
 
-use super::Plan;
+use super::{Plan, check_metadata};
 use crate::error::Error;
 use crate::record::{Below, Record};
 use crate::state::State;
@@ -10,6 +10,7 @@ use offshoot_format::BlobId;
 
 pub(super) fn plan(state: &State, id: BlobId, snapshot_id: BlobId) -> Result<Plan, Error> {
     let lvol = state.sound_lvol(id)?;
+    check_metadata(lvol)?;
     if lvol.is_read_only() {
         return Err(Error::ReadOnlyLvol(lvol.display_name()));
     }

@@ -5,7 +5,7 @@ use crate::lvols::{Lvols as _, named, pattern, writable};
 use crate::plain_maker::{Blob, Plan, id_of};
 use crate::{populated, with};
 use offshoot_format::BlobId;
-use offshoot_store::{ErrorKind, OpenOptions, Verb};
+use offshoot_store::{ErrorKind, OpenOptions, Underlay, Verb};
 
 const ODD: usize = 5;
 const UNKNOWN: u64 = 1 << 40;
@@ -25,6 +25,10 @@ fn assert_metadata_is_read_only(case: &Case) {
         Verb::Rename { lvol, name: "renamed".into() },
         Verb::Resize { lvol, size_bytes },
         Verb::Snapshot { items: vec![(lvol, named("later"))] },
+        Verb::SetReadOnly { lvol },
+        Verb::Label { lvol, labels: vec![("key".into(), Some("value".into()))] },
+        Verb::SetParent { lvol, underlay: Underlay::Nothing },
+        Verb::Revert { lvol, snapshot: lvol },
     ];
     for verb in verbs {
         let refused = store.run(verb.clone()).expect_err("refused");

@@ -80,6 +80,7 @@ fn as_listed(opened: &Opened, lvol: &Lvol, cluster_size: u32) -> Value {
         "created": null,
         "damaged": false,
         "degraded": false,
+        "labels": {},
     })
 }
 

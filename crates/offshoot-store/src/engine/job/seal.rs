@@ -36,9 +36,11 @@ impl Engine {
         }
     }
 
-    /// The store is not going to be sealed.
+    /// The store is not going to be sealed, unless it is.
     pub(super) fn abandon_seal(&mut self) {
-        self.state.native_allowed = self.state.allows_native();
+        if !self.jobs.sealed {
+            self.state.native_allowed = self.state.allows_native();
+        }
     }
 
     /// Whether there is nothing that sealing would change.

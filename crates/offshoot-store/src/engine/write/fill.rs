@@ -21,6 +21,8 @@ pub(in crate::engine) struct Fill {
     pub blocks: Range<u32>,
     /// Bytes that it has been planned with, moved or zeroed.
     pub bytes: u64,
+    /// Bytes that its job was charged for when it began.
+    pub charged: u64,
     /// Clusters and md pages that it has from those of its job and has not used.
     drawn: usize,
     drawn_md: usize,
@@ -37,7 +39,8 @@ impl WriteTask {
         blocks: Range<u32>,
         range: Range<u64>,
     ) -> Self {
-        let fill = Fill { at, blocks, bytes: 0, drawn: 0, drawn_md: 0, settled: false };
+        let charged = range.end - range.start;
+        let fill = Fill { at, blocks, bytes: 0, charged, drawn: 0, drawn_md: 0, settled: false };
         Self::new(job, lvol, range, Kind::Fill(fill), false)
     }
 }
@@ -190,6 +193,11 @@ impl Engine {
         }
         let Some(blob) = self.state.blob(lvol) else { return true };
         let is_absent = matches!(blob.tree.entry(at), Entry::Absent);
+        // A clone that is losing what it holds there may be about to hide the cluster.
+        if is_absent && self.commit.zeroing().any(|clone| self.state.descends(clone, lvol)) {
+            self.after_zeroing.push(task);
+            return false;
+        }
         if is_absent && self.state.is_hidden_by_clone(blob, at) {
             self.finish_write(task, Ok(()));
             return false;
