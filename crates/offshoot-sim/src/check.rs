@@ -271,7 +271,7 @@ fn misread(lvol: &Lvol, cell: usize, found: Found, legal: &[Version], observer: 
         _ if foreign => Promise::D4,
         Observer::Since(_) | Observer::AfterError(_) | Observer::AfterReboot => Promise::D1,
         Observer::AfterPowerCut if lvol.read_only => Promise::D3,
-        Observer::AfterPowerCut => Promise::D2,
+        Observer::AfterPowerCut | Observer::SinceLoss(_) => Promise::D2,
     };
     let found = match found {
         Found::Zeros => "zeros".into(),

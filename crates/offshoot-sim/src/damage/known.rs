@@ -1,6 +1,7 @@
 //! What is known of a disk before anything goes wrong with it.
 
 use super::atlas::Atlas;
+use super::blast::Gaps;
 use super::graph::{Graph, Node};
 use super::ring::Ring;
 use crate::check::{Contents, Expected};
@@ -10,7 +11,7 @@ use crate::model::Model;
 use crate::power::Power;
 use crate::random::Random;
 use crate::violation::{Promise, Violation};
-use crate::world::Watch;
+use crate::world::{Append, Watch};
 use offshoot_format::{Layout, NativeHeader, SuperBlock};
 use offshoot_store::Store;
 
@@ -67,6 +68,11 @@ impl<'a> Known<'a> {
 }
 
 impl Known<'_> {
+    /// What was known when the first frame that is missing was appended.
+    pub(super) fn append(&self, gaps: Gaps) -> Option<&Append> {
+        gaps.first.and_then(|lsn| self.watch.append(self.atlas.epoch, lsn))
+    }
+
     /// Whether a sound store has any use for an md page.
     pub(super) fn uses(&self, page: u32) -> bool {
         let nodes = self.whole.0.values().chain(self.checkpoint.0.values());

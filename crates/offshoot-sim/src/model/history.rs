@@ -17,6 +17,8 @@ const NEVER: Time = Time::MAX;
 pub(crate) enum Observer {
     /// Someone who asked at this moment, in the life of the store or after the death of its process.
     Since(Time),
+    /// Someone who asked at this moment, after a fault that may have cost what was cached.
+    SinceLoss(Time),
     /// The first one after a death of the process, when a device operation had failed at this moment: what was not
     /// covered then may be lost, later replies waited until it was.
     AfterError(Time),
@@ -143,7 +145,8 @@ impl History {
         }
         let all = self.clone();
         let gone = |write: &Write| {
-            all.hidden(write, Observer::Since(reader)) && all.hidden(write, Observer::AfterPowerCut)
+            let observers = [Observer::Since(reader), Observer::SinceLoss(reader), Observer::AfterPowerCut];
+            observers.into_iter().all(|observer| all.hidden(write, observer))
         };
         self.older.retain(|write| !gone(write));
         if gone(&self.newest)
@@ -201,6 +204,7 @@ impl History {
         self.writes().any(|later| {
             let counts = match observer {
                 Observer::Since(since) => later.ended < since,
+                Observer::SinceLoss(since) => later.durable && later.ended < since,
                 Observer::AfterError(at) => later.durable || later.ended > at,
                 Observer::AfterReboot => later.durable || later.aged,
                 Observer::AfterPowerCut => later.durable,
@@ -239,6 +243,18 @@ mod tests {
         assert_eq!(seen(&sector, Observer::AfterPowerCut), [1]);
         sector.prune(13);
         assert!(sector.older.is_empty() && sector.allows(1, Observer::AfterPowerCut));
+    }
+
+    #[test]
+    fn whoever_asked_before_the_answer_may_see_either() {
+        let mut sector = History::one_of([]);
+        sector.submit(1, 1, 10);
+        sector.end(1, Ended::Durable, 12);
+        assert_eq!(seen(&sector, Observer::SinceLoss(11)), [0, 1]);
+        assert_eq!(seen(&sector, Observer::SinceLoss(13)), [1]);
+        assert_eq!(seen(&sector, Observer::AfterPowerCut), [1]);
+        sector.prune(11);
+        assert_eq!(seen(&sector, Observer::SinceLoss(11)), [0, 1]);
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl World {
         if lvol.resized >= since || self.verbs().any(resizing) {
             return Ok(());
         }
-        let observer = if self.lossy { Observer::AfterPowerCut } else { Observer::Since(since) };
+        let observer = if self.lossy { Observer::SinceLoss(since) } else { Observer::Since(since) };
         let found = versions(lvol, range.start, buffer.as_slice(), observer)
             .map_err(|violation| violation.during("a read"))?;
         if !self.lossy {

@@ -128,7 +128,7 @@ pub(super) fn assemble(
     // One that cannot be read cannot be released: what it owned stays marked until a repair.
     let dying = state.blobs.values().filter(|blob| blob.dying && blob.damage.is_none());
     state.dying = dying.map(|blob| blob.id).collect();
-    list_damaged(&state, &mut found);
+    found.extend(state.blobs.values().filter(|blob| !blob.dying).filter_map(damage_of));
     index_names(&mut state, &mut found);
     state.native_allowed = state.allows_native();
     apply_changes(&mut state, changes, &resolution);
@@ -246,6 +246,12 @@ fn check_super_blob(super_block: &SuperBlock, all: &BTreeMap<BlobId, Parts>) -> 
 }
 
 /// Builds a blob once its ancestors are there. Walks up with a list, not by recursion: chains are long.
+/// What is wrong with a blob, as it is told.
+fn damage_of(blob: &Blob) -> Option<Finding> {
+    let why = blob.damage.clone()?;
+    Some(Finding { lvol: Some(blob.display_name()), what: Found::Damaged { blob: blob.id, why } })
+}
+
 fn build_with_ancestors(
     state: &mut State,
     id: BlobId,
@@ -416,17 +422,6 @@ fn spread_damage(state: &mut State) {
             if let Some(blob) = state.blobs.get_mut(&clone).filter(|_| is_hit) {
                 blob.damage.get_or_insert_with(|| format!("it inherits from \"{name}\", which is damaged"));
             }
-        }
-    }
-}
-
-fn list_damaged(state: &State, found: &mut Vec<Finding>) {
-    for blob in state.blobs.values().filter(|blob| !blob.dying) {
-        if let Some(what) = &blob.damage {
-            found.push(Finding {
-                lvol: Some(blob.display_name()),
-                what: Found::Damaged { blob: blob.id, why: what.clone() },
-            });
         }
     }
 }
