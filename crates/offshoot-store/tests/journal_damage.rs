@@ -350,11 +350,14 @@ fn what_the_journal_lost_is_told_by_later_openings_too() {
     store.remove("clone").unwrap();
 }
 
-/// An lvol that got a parent of which nothing can be read would read zeros instead.
+/// An lvol that got a parent of which nothing can be read would read as before instead, and keep the one that it had.
 #[test]
 fn a_parent_that_cannot_be_read_is_missed_by_later_openings_too() {
     let before = |store: &mut Store<MemDevice>| {
-        store.create("heir", 4 * CLUSTER, false).unwrap();
+        partial(store, "before");
+        store.snapshot("before", "parent").unwrap();
+        store.remove("before").unwrap();
+        store.clone_of("parent", "heir").unwrap();
         partial(store, "old");
         store.snapshot("old", "snapshot").unwrap()
     };
@@ -362,12 +365,14 @@ fn a_parent_that_cannot_be_read_is_missed_by_later_openings_too() {
         let underlay = Underlay::Snapshot(store.id("snapshot"));
         let lvol = store.id("heir");
         store.execute(Verb::SetParent { lvol, underlay }).unwrap();
+        store.remove("parent").unwrap();
     };
     let (mut device, _) = rotten(|snapshot| snapshot.id.root(), before, since);
     for opening in 0..3 {
         let mut store = open(device, &writable_in(Some(SESSION)));
         let heir = store.id("heir");
         assert!(store.read(heir, 0, 4096).is_err(), "opening {opening}: {:?}", store.findings());
+        store.create(&format!("more {opening}"), CLUSTER, true).unwrap();
         let closed;
         (device, closed) = store.close();
         closed.unwrap();

@@ -226,7 +226,8 @@ fn frozen<D: BlockDevice>(
         .state()
         .lvols()
         .filter(|blob| blob.damage.is_none())
-        .map(|blob| (blob.id, blob.uuid().map_or(0, |uuid| uuid.as_u128()), store.state().bytes(blob)))
+        // What a revert has put aside has none.
+        .filter_map(|blob| Some((blob.id, blob.uuid()?.as_u128(), store.state().bytes(blob))))
         .collect();
     for (id, number, len) in lvols {
         let bytes = match store.read(id, 0, index(len)) {

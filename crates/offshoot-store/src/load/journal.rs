@@ -401,9 +401,13 @@ fn lose(state: &mut State, record: &Record) {
         | Record::ZeroClusters { blob, .. }
         | Record::Resize { blob, .. } => alloc::vec![*blob],
         Record::SetParent { blob: id, .. } => {
-            // It may be sound itself, but what it is to read now is not.
-            if let Some(blob) = state.blobs.get_mut(id) {
+            // It may be sound itself, but what it is to read now is not. What it had below may go from now on.
+            let before = state.blobs.get_mut(id).and_then(|blob| {
                 blob.damage.get_or_insert_with(|| "what it inherits from is damaged".into());
+                blob.parent.take()
+            });
+            if let Some(before) = before.and_then(|parent| state.blobs.get_mut(&parent)) {
+                before.clones.remove(id);
             }
             alloc::vec![*id]
         }
