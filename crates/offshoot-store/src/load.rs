@@ -20,6 +20,7 @@ mod repair;
 mod resolve;
 mod roots;
 mod super_block;
+mod unread;
 mod verify;
 
 pub use journal::Recovery;

@@ -145,12 +145,7 @@ impl Blast {
                 finding.what
             {
                 let numbers = [first, second].into_iter().flat_map(|blob| numbers_of(known, blob));
-                self.lost.extend(dependants(
-                    &known.checkpoint,
-                    &known.whole,
-                    &known.model,
-                    numbers.collect(),
-                ));
+                self.lost.extend(dependants(known, numbers.collect()));
             }
         }
     }
@@ -160,7 +155,7 @@ impl Blast {
 fn owners(known: &Known<'_>, pages: &BTreeSet<u32>, clusters: &BTreeSet<u32>) -> BTreeSet<Number> {
     let mut numbers = known.whole.owners(pages, clusters);
     numbers.extend(known.checkpoint.owners(pages, clusters));
-    dependants(&known.checkpoint, &known.whole, &known.model, numbers)
+    dependants(known, numbers)
 }
 
 fn numbers_of(known: &Known<'_>, blob: BlobId) -> impl Iterator<Item = Number> {

@@ -7,13 +7,14 @@ use super::ring::Ring;
 use crate::check::{Contents, Expected};
 use crate::disk::{Cut, DiskState, SimDisk, Written};
 use crate::image::index;
-use crate::model::Model;
+use crate::model::{Model, Number};
 use crate::power::Power;
 use crate::random::Random;
 use crate::violation::{Promise, Violation};
 use crate::world::{Append, Watch};
 use offshoot_format::{Layout, NativeHeader, SuperBlock};
 use offshoot_store::Store;
+use std::collections::BTreeSet;
 
 /// A disk as its store left it, and everything about it.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) struct Known<'a> {
     pub(super) model: Model,
     pub(super) contents: Contents,
     pub(super) whole: Graph,
+    /// Lvols and what they have inherited from since the last life began.
+    pub(super) relations: BTreeSet<(Number, Number)>,
     /// What the md pages alone say.
     pub(super) checkpoint: Graph,
     pub(super) atlas: Atlas,
@@ -63,7 +66,20 @@ impl<'a> Known<'a> {
         };
         let atlas = Atlas::of(&disk, &super_block, &layout, [&whole, &checkpoint]);
         let (model, contents) = (sound.model, sound.contents);
-        Ok(Self { disk, power, expected, watch, written, model, contents, whole, checkpoint, atlas })
+        let relations = watch.relations();
+        Ok(Self {
+            relations,
+            disk,
+            power,
+            expected,
+            watch,
+            written,
+            model,
+            contents,
+            whole,
+            checkpoint,
+            atlas,
+        })
     }
 }
 

@@ -73,12 +73,12 @@ pub(super) fn judge<D: BlockDevice>(
             }
         }
     }
-    if blast.forgetful {
-        let untold: Vec<Number> = verdict.lost.intersection(&blast.misled).copied().collect();
-        verdict.stale.extend(untold);
-    } else if !verdict.lost.is_empty() && findings.is_empty() {
+    // The root of an earlier time may be that of another lvol.
+    let untold: Vec<Number> = verdict.lost.intersection(&blast.misled).copied().collect();
+    if findings.is_empty() && untold.len() < verdict.lost.len() {
         return broken(format!("lvols {:?} are lost, and nothing tells", verdict.lost));
     }
+    verdict.stale.extend(untold);
     let mut left_over = false;
     let is_known = |number: Number| model.lvol(number).is_some();
     for blob in store.state().lvols() {
@@ -89,8 +89,7 @@ pub(super) fn judge<D: BlockDevice>(
         // A checkpoint writes the root of what is new before it is sealed. Where that was never done, only the mask
         // says so.
         let is_left_over = blast.unmasked && !known.uses(blob.id.root().0);
-        let is_excused =
-            is_left_over || !blast.misled.is_empty() || pending::is_undone(number, known, &blast);
+        let is_excused = is_left_over || !blast.misled.is_empty();
         if blob.damage.is_none() && !is_excused {
             return broken(format!("lvol {} should not exist", blob.display_name()));
         }

@@ -1,6 +1,9 @@
 //! The journal of a store that was not closed: what counts instead of the md pages, and what came after them.
 
 use super::pages::MdPages;
+use super::unread::{
+    apply_damaged_clone, disown, forget, hands_over_unread, is_damaged, lose, protect, readable_part,
+};
 use super::verify::{Finding, Found};
 use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring, written_images};
 use crate::options::Session;
@@ -10,7 +13,6 @@ use crate::rules::Rules;
 use crate::state::State;
 use alloc::{
     collections::{BTreeMap, BTreeSet},
-    format,
     string::ToString as _,
     vec::Vec,
 };
@@ -341,98 +343,8 @@ pub(super) fn no_md_pages(state: &State) -> Option<Found> {
     (!state.has_checkpoint_pages()).then_some(Found::NoMdPages { needed, free })
 }
 
-fn is_damaged(state: &State, blob: BlobId) -> bool {
-    state.blob(blob).is_none_or(|blob| blob.damage.is_some())
-}
-
-/// A change of encoding is about each blob by itself: those that cannot be read stay as they are.
-fn readable_part(state: &State, mut record: Record) -> Record {
-    if let Record::UseExtentTable { blobs } = &mut record {
-        blobs.retain(|blob| !is_damaged(state, *blob));
-    }
-    record
-}
-
-/// Whether a sound snapshot leaves what it has to a clone that cannot be read.
-fn hands_over_unread(state: &State, record: &Record) -> bool {
-    matches!(record, Record::Adopt { snapshot, clone }
-        if !is_damaged(state, *snapshot) && state.blob(*clone).is_some_and(|blob| blob.damage.is_some()))
-}
-
-/// What a snapshot that was removed held may be gone: nothing of it is served, nor of what inherits from it.
-fn disown(state: &mut State, record: &Record) {
-    let Record::Adopt { snapshot, .. } = record else { return };
-    if let Some(blob) = state.blobs.get_mut(snapshot) {
-        blob.damage = Some("it was removed, and its clone cannot be read".into());
-    }
-    lose(state, record);
-}
-
-/// A clone of a damaged snapshot is as damaged, but it is there.
-fn apply_damaged_clone(state: &mut State, record: &Record) {
-    let Record::Clone { parent, id, .. } = record else { return };
-    if state.blob(*id).is_some() || state.md.is_used(id.root().0) {
-        return;
-    }
-    state.apply(record);
-    let parent = state.blob(*parent).map(|blob| (blob.display_name(), blob.lost_len));
-    let (parent, lost_len) = parent.unwrap_or_default();
-    if let Some(clone) = state.blobs.get_mut(id) {
-        clone.lost_len = lost_len.min(clone.len);
-        clone.damage = Some(format!("it inherits from \"{parent}\", which is damaged"));
-    }
-}
-
-/// Clusters that a record gives to a damaged blob are handed to nobody else.
-fn protect(state: &mut State, record: &Record) {
-    for ClusterIdx(cluster) in clusters_of(record) {
-        if !state.clusters.is_used(cluster) {
-            state.clusters.take(cluster);
-        }
-    }
-}
-
-/// What was known of a damaged blob is out of date once a record that changes its map cannot be applied. The next
-/// checkpoint says so where its chain is, for the opening that does not find the record any more.
-fn lose(state: &mut State, record: &Record) {
-    let blobs = match record {
-        Record::Map { blob, .. }
-        | Record::ZeroBlocks { blob, .. }
-        | Record::ZeroClusters { blob, .. }
-        | Record::Resize { blob, .. } => alloc::vec![*blob],
-        Record::SetParent { blob: id, .. } => {
-            // It may be sound itself, but what it is to read now is not. What it had below may go from now on.
-            let before = state.blobs.get_mut(id).and_then(|blob| {
-                blob.damage.get_or_insert_with(|| "what it inherits from is damaged".into());
-                blob.parent.take()
-            });
-            if let Some(before) = before.and_then(|parent| state.blobs.get_mut(&parent)) {
-                before.clones.remove(id);
-            }
-            alloc::vec![*id]
-        }
-        Record::Adopt { snapshot, clone } => alloc::vec![*snapshot, *clone],
-        _ => Vec::new(),
-    };
-    blobs.into_iter().for_each(|blob| forget(state, blob));
-}
-
-/// Nothing is known of the map of a damaged blob any more. What it owns stays in use, and its pages stay where they are.
-fn forget(state: &mut State, id: BlobId) {
-    let Some(blob) = state.blobs.get_mut(&id).filter(|blob| blob.damage.is_some() && !blob.dying) else {
-        return;
-    };
-    blob.lost_len = blob.len;
-    blob.tree = crate::map::Tree::default();
-    blob.own_clusters = 0;
-    blob.outdated = true;
-    if !blob.pages.unread {
-        state.touch_chain(id);
-    }
-}
-
 /// Clusters that a record gives to a blob.
-fn clusters_of(record: &Record) -> impl Iterator<Item = ClusterIdx> + '_ {
+pub(super) fn clusters_of(record: &Record) -> impl Iterator<Item = ClusterIdx> + '_ {
     let one = match record {
         Record::Map { cluster, .. } | Record::Fill { cluster, .. } => Some(*cluster),
         _ => None,
