@@ -3,7 +3,7 @@
 mod replies;
 mod watch;
 
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Append, Watch};
 
 use crate::cell;
 use crate::check::{Expected, Recovered, contents, one_moment, relations, sound};
