@@ -7,7 +7,7 @@
 //! repair.
 
 use crate::blob::Blob;
-use crate::map::{Entry, Tag, Tree};
+use crate::map::{Tag, Tree};
 use crate::record::{Below, Encoding, MappedRun, Record};
 use crate::state::{State, give_up};
 use alloc::{
@@ -15,7 +15,7 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
-use offshoot_format::{BlobCluster, BlobId, ClusterIdx, ExtentOrdinal, JournalArea};
+use offshoot_format::{BlobId, ClusterIdx, ExtentOrdinal, JournalArea};
 
 /// What a replay has to keep in mind of blobs that cannot be read.
 #[derive(Debug)]
@@ -26,13 +26,15 @@ pub(super) struct Lost {
     clusters: BTreeMap<u32, usize>,
     /// Snapshots that the journal has made of lvols that cannot be read, and those: in life they own what these own.
     stand_ins: BTreeMap<BlobId, BlobId>,
+    /// Snapshots that cannot be read and are there no more: in life their only clones own what they owned.
+    removed: BTreeSet<BlobId>,
 }
 
 impl Lost {
     /// With md pages and clusters that are held, because no readable blob owns them.
     pub(super) fn new(md: Vec<u32>, clusters: Vec<u32>) -> Self {
         let clusters = clusters.into_iter().map(|cluster| (cluster, 0)).collect();
-        Self { md, clusters, stand_ins: BTreeMap::new() }
+        Self { md, clusters, stand_ins: BTreeMap::new(), removed: BTreeSet::new() }
     }
 
     /// Makes a record of the journal true, as far as the blobs that it is about are known.
@@ -48,6 +50,7 @@ impl Lost {
         list_lost(state, area, &record);
         self.shed_clones(state, &record);
         self.lose_source(state, &record);
+        self.condemn_heir(state, &record);
         let record = readable_part(state, record);
         let misfit = match state.fits(&record) {
             Ok(()) => {
@@ -76,16 +79,19 @@ impl Lost {
                 state.apply(&Record::MarkDying { blob: *snapshot });
                 state.apply(&Record::Destroy { blob: *snapshot });
             }
-            // Where the clone hid what the snapshot held, that is gone. The clone reads on what is known of the rest.
+            // Where the clone hid what the snapshot held, that is gone; the rest became the clone's.
             Record::Adopt { snapshot, .. } => {
                 condemn(state, *snapshot, "it was removed, and of its clone not all can be read");
                 self.lose(state, *snapshot);
+                self.removed.insert(*snapshot);
             }
-            Record::Release { blob, ordinals } if is_dying(state, *blob) => {
+            Record::Release { blob, ordinals } if is_going(state, *blob) => {
+                mark_dying(state, *blob);
                 let known = owned_ordinals(state, *blob, ordinals);
                 state.apply(&Record::Release { blob: *blob, ordinals: known });
             }
-            Record::Destroy { blob } if is_dying(state, *blob) => {
+            Record::Destroy { blob } if is_going(state, *blob) => {
+                mark_dying(state, *blob);
                 self.lose(state, *blob);
                 if state.blob(*blob).is_some_and(|blob| blob.own_clusters > 0) {
                     return Err(misfit);
@@ -101,16 +107,15 @@ impl Lost {
                 if let Some(id) = map_of(&record) {
                     self.lose(state, id);
                 }
-                if let Record::Fill { blob, at, .. } = record {
-                    forget_for_clones(state, blob, at);
-                }
             }
         }
         Ok(())
     }
 
-    /// After the last record: what no record has let go of since it became nobody's counts as used from here on.
+    /// After the last record: what no record has let go of since it became nobody's counts as used from here on, and
+    /// nothing is inherited that the next opening would not find.
     pub(super) fn settle(self, state: &mut State) {
+        forget_outdated(state);
         let freed = state.freed_clusters.iter().map(|cluster| cluster.0);
         let freed: BTreeMap<u32, usize> = freed.zip(1..).collect();
         for (cluster, since) in self.clusters {
@@ -169,8 +174,14 @@ impl Lost {
             return;
         };
         self.lose(state, source);
-        if let Record::Fill { at, .. } = record {
-            forget_for_clones(state, source, *at);
+    }
+
+    /// What a snapshot left to an lvol is not known, so that it cannot be told from what lies below both.
+    fn condemn_heir(&self, state: &mut State, record: &Record) {
+        let Record::SetParent { blob, .. } = record else { return };
+        let parent = state.blob(*blob).and_then(|blob| blob.parent);
+        if parent.is_some_and(|parent| self.removed.contains(&parent)) {
+            condemn(state, *blob, "what it took over from a snapshot cannot be read");
         }
     }
 
@@ -273,9 +284,16 @@ fn is_readable(state: &State, id: BlobId) -> bool {
     state.blob(id).is_some_and(Blob::is_readable)
 }
 
-/// Whether a blob is on its way out and nothing inherits from it.
-fn is_dying(state: &State, id: BlobId) -> bool {
-    state.blob(id).is_some_and(|blob| blob.dying && blob.clones.is_empty())
+/// Whether nothing inherits from a blob that a record releases, and it is on its way out, as far as anybody can tell.
+fn is_going(state: &State, id: BlobId) -> bool {
+    state.blob(id).is_some_and(|blob| blob.clones.is_empty() && (blob.dying || !blob.is_readable()))
+}
+
+/// Of one whose root is lost nobody could tell that it was dying.
+fn mark_dying(state: &mut State, id: BlobId) {
+    if state.blob(id).is_some_and(|blob| !blob.dying) {
+        state.apply(&Record::MarkDying { blob: id });
+    }
 }
 
 /// Ordinals of some in which a blob owns something.
@@ -325,20 +343,15 @@ fn condemn(state: &mut State, id: BlobId, why: &str) {
     }
 }
 
-/// Nobody knows any more what the clones of a blob that is lost inherit of its clusters at a place: these may be
-/// another's by now.
-fn forget_for_clones(state: &mut State, id: BlobId, at: BlobCluster) {
-    let clones_of = |state: &State, id| state.blob(id).map(|blob| blob.clones.clone()).unwrap_or_default();
-    let mut heirs: Vec<BlobId> = clones_of(state, id).into_iter().collect();
+/// What clones still have of blobs that are outdated is forgotten.
+fn forget_outdated(state: &mut State) {
+    let outdated = state.blobs().filter(|blob| blob.outdated).flat_map(|blob| blob.clones.iter().copied());
+    let mut heirs: Vec<BlobId> = outdated.collect();
+    let mut seen = BTreeSet::new();
     while let Some(heir) = heirs.pop() {
-        heirs.extend(clones_of(state, heir));
-        let tags = &state.tags;
-        let Some(blob) = state.blobs.get_mut(&heir) else { continue };
-        let entry = blob.tree.entry(at);
-        let reads_it = entry.clusters_of(|tag| tags.owner(tag) == Some(id)).next().is_some();
-        let owned = |tag: Tag| tags.owner(tag) == Some(heir);
-        if let Some(entry) = reads_it.then(|| entry.over(Entry::Unknown, &owned)).flatten() {
-            blob.tree.replace(at, entry);
+        if seen.insert(heir) {
+            state.inherit_anew(heir);
+            heirs.extend(state.blob(heir).iter().flat_map(|blob| blob.clones.iter().copied()));
         }
     }
 }
