@@ -9,8 +9,9 @@ mod lvols;
 use lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, options, pattern, writable_in};
 use offshoot_device::MemDevice;
 use offshoot_format::{ExtentOrdinal, MdPageIdx};
-use offshoot_store::{Found, Store, Verb};
+use offshoot_store::{Found, Store, Verb, Work};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 const CLUSTER: u64 = 16_384;
 const BLOCK: u64 = 4096;
@@ -288,4 +289,38 @@ fn what_damaged_lvols_let_go_of_may_be_anothers() {
             store = open(device, SESSION);
         }
     }
+}
+
+/// A fill lets go of a cluster of a snapshot that its clones read as well. A clone of which not all can be read read on
+/// from it.
+#[test]
+fn what_is_known_of_a_damaged_clone_follows_a_fill() {
+    let mut store = base();
+    let lvol = store.create("lvol", 600 * CLUSTER, false).unwrap();
+    store.write(lvol, 0, pattern(CLUSTER, 1)).unwrap();
+    store.snapshot("lvol", "hidden").unwrap();
+    store.write(lvol, 0, pattern(BLOCK, 2)).unwrap();
+    store.remove("hidden").unwrap();
+    store.snapshot("lvol", "snapshot").unwrap();
+    let clone = store.clone_of("snapshot", "clone").unwrap();
+    store.write(clone, 560 * CLUSTER, pattern(CLUSTER, 3)).unwrap();
+    let mut store = open(store.close().0, SESSION);
+    let extent = store.state().blob(clone).unwrap().pages.ordinals[&ExtentOrdinal(1)].extent.unwrap();
+    let at = store.state().layout.md_page_offset(extent);
+    let expected = store.read(clone, 0, 16_384).unwrap();
+    let before = store.state().clusters.free();
+    store.run_job(Work::Seal, |_| ControlFlow::Continue(())).unwrap();
+    store.flush().unwrap();
+    let free = store.state().clusters.free();
+    assert!(free > before, "nothing was let go: {free} clusters are free, {before} were");
+    let more = store.create("more", free as u64 * CLUSTER, false).unwrap();
+    let written = (0..free as u64).map(|at| store.write(more, at * CLUSTER, pattern(CLUSTER, 8)));
+    assert!(written.take_while(Result::is_ok).count() > 0);
+    store.flush().unwrap();
+
+    let mut device = store.device().clone();
+    device.write_at(at, &[0xa5; 4096]);
+    let mut store = open(device, SESSION);
+    assert!(store.state().blob(clone).unwrap().damage.is_some());
+    assert!(store.read(clone, 0, 16_384).unwrap().as_slice() == expected.as_slice());
 }
