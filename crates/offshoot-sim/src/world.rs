@@ -220,6 +220,12 @@ impl World {
         self.lossy = true;
     }
 
+    /// Whether the disk has just lost what a failed sync was to make durable, and nothing on it says so yet. A process
+    /// that is killed at that very moment cannot tell later (`durability.md`, section 8).
+    pub(crate) fn is_loss_untold(&self) -> bool {
+        self.lossy && self.has_failed() && self.disk.outstanding() > 0
+    }
+
     /// Hands a request to the store. Nothing happens when its lvol is not there.
     pub(crate) fn submit(&mut self, op: Op) {
         let id = self.next_id;

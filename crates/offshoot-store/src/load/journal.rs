@@ -1,7 +1,7 @@
 //! The journal of a store that was not closed: what counts instead of the md pages, and what came after them.
 
 use super::pages::MdPages;
-use super::records::{Lost, clusters_of};
+use super::records::Lost;
 use super::verify::{Finding, Found};
 use crate::journal::{JournalDamage, decode_all, hold_area, mask_page_at, read_ring, written_images};
 use crate::options::Session;
@@ -209,7 +209,10 @@ impl FoundJournal {
         let records =
             self.frames.iter().filter_map(|(_, payload)| decode_all(payload, layout).ok()).flatten();
         for record in records {
-            let clusters = clusters_of(&record).filter(|cluster| cluster.0 < layout.total_clusters);
+            let clusters = record
+                .given()
+                .map(|(cluster, _)| cluster)
+                .filter(|cluster| cluster.0 < layout.total_clusters);
             clusters.for_each(|cluster| named.set(cluster.0 as usize, true));
         }
         for cluster in (0..layout.total_clusters).map(ClusterIdx) {
@@ -267,7 +270,7 @@ impl FoundJournal {
     fn replay_frame(&self, state: &mut State, lost: &mut Lost, payload: &[u8]) -> Result<(), String> {
         let area = self.recovery.area;
         for record in decode_all(payload, &state.layout).map_err(|error| error.to_string())? {
-            if clusters_of(&record).any(|cluster| in_area(&state.layout, area, cluster)) {
+            if record.given().any(|(cluster, _)| in_area(&state.layout, area, cluster)) {
                 return Err("it names a cluster of the journal".into());
             }
             lost.replay(state, area, record)?;

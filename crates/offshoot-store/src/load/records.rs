@@ -8,7 +8,7 @@
 
 use crate::blob::Blob;
 use crate::map::{Tag, Tree};
-use crate::record::{Below, Encoding, MappedRun, Record};
+use crate::record::{Below, Encoding, Record};
 use crate::state::{State, give_up};
 use alloc::{
     collections::{BTreeMap, BTreeSet},
@@ -231,27 +231,13 @@ impl Lost {
 
     /// Clusters that a record gives to a blob that cannot be read are handed to nobody else.
     fn protect(&mut self, state: &mut State, record: &Record) {
-        for ClusterIdx(cluster) in clusters_of(record) {
+        for (ClusterIdx(cluster), _) in record.given() {
             if !state.clusters.is_used(cluster) {
                 state.clusters.hold_if_available(cluster);
                 self.clusters.insert(cluster, state.freed_clusters.len());
             }
         }
     }
-}
-
-/// Clusters that a record gives to a blob.
-pub(super) fn clusters_of(record: &Record) -> impl Iterator<Item = ClusterIdx> + '_ {
-    let one = match record {
-        Record::Map { cluster, .. } | Record::Fill { cluster, .. } => Some(*cluster),
-        _ => None,
-    };
-    let runs: &[MappedRun] = match record {
-        Record::Create { runs, .. } | Record::Resize { runs, .. } => runs,
-        _ => &[],
-    };
-    let runs = runs.iter().flat_map(|run| run.cluster.0..run.cluster.0 + run.length).map(ClusterIdx);
-    one.into_iter().chain(runs)
 }
 
 /// Blobs that a record is about and that are not there, but whose root pages are in use and nobody else's, are lost
