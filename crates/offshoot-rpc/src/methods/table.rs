@@ -5,10 +5,11 @@ use crate::error::RpcError;
 use crate::types::bdev::{BdevName, CreateAio, CreateMalloc, GetBdevs};
 use crate::types::framework::GetMethods;
 use crate::types::lvol::{
-    CloneBdev, CloneLvol, CreateLvol, DecoupleParent, GetLvols, LvolName, RenameLvol, ResizeLvol, SetParent,
-    SnapshotLvol,
+    CloneBdev, CloneLvol, CreateLvol, DecoupleParent, GetLvols, GroupSnapshot, LvolName, RenameLvol,
+    ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
 };
 use crate::types::lvstore::{CreateLvstore, DeleteLvstore, GetLvstores, GrowLvstore, RenameLvstore};
+use crate::types::nbd::{ExportLvol, GetExports, StartDisk};
 use crate::types::shallow_copy::{CheckShallowCopy, StartShallowCopy};
 
 /// Of most methods of lvols.
@@ -113,6 +114,10 @@ methods! {
     SetParent = "bdev_lvol_set_parent", Runtime, required(SetParent, LVOL);
     /// gives an lvol an external snapshot for a parent.
     SetParentBdev = "bdev_lvol_set_parent_bdev", Runtime, required(SetParent, LVOL);
+    /// makes an lvol read what a snapshot of its family reads. Not in SPDK.
+    RevertLvol = "bdev_lvol_revert", Runtime, required(RevertLvol, LVOL);
+    /// makes snapshots of several lvols at one point in time. Not in SPDK.
+    GroupSnapshot = "bdev_lvol_group_snapshot", Runtime, required(GroupSnapshot, LVOL);
     /// begins to copy the clusters of an lvol.
     StartShallowCopy = "bdev_lvol_start_shallow_copy", Runtime, required(StartShallowCopy, LVOL);
     /// tells how far such a copy is.
@@ -133,6 +138,14 @@ methods! {
     DeleteMalloc = "bdev_malloc_delete", Runtime, required(BdevName, BDEV);
     /// waits until every bdev was looked at.
     WaitForExamine = "bdev_wait_for_examine", Runtime, without("bdev_wait_for_examine requires no parameters");
+    /// attaches a bdev to a device of the kernel's.
+    StartDisk = "nbd_start_disk", Runtime, required(StartDisk, BDEV);
+    /// offers an lvol to NBD clients. Not in SPDK.
+    ExportLvol = "nbd_export", Runtime, required(ExportLvol, BDEV);
+    /// offers an lvol to NBD clients no longer. Not in SPDK.
+    UnexportLvol = "nbd_unexport", Runtime, required(ExportLvol, BDEV);
+    /// lists what NBD clients can open. Not in SPDK.
+    GetExports = "nbd_get_exports", Runtime, optional(GetExports, BDEV);
     /// lists methods.
     GetMethods = "rpc_get_methods", Always, optional(GetMethods, SERVER);
     /// tells the version.

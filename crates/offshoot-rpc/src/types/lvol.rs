@@ -226,6 +226,38 @@ impl SetParent {
     }
 }
 
+/// Parameters of `bdev_lvol_revert`. Not in SPDK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevertLvol {
+    /// The lvol.
+    pub lvol_name: String,
+    /// The snapshot, of its family, that it reads from then on.
+    pub snapshot_name: String,
+}
+
+impl RevertLvol {
+    /// The lvol.
+    #[must_use]
+    pub fn lvol(&self) -> LvolSelector<'_> {
+        LvolSelector::new(&self.lvol_name)
+    }
+
+    /// The snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> LvolSelector<'_> {
+        LvolSelector::new(&self.snapshot_name)
+    }
+}
+
+/// Parameters of `bdev_lvol_group_snapshot`. Not in SPDK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupSnapshot {
+    /// Lvols of one lvstore, and the names of their snapshots.
+    pub lvols: Vec<SnapshotLvol>,
+}
+
 /// What becomes of the clusters of an lvol when it lets go of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

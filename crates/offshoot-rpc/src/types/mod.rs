@@ -7,5 +7,6 @@ pub mod bdev;
 pub mod framework;
 pub mod lvol;
 pub mod lvstore;
+pub mod nbd;
 pub mod selector;
 pub mod shallow_copy;

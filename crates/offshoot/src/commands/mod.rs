@@ -29,6 +29,6 @@ use offshoot_store::Identity;
 use uuid::Uuid;
 
 /// Who a new lvol is: a name, a fresh UUID, and now as its time of creation.
-fn identity(name: &str) -> Identity {
+pub(crate) fn identity(name: &str) -> Identity {
     Identity { name: name.to_owned(), uuid: Uuid::new_v4(), created: time::now() }
 }

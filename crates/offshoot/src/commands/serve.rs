@@ -1,4 +1,4 @@
-//! `offshoot serve`: lvols as network block devices.
+//! `offshoot serve`: lvols as network block devices, and JSON-RPC to change them.
 
 use crate::open::External;
 use crate::serve::{self, SealPace, ServeArgs};
@@ -11,14 +11,20 @@ use std::path::PathBuf;
 ///
 /// An export is called LVOL, or STORENAME/LVOL when several stores are served. Snapshots are read-only. The stores are
 /// locked meanwhile, and closed in order at the end.
+///
+/// With --rpc the server answers SPDK's bdev_lvol_* and related methods on a Unix socket that only its owner can connect
+/// to; stores can be opened, made and closed there too, so that none need be named.
 #[derive(Debug, Args)]
 pub(crate) struct ServeCommand {
     /// Files or block devices that hold stores
-    #[arg(value_name = "STORE", required = true)]
+    #[arg(value_name = "STORE", required_unless_present = "rpc")]
     stores: Vec<PathBuf>,
     /// Where to listen; may be given several times [default: the socket STORE.sock next to the first store]
     #[arg(long, value_name = "unix:PATH|tcp:ADDR")]
     nbd: Vec<String>,
+    /// Answer JSON-RPC on this Unix socket
+    #[arg(long, value_name = "PATH")]
+    rpc: Option<PathBuf>,
     /// File that is the external snapshot of this UUID; may be given several times
     #[arg(long = "external", value_name = "UUID=FILE")]
     externals: Vec<External>,
@@ -43,6 +49,7 @@ pub(crate) fn run(command: ServeCommand) -> Result<()> {
     serve::run(ServeArgs {
         stores: command.stores,
         nbd: command.nbd,
+        rpc: command.rpc,
         externals: externals.collect(),
         seal: command.seal.then_some(SealPace { bytes_per_second }),
     })

@@ -1,26 +1,32 @@
 //! The stores as the NBD server sees them.
 
 use super::exports::{self, Naming};
-use super::openings::{Export, Openings};
-use super::served::Served;
+use super::openings::{Export, Openings, StoreId};
+use super::served::{Finished, Served};
 use super::wakeup::Wakeup;
 use crate::lookup;
 use anyhow::{Context as _, Result};
 use offshoot_block::Buffer;
-use offshoot_nbd::{Backend, BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Reply, RequestId};
-use offshoot_store::Blob;
+use offshoot_nbd::{BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Reply, RequestId};
+use offshoot_store::{Blob, State, Ticket, Verb};
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 use tracing::{error, info};
+use uuid::Uuid;
 
 /// All stores that are served, and what connections have open of them.
 ///
 /// It outlives the server that runs on it (`&mut StoreBackend` is the backend), so that the stores are closed in one
 /// place, however serving ends.
 pub(super) struct StoreBackend {
-    stores: Vec<Served>,
+    stores: BTreeMap<StoreId, Served>,
+    /// How many stores there have been.
+    added: usize,
     naming: Naming,
     openings: Openings,
+    /// Lvols that NBD clients are not offered.
+    withdrawn: HashSet<Uuid>,
     wakeup: Wakeup,
     pool: BufferPool,
     /// Replies that were there at once, until the next poll.
@@ -34,9 +40,11 @@ impl StoreBackend {
     /// There is no epoll instance to be had.
     pub(super) fn new() -> Result<Self> {
         Ok(Self {
-            stores: Vec::new(),
+            stores: BTreeMap::new(),
+            added: 0,
             naming: Naming::default(),
             openings: Openings::default(),
+            withdrawn: HashSet::new(),
             wakeup: Wakeup::new().context("cannot wait for devices")?,
             pool: BufferPool::new(),
             answered: Vec::new(),
@@ -47,18 +55,129 @@ impl StoreBackend {
     ///
     /// # Errors
     /// One of that name is served already, or its devices cannot be waited for.
-    pub(super) fn add(&mut self, store: Served) -> Result<()> {
+    pub(super) fn add(&mut self, store: Served) -> Result<StoreId> {
         let watched = store.devices().try_for_each(|device| self.wakeup.watch(device));
-        self.stores.push(store);
+        let id = StoreId(self.added);
+        self.added += 1;
+        self.stores.insert(id, store);
         watched.context("cannot wait for a device")?;
-        let names: Vec<String> = self.stores.iter().map(|store| store.engine().state().name()).collect();
-        self.naming = Naming::of(&names)?;
+        self.rename()?;
+        Ok(id)
+    }
+
+    /// Takes a store out, if no client has anything of it open.
+    pub(super) fn take(&mut self, id: StoreId) -> Option<Served> {
+        if self.is_in_use(id) {
+            return None;
+        }
+        let store = self.stores.remove(&id)?;
+        for device in store.devices() {
+            // One that is watched by mistake costs a wakeup too many, until it is closed.
+            let _ = self.wakeup.unwatch(device);
+        }
+        // Fewer names are not less unique.
+        let _ = self.rename();
+        Some(store)
+    }
+
+    /// Takes note of what the stores are called now.
+    ///
+    /// # Errors
+    /// Two have the same name.
+    pub(super) fn rename(&mut self) -> Result<()> {
+        let names = self.stores.iter().map(|(id, store)| (*id, store.engine().state().name()));
+        self.naming = Naming::of(names.collect())?;
         Ok(())
     }
 
     /// The stores.
-    pub(super) fn stores(&self) -> &[Served] {
-        &self.stores
+    pub(super) fn stores(&self) -> impl Iterator<Item = (StoreId, &Served)> {
+        self.stores.iter().map(|(id, store)| (*id, store))
+    }
+
+    /// A store.
+    pub(super) fn store(&self, id: StoreId) -> Option<&Served> {
+        self.stores.get(&id)
+    }
+
+    /// The State of a store.
+    pub(super) fn state(&self, id: StoreId) -> Option<&State> {
+        self.store(id).map(|store| store.engine().state())
+    }
+
+    /// Starts a verb in a store. What comes of it is told by [`StoreBackend::finished`].
+    pub(super) fn start(&mut self, id: StoreId, verb: Verb) -> Option<Ticket> {
+        Some(self.stores.get_mut(&id)?.start(verb))
+    }
+
+    /// Whether a verb has ended that nobody was told about.
+    pub(super) fn has_finished(&self) -> bool {
+        self.stores.values().any(Served::has_finished)
+    }
+
+    /// Verbs that have ended since this was asked last.
+    pub(super) fn finished(&mut self) -> Vec<(StoreId, Finished)> {
+        let stores = self.stores.iter_mut();
+        stores.flat_map(|(id, store)| store.finished().map(|finished| (*id, finished))).collect()
+    }
+
+    /// Whether a client is connected to an lvol.
+    pub(super) fn is_open(&self, export: Export) -> bool {
+        self.openings.count(export) > 0
+    }
+
+    /// Connections to an lvol.
+    pub(super) fn connections(&self, export: Export) -> usize {
+        self.openings.count(export)
+    }
+
+    /// Whether a client is connected to an lvol of a store, or something is under way in it.
+    pub(super) fn is_in_use(&self, id: StoreId) -> bool {
+        self.openings.has_open(id) || self.store(id).is_some_and(Served::is_in_use)
+    }
+
+    /// An lvol is gone. Its id may come to stand for another one, which its clients must not reach.
+    pub(super) fn forget(&mut self, export: Export, uuid: Option<Uuid>) {
+        self.openings.revoke(export);
+        if let Some(uuid) = uuid {
+            self.withdrawn.remove(&uuid);
+        }
+    }
+
+    /// Offers an lvol to NBD clients, which is so from the start, or does not any more. Connections are not touched.
+    pub(super) fn offer(&mut self, lvol: Uuid, offered: bool) {
+        if offered {
+            self.withdrawn.remove(&lvol);
+        } else {
+            self.withdrawn.insert(lvol);
+        }
+    }
+
+    /// Whether NBD clients can open an lvol.
+    pub(super) fn is_offered(&self, id: StoreId, lvol: &Blob) -> bool {
+        self.refusal(id, lvol).is_none()
+    }
+
+    /// Readable when [`StoreBackend::advance`] may have something to do.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.wakeup.descriptor()
+    }
+
+    /// When to advance at the latest.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.stores.values().filter_map(Served::deadline).min()
+    }
+
+    /// Whether to advance again instead of sleeping.
+    pub(super) fn must_be_polled(&self) -> bool {
+        self.stores.values().any(Served::must_be_polled)
+    }
+
+    /// Moves every store along without waiting. What is answered to NBD clients is kept for their server.
+    pub(super) fn advance(&mut self) {
+        for store in self.stores.values_mut() {
+            store.poll(&mut self.pool, &mut self.answered);
+        }
     }
 
     /// What the exports are called.
@@ -73,7 +192,7 @@ impl StoreBackend {
     /// The first store that could not be closed in order.
     pub(super) fn close(self) -> Result<()> {
         let mut result = Ok(());
-        for store in self.stores {
+        for store in self.stores.into_values() {
             let path = store.path().display().to_string();
             match (store.close(), &result) {
                 (Ok(()), _) => info!(store = path, "closed"),
@@ -88,95 +207,85 @@ impl StoreBackend {
     }
 
     /// The lvol of an export name.
-    fn find(&self, name: &str) -> Option<(usize, &Blob)> {
+    fn find(&self, name: &str) -> Option<(StoreId, &Blob)> {
         if name.is_empty() {
             let mut lvols = self.lvols();
             return lvols.next().filter(|_| lvols.next().is_none());
         }
-        self.naming.candidates(name).find_map(|(number, lvol)| {
-            let state = self.stores.get(number)?.engine().state();
-            Some((number, lookup::lvol(state, lvol).ok()?))
-        })
+        self.naming
+            .candidates(name)
+            .find_map(|(id, lvol)| Some((id, lookup::lvol(self.state(id)?, lvol).ok()?)))
     }
 
     /// Every lvol of every store.
-    fn lvols(&self) -> impl Iterator<Item = (usize, &Blob)> {
-        self.stores.iter().enumerate().flat_map(|(number, store)| {
-            let lvols = store.engine().state().lvols();
-            lvols.map(move |lvol| (number, lvol))
-        })
+    pub(super) fn lvols(&self) -> impl Iterator<Item = (StoreId, &Blob)> {
+        self.stores().flat_map(|(id, store)| store.engine().state().lvols().map(move |lvol| (id, lvol)))
     }
 
-    fn info_of(&self, number: usize, lvol: &Blob) -> ExportInfo {
-        let name = self.naming.name(number, &lvol.display_name());
-        exports::info(self.stores[number].engine(), lvol, name)
+    fn info_of(&self, id: StoreId, lvol: &Blob) -> Option<ExportInfo> {
+        let name = self.naming.name(id, &lvol.display_name());
+        Some(exports::info(self.store(id)?.engine(), lvol, name))
+    }
+
+    /// Why an lvol may not be opened, if so.
+    fn refusal(&self, id: StoreId, lvol: &Blob) -> Option<String> {
+        if lvol.uuid().is_some_and(|uuid| self.withdrawn.contains(&uuid)) {
+            return Some("not exported".to_owned());
+        }
+        exports::refusal(self.store(id)?.engine(), lvol)
     }
 
     /// The export of a name, unless there is a reason not to open it.
     fn look_up(&self, name: &str) -> Result<(Export, ExportInfo), OpenError> {
         let (store, lvol) = self.find(name).ok_or(OpenError::NotFound)?;
-        match exports::refusal(self.stores[store].engine(), lvol) {
-            Some(reason) => Err(OpenError::Refused { reason }),
-            None => Ok((Export { store, lvol: lvol.id }, self.info_of(store, lvol))),
+        if let Some(reason) = self.refusal(store, lvol) {
+            return Err(OpenError::Refused { reason });
         }
+        let info = self.info_of(store, lvol).ok_or(OpenError::NotFound)?;
+        Ok((Export { store, lvol: lvol.id }, info))
     }
 }
 
-impl Backend for &mut StoreBackend {
+/// What [`super::daemon::Daemon`] hands on: the methods of the NBD server's backend.
+impl StoreBackend {
     /// What can be opened. Clients that list exports look at each, and give up at the first that is refused.
-    fn exports(&self) -> Vec<ExportInfo> {
-        let sound = self
-            .lvols()
-            .filter(|(number, lvol)| exports::refusal(self.stores[*number].engine(), lvol).is_none());
-        sound.map(|(number, lvol)| self.info_of(number, lvol)).collect()
+    pub(super) fn exports(&self) -> Vec<ExportInfo> {
+        let sound = self.lvols().filter(|(id, lvol)| self.is_offered(*id, lvol));
+        sound.filter_map(|(id, lvol)| self.info_of(id, lvol)).collect()
     }
 
-    fn open(&mut self, name: &str) -> Result<(ExportId, ExportInfo), OpenError> {
+    pub(super) fn open(&mut self, name: &str) -> Result<(ExportId, ExportInfo), OpenError> {
         let (export, info) = self.look_up(name)?;
         Ok((self.openings.open(export), info))
     }
 
-    fn info(&mut self, name: &str) -> Result<ExportInfo, OpenError> {
+    pub(super) fn info(&mut self, name: &str) -> Result<ExportInfo, OpenError> {
         self.look_up(name).map(|(_, info)| info)
     }
 
-    fn close(&mut self, export: ExportId) {
+    pub(super) fn close_export(&mut self, export: ExportId) {
         self.openings.close(export);
     }
 
-    fn submit(&mut self, id: RequestId, export: ExportId, command: Command) {
+    pub(super) fn submit(&mut self, id: RequestId, export: ExportId, command: Command) {
         let export = self.openings.find(export);
-        let reply = match export.and_then(|export| Some((self.stores.get_mut(export.store)?, export.lvol))) {
+        let reply = match export.and_then(|export| Some((self.stores.get_mut(&export.store)?, export.lvol))) {
             Some((store, lvol)) => store.submit(id, lvol, command, &mut self.pool),
             None => Some(Reply::Error(Errno::Shutdown)),
         };
         self.answered.extend(reply.map(|reply| (id, reply)));
     }
 
-    fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {
+    pub(super) fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {
+        self.advance();
         replies.append(&mut self.answered);
-        for store in &mut self.stores {
-            store.poll(&mut self.pool, replies);
-        }
     }
 
-    fn wakeup(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.wakeup.descriptor())
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        self.stores.iter().filter_map(Served::deadline).min()
-    }
-
-    fn busy(&self) -> bool {
-        self.stores.iter().any(Served::must_be_polled)
-    }
-
-    fn buffer(&mut self, len: usize) -> Buffer {
+    pub(super) fn buffer(&mut self, len: usize) -> Buffer {
         self.pool.take(len)
     }
 
-    fn recycle(&mut self, buffer: Buffer) {
+    pub(super) fn recycle(&mut self, buffer: Buffer) {
         self.pool.give(buffer);
     }
 }

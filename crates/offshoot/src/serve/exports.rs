@@ -1,5 +1,6 @@
 //! What exports are called, and what clients are told about them.
 
+use super::openings::StoreId;
 use anyhow::{Result, bail};
 use offshoot_nbd::{ExportInfo, limits};
 use offshoot_store::{Blob, Engine, State};
@@ -7,11 +8,11 @@ use offshoot_store::{Blob, Engine, State};
 /// Smallest block in bytes: the engine takes any range.
 const MIN_BLOCK: u32 = 1;
 
-/// The names of exports: `LVOL` when one store is served, `STORENAME/LVOL` when there are several.
+/// The names of exports: `LVOL` when one store is served, `STORENAME/LVOL` when there are several. The latter leads to an
+/// lvol also when there is one store, so that a client's name stays good when others come and go.
 #[derive(Debug, Default)]
 pub(super) struct Naming {
-    /// What stands before the lvol's name, by store.
-    prefixes: Vec<String>,
+    stores: Vec<(StoreId, String)>,
 }
 
 impl Naming {
@@ -19,30 +20,37 @@ impl Naming {
     ///
     /// # Errors
     /// Two of several stores have the same name.
-    pub(super) fn of(stores: &[String]) -> Result<Self> {
-        if let [_] = stores {
-            return Ok(Self { prefixes: vec![String::new()] });
-        }
-        for (number, name) in stores.iter().enumerate() {
-            if stores[..number].contains(name) {
+    pub(super) fn of(stores: Vec<(StoreId, String)>) -> Result<Self> {
+        for (number, (_, name)) in stores.iter().enumerate() {
+            if stores[..number].iter().any(|(_, other)| other == name) {
                 bail!("two of the stores are called \"{name}\": serve them one by one");
             }
         }
-        let prefixes = stores.iter().map(|name| format!("{name}/")).collect();
-        Ok(Self { prefixes })
+        Ok(Self { stores })
     }
 
     /// The name of an export.
-    pub(super) fn name(&self, store: usize, lvol: &str) -> String {
-        let prefix = self.prefixes.get(store).map_or("", String::as_str);
-        format!("{prefix}{lvol}")
+    pub(super) fn name(&self, store: StoreId, lvol: &str) -> String {
+        match &self.stores[..] {
+            [_] => lvol.to_owned(),
+            stores => {
+                let name = stores.iter().find(|(id, _)| *id == store).map_or("", |(_, name)| name);
+                format!("{name}/{lvol}")
+            }
+        }
     }
 
     /// The stores, each with the name that its lvol would have, that an export name may lead to. More than one
-    /// where names of stores contain slashes.
-    pub(super) fn candidates<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (usize, &'a str)> {
-        let prefixes = self.prefixes.iter().enumerate();
-        prefixes.filter_map(|(store, prefix)| Some((store, name.strip_prefix(prefix.as_str())?)))
+    /// where names of stores or lvols contain slashes.
+    pub(super) fn candidates<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (StoreId, &'a str)> {
+        let only = match &self.stores[..] {
+            [(id, _)] => Some((*id, name)),
+            _ => None,
+        };
+        let prefixed = self.stores.iter().filter_map(move |(id, store)| {
+            Some((*id, name.strip_prefix(store.as_str())?.strip_prefix('/')?))
+        });
+        only.into_iter().chain(prefixed)
     }
 }
 
@@ -89,24 +97,26 @@ mod tests {
     use super::*;
 
     fn naming(stores: &[&str]) -> Result<Naming> {
-        let stores: Vec<String> = stores.iter().map(|name| (*name).to_owned()).collect();
-        Naming::of(&stores)
+        let stores = stores.iter().enumerate().map(|(id, name)| (StoreId(id), (*name).to_owned()));
+        Naming::of(stores.collect())
     }
 
     #[test]
-    fn one_store_has_no_prefix() {
+    fn one_store_needs_no_prefix() {
         let naming = naming(&["a"]).unwrap();
-        assert_eq!(naming.name(0, "vol"), "vol");
-        assert_eq!(naming.candidates("a/vol").collect::<Vec<_>>(), [(0, "a/vol")]);
+        assert_eq!(naming.name(StoreId(0), "vol"), "vol");
+        assert_eq!(naming.candidates("vol").collect::<Vec<_>>(), [(StoreId(0), "vol")]);
+        let candidates: Vec<_> = naming.candidates("a/vol").collect();
+        assert_eq!(candidates, [(StoreId(0), "a/vol"), (StoreId(0), "vol")]);
     }
 
     #[test]
     fn several_stores_are_told_apart_by_their_names() {
         let naming = naming(&["a", "b", "a/b"]).unwrap();
-        assert_eq!(naming.name(1, "vol"), "b/vol");
+        assert_eq!(naming.name(StoreId(1), "vol"), "b/vol");
         let candidates = |name| naming.candidates(name).collect::<Vec<_>>();
-        assert_eq!(candidates("b/vol"), [(1, "vol")]);
-        assert_eq!(candidates("a/b/vol"), [(0, "b/vol"), (2, "vol")]);
+        assert_eq!(candidates("b/vol"), [(StoreId(1), "vol")]);
+        assert_eq!(candidates("a/b/vol"), [(StoreId(0), "b/vol"), (StoreId(2), "vol")]);
         assert_eq!(candidates("vol"), []);
     }
 

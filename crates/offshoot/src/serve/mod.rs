@@ -1,13 +1,15 @@
-//! `offshoot serve`: the lvols of one or more stores as NBD exports.
+//! `offshoot serve`: the lvols of one or more stores as NBD exports, and SPDK's JSON-RPC to change them.
 //!
 //! One thread does everything: the NBD server sleeps in one `epoll_wait` over sockets, devices and signals, and
 //! between two sleeps it moves every store along. The first SIGTERM or SIGINT ends it in order; later ones change nothing.
 
 mod backend;
+mod daemon;
 mod errno;
 mod exports;
 mod listen;
 mod openings;
+mod rpc;
 mod sealing;
 mod served;
 mod signals;
@@ -15,8 +17,11 @@ mod wakeup;
 
 use anyhow::{Context as _, Result, bail};
 use backend::StoreBackend;
+use daemon::Daemon;
 use listen::{Address, Listen};
 use offshoot_nbd::Server;
+use openings::StoreId;
+use rpc::Rpc;
 pub(crate) use sealing::SealPace;
 use served::Served;
 use signals::StopSignals;
@@ -34,10 +39,12 @@ const LOG_DEFAULT: &str = "warn";
 /// What to serve, and where.
 #[derive(Clone, Debug)]
 pub(crate) struct ServeArgs {
-    /// Files or block devices with a store. At least one.
+    /// Files or block devices with a store. At least one, unless there is an RPC socket to open some over.
     pub(crate) stores: Vec<PathBuf>,
     /// `unix:PATH` or `tcp:ADDR[:PORT]`. None: [`default_socket`] of the first store.
     pub(crate) nbd: Vec<String>,
+    /// The path of the socket for JSON-RPC.
+    pub(crate) rpc: Option<PathBuf>,
     /// External snapshots: the UUID under which clones name one, and the file that holds it.
     pub(crate) externals: Vec<(String, PathBuf)>,
     /// Whether to seal the stores meanwhile, and how fast.
@@ -83,21 +90,31 @@ fn serve(
     listens: &[Listen],
     signals: &StopSignals,
 ) -> Result<()> {
+    let externals = args.externals.clone();
+    let mut rpc = args.rpc.as_deref().map(|path| Rpc::bind(path, externals)).transpose()?;
     for path in &args.stores {
         let mut store = Served::open(path, &args.externals)?;
         let sealing = args.seal.map_or(Ok(()), |pace| store.seal(pace));
-        backend.add(store)?;
+        let id = backend.add(store)?;
+        if let Some(rpc) = &mut rpc {
+            rpc.adopt(path, id, backend);
+        }
         sealing?;
     }
-    let mut server = Server::new(backend)?;
+    let mut server = Server::new(Daemon::new(backend, rpc)?)?;
     let mut lines = Vec::new();
     for listen in listens {
         let address = listen.start(&mut server)?;
-        lines.extend(description(server.backend_mut(), &address));
+        let daemon = server.backend_mut();
+        lines.extend(description(daemon.stores(), &address));
+        if let Some(rpc) = daemon.rpc() {
+            rpc.add_address(address);
+        }
     }
+    lines.extend(args.rpc.iter().map(|path| format!("serving RPC at {}", path.display())));
     announce(&lines);
-    server.run(signals.pending())?;
-    Ok(())
+    let daemon = server.run(signals.pending())?;
+    daemon.drain(signals.pending())
 }
 
 fn start_logging() {
@@ -112,26 +129,24 @@ fn start_logging() {
 
 /// Where to listen. Looked at before any store is opened, since a typing error is cheap to tell then.
 fn addresses(args: &ServeArgs) -> Result<Vec<Listen>> {
-    let Some(first) = args.stores.first() else {
-        bail!("no store to serve");
-    };
-    if args.nbd.is_empty() {
-        return Ok(vec![Listen::Unix(default_socket(first)?)]);
+    match args.stores.first() {
+        Some(first) if args.nbd.is_empty() => return Ok(vec![Listen::Unix(default_socket(first)?)]),
+        None if args.rpc.is_none() => bail!("no store to serve: name one, or give --rpc to open some later"),
+        _ => {}
     }
     args.nbd.iter().map(|text| text.parse()).collect()
 }
 
 /// What to tell about a listener: a line for each store.
 fn description(backend: &StoreBackend, address: &Address) -> Vec<String> {
-    let stores = backend.stores().iter().enumerate();
-    let line = |(number, store): (usize, &Served)| {
+    let line = |(id, store): (StoreId, &Served)| {
         let path = store.path().display();
         let count = store.engine().state().lvols().count();
         let plural = if count == 1 { "" } else { "s" };
-        let uri = address.uri(&backend.naming().name(number, "NAME"));
+        let uri = address.uri(&backend.naming().name(id, "NAME"));
         format!("serving {path}: {count} lvol{plural} at {uri}")
     };
-    stores.map(line).collect()
+    backend.stores().map(line).collect()
 }
 
 /// Tells scripts on standard output that clients can come.

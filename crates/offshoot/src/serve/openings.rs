@@ -3,11 +3,15 @@
 use offshoot_format::BlobId;
 use offshoot_nbd::ExportId;
 
+/// One of the stores that are served, now or before: no two have the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct StoreId(pub(super) usize);
+
 /// An lvol of one of the stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Export {
     /// Which store.
-    pub(super) store: usize,
+    pub(super) store: StoreId,
     /// Which of its lvols.
     pub(super) lvol: BlobId,
 }
@@ -16,6 +20,8 @@ pub(super) struct Export {
 struct Opening {
     export: Export,
     connections: usize,
+    /// Whether the lvol is gone.
+    revoked: bool,
 }
 
 /// The lvols that connections have open. All connections to one lvol share its entry, and an entry without
@@ -31,14 +37,14 @@ impl Openings {
         let entries = &self.entries;
         let index = entries
             .iter()
-            .position(|entry| entry.export == export)
+            .position(|entry| entry.export == export && !entry.revoked)
             .or_else(|| entries.iter().position(|entry| entry.connections == 0));
         let index = index.unwrap_or_else(|| {
-            self.entries.push(Opening { export, connections: 0 });
+            self.entries.push(Opening { export, connections: 0, revoked: false });
             self.entries.len() - 1
         });
         let entry = &mut self.entries[index];
-        entry.export = export;
+        (entry.export, entry.revoked) = (export, false);
         entry.connections += 1;
         ExportId(index as u64)
     }
@@ -54,7 +60,26 @@ impl Openings {
     /// What is open under an id.
     pub(super) fn find(&self, id: ExportId) -> Option<Export> {
         let entry = self.entries.get(Self::index(id)?)?;
-        (entry.connections > 0).then_some(entry.export)
+        (entry.connections > 0 && !entry.revoked).then_some(entry.export)
+    }
+
+    /// Connections to an lvol.
+    pub(super) fn count(&self, export: Export) -> usize {
+        let entries = self.entries.iter().filter(|entry| entry.export == export && !entry.revoked);
+        entries.map(|entry| entry.connections).sum()
+    }
+
+    /// Whether a connection has an lvol of a store open.
+    pub(super) fn has_open(&self, store: StoreId) -> bool {
+        let mut entries = self.entries.iter();
+        entries.any(|entry| entry.export.store == store && entry.connections > 0)
+    }
+
+    /// What connections have open under this export is gone. They find nothing from now on.
+    pub(super) fn revoke(&mut self, export: Export) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.export == export) {
+            entry.revoked = true;
+        }
     }
 
     fn index(id: ExportId) -> Option<usize> {
@@ -68,7 +93,7 @@ mod tests {
 
     #[test]
     fn entries_are_shared_and_used_again() {
-        let export = |number| Export { store: 0, lvol: BlobId(number) };
+        let export = |number| Export { store: StoreId(0), lvol: BlobId(number) };
         let mut openings = Openings::default();
         let first = openings.open(export(1));
         let second = openings.open(export(2));
@@ -81,5 +106,21 @@ mod tests {
         assert_eq!(openings.open(export(3)), first);
         assert_eq!(openings.find(first), Some(export(3)));
         assert_eq!(openings.find(ExportId(7)), None);
+    }
+
+    #[test]
+    fn a_revoked_lvol_is_not_found_again_under_the_same_id() {
+        let export = |number| Export { store: StoreId(0), lvol: BlobId(number) };
+        let mut openings = Openings::default();
+        let old = openings.open(export(1));
+        openings.revoke(export(1));
+        assert_eq!((openings.find(old), openings.count(export(1))), (None, 0));
+        assert!(openings.has_open(StoreId(0)));
+        let new = openings.open(export(1));
+        assert_ne!(new, old);
+        assert_eq!((openings.find(old), openings.find(new)), (None, Some(export(1))));
+        openings.close(old);
+        assert_eq!(openings.open(export(2)), old);
+        assert_eq!(openings.find(old), Some(export(2)));
     }
 }

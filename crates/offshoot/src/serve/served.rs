@@ -5,11 +5,11 @@ use super::sealing::{SealPace, Sealing};
 use crate::open;
 use anyhow::Context as _;
 use offshoot_block::BlockDevice as _;
-use offshoot_device::{HostDevice, OpenOptions};
+use offshoot_device::{FileDevice, HostDevice, OpenOptions};
 use offshoot_format::BlobId;
 use offshoot_nbd::{BufferPool, Command, Errno, Extent, Reply, RequestId, limits};
-use offshoot_store::{Engine, Error, IoRequest, Reply as EngineReply, Store, Ticket};
-use std::collections::HashMap;
+use offshoot_store::{Engine, Error, IoRequest, Reply as EngineReply, Store, Ticket, Verb};
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,6 +27,10 @@ pub(super) struct Served {
     path: PathBuf,
     store: Store<Device>,
     pending: HashMap<Ticket, Pending>,
+    /// Verbs under way.
+    verbs: HashSet<Ticket>,
+    /// Verbs that have ended.
+    ended: Vec<Finished>,
     /// Kept for its memory.
     finished: Vec<(Ticket, Result<EngineReply, Error>)>,
     /// When the engine is told next that time has passed.
@@ -36,6 +40,9 @@ pub(super) struct Served {
     /// The job that seals the store, while it runs.
     sealing: Option<Sealing>,
 }
+
+/// A verb, and what came of it: the lvols that it made.
+pub(super) type Finished = (Ticket, Result<Vec<BlobId>, Error>);
 
 /// A request whose reply is awaited.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +58,11 @@ impl Served {
     /// # Errors
     /// The store or one of the external snapshots (id and file) cannot be opened.
     pub(super) fn open(path: &Path, externals: &[(String, PathBuf)]) -> anyhow::Result<Self> {
-        let store = load(path, externals)?;
+        Ok(Self::new(path.to_owned(), load(path, externals)?))
+    }
+
+    /// Serves a store that is open, after a word in the log about its condition.
+    pub(super) fn new(path: PathBuf, store: Store<Device>) -> Self {
         for finding in store.findings() {
             let lvol = finding.lvol.as_deref().unwrap_or("-");
             warn!(store = %path.display(), lvol, damage = %finding.what);
@@ -60,14 +71,12 @@ impl Served {
             warn!(store = %path.display(), "served read-only{cause}");
         }
         info!(store = %path.display(), name = store.state().name(), "open");
-        Ok(Self::new(path.to_owned(), store))
-    }
-
-    pub(super) fn new(path: PathBuf, store: Store<Device>) -> Self {
         Self {
             path,
             store,
             pending: HashMap::new(),
+            verbs: HashSet::new(),
+            ended: Vec::new(),
             finished: Vec::new(),
             next_tick: None,
             failure_logged: false,
@@ -98,6 +107,28 @@ impl Served {
     /// Every device that completions come from.
     pub(super) fn devices(&self) -> impl Iterator<Item = &Device> {
         std::iter::once(self.store.device()).chain(self.store.externals())
+    }
+
+    /// Starts a verb, which ends in [`Served::finished`].
+    pub(super) fn start(&mut self, verb: Verb) -> Ticket {
+        let ticket = self.store.start(verb);
+        self.verbs.insert(ticket);
+        ticket
+    }
+
+    /// Whether a verb has ended.
+    pub(super) fn has_finished(&self) -> bool {
+        !self.ended.is_empty()
+    }
+
+    /// Takes the verbs that have ended.
+    pub(super) fn finished(&mut self) -> impl Iterator<Item = Finished> + use<'_> {
+        self.ended.drain(..)
+    }
+
+    /// Whether a client waits for something.
+    pub(super) fn is_in_use(&self) -> bool {
+        !self.pending.is_empty() || !self.verbs.is_empty()
     }
 
     /// Takes a command for an lvol. Returns the reply to one that can be answered at once; the others are answered by
@@ -149,6 +180,10 @@ impl Served {
         for (ticket, result) in self.finished.drain(..) {
             if let Some(sealing) = self.sealing.take_if(|sealing| sealing.is(ticket)) {
                 sealing.end(&self.path, result.map(drop));
+                continue;
+            }
+            if self.verbs.remove(&ticket) {
+                self.ended.push((ticket, result.map(made)));
                 continue;
             }
             let Some(Pending { id, reads }) = self.pending.remove(&ticket) else {
@@ -207,6 +242,11 @@ impl Served {
         result
     }
 
+    /// The store by itself.
+    pub(super) fn into_store(self) -> Store<Device> {
+        self.store
+    }
+
     /// Whether nothing is stored for a range, so that it reads zeros without I/O.
     fn is_hole(&self, lvol: BlobId, range: Range<u64>) -> bool {
         let len = range.end - range.start;
@@ -251,6 +291,18 @@ impl Served {
 
 fn load(path: &Path, externals: &[(String, PathBuf)]) -> anyhow::Result<Store<Device>> {
     let device = open::device(path, &OpenOptions::writable())?;
+    load_from(device, path, externals)
+}
+
+/// Opens the store on a device that is open already.
+///
+/// # Errors
+/// It, or one of the external snapshots, cannot be opened.
+pub(super) fn load_from(
+    device: FileDevice,
+    path: &Path,
+    externals: &[(String, PathBuf)],
+) -> anyhow::Result<Store<Device>> {
     for note in [device.engine_note(), device.direct_note(), device.fence_note()].into_iter().flatten() {
         warn!(store = %path.display(), "{note}");
     }
@@ -262,6 +314,13 @@ fn load(path: &Path, externals: &[(String, PathBuf)]) -> anyhow::Result<Store<De
     let externals = externals.collect::<anyhow::Result<_>>()?;
     let opening = open::opening(&device, false);
     Store::open(Box::new(device) as Device, externals, &opening).with_context(|| path.display().to_string())
+}
+
+fn made(reply: EngineReply) -> Vec<BlobId> {
+    match reply {
+        EngineReply::Made(lvols) => lvols,
+        EngineReply::Buffer(_) | EngineReply::Done => Vec::new(),
+    }
 }
 
 /// A range that the server has checked against the size of the export.

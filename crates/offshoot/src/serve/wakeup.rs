@@ -22,9 +22,19 @@ impl Wakeup {
     /// Watches a device, as long as it lives. One without a descriptor has to be polled instead.
     pub(super) fn watch(&self, device: &impl HostDevice) -> io::Result<()> {
         match device.completion_fd() {
-            Some(fd) => epoll::add(&self.epoll, fd, EventData::new_u64(0), EventFlags::IN),
+            Some(fd) => self.watch_descriptor(fd),
             None => Ok(()),
         }
+    }
+
+    /// Watches a device no longer: from now on somebody else waits for it.
+    pub(super) fn unwatch(&self, device: &impl HostDevice) -> io::Result<()> {
+        device.completion_fd().map_or(Ok(()), |fd| epoll::delete(&self.epoll, fd))
+    }
+
+    /// Watches a descriptor until it is closed.
+    pub(super) fn watch_descriptor(&self, descriptor: BorrowedFd<'_>) -> io::Result<()> {
+        epoll::add(&self.epoll, descriptor, EventData::new_u64(0), EventFlags::IN)
     }
 
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {

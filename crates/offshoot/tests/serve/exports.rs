@@ -50,10 +50,10 @@ fn an_export_is_found_by_name_and_uuid_and_alone_by_nothing() {
         list[0]["uuid"].as_str().unwrap().to_owned()
     };
     let server = store.serve();
-    for name in ["vol", &uuid, ""] {
+    for name in ["vol", "lvs/vol", &uuid, ""] {
         assert_eq!(server.connect(name).size_bytes, 4 << 20, "{name:?}");
     }
-    for name in ["nothing", "vol ", "lvs/vol", "VOL"] {
+    for name in ["nothing", "vol ", "other/vol", "VOL"] {
         assert!(refusal(&server, name).contains("no such export"), "{name:?}");
     }
     server.stop();

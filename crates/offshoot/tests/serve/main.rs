@@ -7,8 +7,10 @@ mod life;
 mod mount;
 mod program;
 mod real_input;
+mod rpc;
 mod sealing;
 mod server;
+mod transcripts;
 mod wire;
 
 #[path = "../common/mod.rs"]

@@ -135,6 +135,20 @@ impl Server {
         panic!("the server ended before it was ready: {:?}", process.0.wait());
     }
 
+    /// Serves stores on a Unix socket of its own, and answers JSON-RPC on another.
+    pub(crate) fn start_with_rpc(stores: &[&Path]) -> Self {
+        let folder = TempDir::with_prefix("offshoot-").unwrap();
+        let socket = folder.path().join("nbd.sock");
+        let (place, rpc) = (format!("unix:{}", text(&socket)), folder.path().join("rpc.sock"));
+        let server = Self::start_on(stores, &["--nbd", &place, "--rpc", text(&rpc)], socket);
+        Self { _folder: Some(folder), ..server }
+    }
+
+    /// Where [`Server::start_with_rpc`] answers JSON-RPC.
+    pub(crate) fn rpc_socket(&self) -> PathBuf {
+        self.socket.with_file_name("rpc.sock")
+    }
+
     /// The URI of an export. Names in these tests need no escapes.
     pub(crate) fn uri(&self, export: &str) -> String {
         format!("nbd+unix:///{export}?socket={}", text(&self.socket))

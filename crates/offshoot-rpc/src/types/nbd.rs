@@ -1,0 +1,45 @@
+//! Parameters and results of NBD exports. SPDK attaches bdevs to `/dev/nbdN`; offshoot exports lvols over sockets.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// Parameters of `nbd_start_disk`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartDisk {
+    /// The bdev.
+    pub bdev_name: String,
+    /// The device of the kernel's; absent: the first that is free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nbd_device: Option<String>,
+}
+
+/// Parameters of `nbd_export` and `nbd_unexport`. Not in SPDK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExportLvol {
+    /// The lvol: UUID or alias.
+    pub bdev_name: String,
+}
+
+/// Parameters of `nbd_get_exports`. Not in SPDK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetExports {
+    /// One lvol; absent: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bdev_name: Option<String>,
+}
+
+/// The result of `nbd_export`, and an element of that of `nbd_get_exports`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Export {
+    /// The lvol.
+    pub bdev_name: Uuid,
+    /// What NBD clients call it.
+    pub name: String,
+    /// Where they find it: an NBD URI for each place that the server listens on.
+    pub uris: Vec<String>,
+    /// How many are connected.
+    pub connections: u64,
+}

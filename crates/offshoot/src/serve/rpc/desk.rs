@@ -1,0 +1,317 @@
+//! Where calls come in and answers go out.
+
+use super::super::backend::StoreBackend;
+use super::super::listen::Address;
+use super::super::openings::{Export, StoreId};
+use super::super::served::{Device, Finished, Served};
+use super::bases::{Bases, Ground, Holds};
+use super::bdevs::Awaited;
+use super::errors::errno;
+use super::lvstores::bare;
+use super::works::{Done, Works};
+use offshoot_format::BlobId;
+use offshoot_rpc::types::framework::Version;
+use offshoot_rpc::{Call, Dispatch, Method, Reply, Request, RequestId, ResultText, RpcError};
+use offshoot_store::{Store, Ticket, Verb};
+use serde::Serialize;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::time::Instant;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+/// Methods of the table that nothing here answers yet. Each is "Method not found", and not listed.
+const NOT_SERVED: &[&str] = &[
+    "bdev_lvol_grow_lvstore",
+    "bdev_lvol_clone_bdev",
+    "bdev_lvol_inflate",
+    "bdev_lvol_set_parent_bdev",
+    "bdev_lvol_start_shallow_copy",
+    "bdev_lvol_check_shallow_copy",
+    "bdev_examine",
+    "bdev_aio_rescan",
+];
+
+/// Who waits for an answer, and to what.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker {
+    pub(super) id: RequestId,
+    pub(super) method: &'static Method,
+}
+
+/// The result of a call, `None` when it comes later.
+pub(super) type Answer = Result<Option<ResultText>, RpcError>;
+
+/// A result that is there at once.
+pub(super) fn now(value: &impl Serialize) -> Answer {
+    ResultText::of(value).map(Some)
+}
+
+/// What to do when a verb is done.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Then {
+    /// Answer `true`.
+    True,
+    /// Answer with the UUID of the lvol that it made.
+    Made,
+    /// Answer with those of all that it made.
+    AllMade,
+    /// An lvol is gone.
+    Gone(Export, Option<Uuid>),
+    /// A store has another name.
+    Renamed,
+}
+
+/// The methods and what they know besides the stores.
+pub(super) struct Desk {
+    dispatch: Dispatch,
+    pub(super) bases: Bases,
+    pub(super) works: Works,
+    /// External snapshots of stores that are opened later: id and file.
+    pub(super) externals: Vec<(String, PathBuf)>,
+    /// Where NBD clients connect.
+    pub(super) addresses: Vec<Address>,
+    /// Lvols that had a clone while they were served here: they stay snapshots, as with SPDK.
+    pub(super) snapshots: HashSet<Uuid>,
+    verbs: HashMap<(StoreId, Ticket), (Asker, Then)>,
+    /// Who waits for bdevs that there are not yet.
+    pub(super) awaited: Vec<Awaited>,
+    /// Who waits until no bdev is being looked at.
+    examined: Vec<Asker>,
+    answered: Vec<(RequestId, Reply)>,
+}
+
+impl Desk {
+    pub(super) fn new(externals: Vec<(String, PathBuf)>) -> io::Result<Self> {
+        Ok(Self {
+            dispatch: Dispatch::new(|method| !NOT_SERVED.contains(&method.name)),
+            bases: Bases::default(),
+            works: Works::new()?,
+            externals,
+            addresses: Vec::new(),
+            snapshots: HashSet::new(),
+            verbs: HashMap::new(),
+            awaited: Vec::new(),
+            examined: Vec::new(),
+            answered: Vec::new(),
+        })
+    }
+
+    /// Takes note of where NBD clients connect.
+    pub(super) fn add_address(&mut self, address: Address) {
+        self.addresses.push(address);
+    }
+
+    /// Takes a request. It is answered by [`Desk::poll`].
+    pub(super) fn submit(&mut self, stores: &mut StoreBackend, id: RequestId, request: &Request) {
+        let answer = self.dispatch.call(request).and_then(|(method, call)| {
+            debug!(method = method.name, "called");
+            self.call(stores, Asker { id, method }, call)
+        });
+        match answer {
+            Ok(Some(result)) => self.answered.push((id, Ok(result))),
+            Ok(None) => {}
+            Err(error) => self.answered.push((id, Err(error))),
+        }
+    }
+
+    /// Appends what has been answered.
+    pub(super) fn poll(&mut self, stores: &mut StoreBackend, replies: &mut Vec<(RequestId, Reply)>) {
+        for (store, finished) in stores.finished() {
+            self.verb_done(stores, store, finished);
+        }
+        while let Some(done) = self.works.poll() {
+            self.work_done(stores, done);
+        }
+        self.answer_awaited(stores);
+        replies.append(&mut self.answered);
+    }
+
+    /// When to poll at the latest.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.awaited.iter().map(|awaited| awaited.until).min()
+    }
+
+    /// Whether a thread is at work.
+    pub(super) fn has_works(&self) -> bool {
+        self.works.running() > 0
+    }
+
+    /// Waits for all threads, so that every store that there is gets closed.
+    pub(super) fn settle(&mut self, stores: &mut StoreBackend) {
+        while let Some(done) = self.works.wait() {
+            self.work_done(stores, done);
+        }
+    }
+
+    /// Answers.
+    pub(super) fn answer(&mut self, asker: Asker, reply: Reply) {
+        self.answered.push((asker.id, reply));
+    }
+
+    /// Starts a verb, which is answered when it is done.
+    pub(super) fn start(
+        &mut self,
+        stores: &mut StoreBackend,
+        asker: Asker,
+        store: StoreId,
+        verb: Verb,
+        then: Then,
+    ) -> Answer {
+        let ticket = stores.start(store, verb).ok_or(RpcError::INTERNAL)?;
+        self.verbs.insert((store, ticket), (asker, then));
+        Ok(None)
+    }
+
+    /// Starts a work on a bdev, which is busy until it is done.
+    pub(super) fn work(
+        &mut self,
+        asker: Asker,
+        base: &str,
+        work: impl FnOnce() -> (Ground, Reply) + Send + 'static,
+    ) -> Answer {
+        if let Some(base) = self.bases.find_mut(base) {
+            base.holds = Holds::Busy;
+        }
+        if let Err(cause) = self.works.start(asker, base.to_owned(), work) {
+            warn!(base, %cause, "no thread: the bdev is gone");
+            self.bases.remove(base);
+            return Err(asker.method.failed(offshoot_rpc::Errno::NoMem));
+        }
+        Ok(None)
+    }
+
+    fn verb_done(&mut self, stores: &mut StoreBackend, store: StoreId, (ticket, result): Finished) {
+        let Some((asker, then)) = self.verbs.remove(&(store, ticket)) else {
+            debug_assert!(false, "{ticket:?} is nobody's");
+            return;
+        };
+        let reply = match result {
+            Ok(made) => self.verb_reply(stores, store, then, &made),
+            Err(cause) => {
+                debug!(method = asker.method.name, %cause, "failed");
+                Err(asker.method.failed(errno(&cause)))
+            }
+        };
+        self.answered.push((asker.id, reply));
+    }
+
+    fn verb_reply(
+        &mut self,
+        stores: &mut StoreBackend,
+        store: StoreId,
+        then: Then,
+        made: &[BlobId],
+    ) -> Reply {
+        let state = stores.state(store);
+        let uuid = |id: &BlobId| state.and_then(|state| state.blob(*id)).and_then(offshoot_store::Blob::uuid);
+        match then {
+            Then::True => ResultText::of(&true),
+            Then::Made => ResultText::of(&made.first().and_then(uuid)),
+            Then::AllMade => ResultText::of(&made.iter().map(uuid).collect::<Vec<_>>()),
+            Then::Gone(export, uuid) => {
+                stores.forget(export, uuid);
+                uuid.map(|uuid| self.snapshots.remove(&uuid));
+                ResultText::of(&true)
+            }
+            Then::Renamed => {
+                // That no two have the same name was seen to before.
+                let _ = stores.rename();
+                ResultText::of(&true)
+            }
+        }
+    }
+
+    fn work_done(&mut self, stores: &mut StoreBackend, done: Done) {
+        let Done { asker, base, ground, reply } = done;
+        match ground {
+            Ground::Gone => self.bases.remove(&base),
+            Ground::Nothing(device) => self.hold(&base, Holds::Nothing(device)),
+            Ground::Store(path, store) => {
+                let name = store.state().name();
+                if stores.stores().any(|(_, other)| other.engine().state().name() == name) {
+                    warn!(base, "not served: another store is called \"{name}\"");
+                    return self.close_unserved(asker, &base, *store, reply);
+                }
+                match stores.add(Served::new(path, *store)) {
+                    Ok(id) => self.hold(&base, Holds::Store(id)),
+                    Err(cause) => {
+                        warn!(base, %cause, "not served");
+                        self.bases.remove(&base);
+                    }
+                }
+            }
+        }
+        self.answered.push((asker.id, reply));
+        if !self.bases.any_busy() {
+            let examined = self.examined.drain(..).map(|asker| (asker.id, ResultText::of(&true)));
+            self.answered.extend(examined);
+        }
+    }
+
+    /// Lets go of a store that cannot be served, and answers then.
+    fn close_unserved(&mut self, asker: Asker, base: &str, store: Store<Device>, reply: Reply) {
+        let Some((kind, block)) = self.bases.find(base).map(|base| (base.kind.clone(), base.block)) else {
+            return self.answered.push((asker.id, reply));
+        };
+        let close = move || (bare(store.close().0, &kind, block), reply);
+        if let Err(error) = self.work(asker, base, close) {
+            self.answered.push((asker.id, Err(error)));
+        }
+    }
+
+    fn hold(&mut self, base: &str, holds: Holds) {
+        if let Some(base) = self.bases.find_mut(base) {
+            base.holds = holds;
+        }
+    }
+
+    fn call(&mut self, stores: &mut StoreBackend, asker: Asker, call: Call) -> Answer {
+        match call {
+            Call::CreateLvstore(params) => self.create_lvstore(stores, asker, &params),
+            Call::DeleteLvstore(params) => self.delete_lvstore(stores, asker, &params),
+            Call::GetLvstores(params) => self.get_lvstores(stores, params.as_ref()),
+            Call::RenameLvstore(params) => self.rename_lvstore(stores, asker, params),
+            Call::CreateLvol(params) => self.create_lvol(stores, asker, params),
+            Call::SnapshotLvol(params) => self.snapshot_lvol(stores, asker, &params),
+            Call::GroupSnapshot(params) => self.group_snapshot(stores, asker, &params),
+            Call::CloneLvol(params) => self.clone_lvol(stores, asker, &params),
+            Call::RenameLvol(params) => self.rename_lvol(stores, asker, params),
+            Call::ResizeLvol(params) => self.resize_lvol(stores, asker, &params),
+            Call::SetReadOnly(params) => self.set_read_only(stores, asker, &params),
+            Call::DeleteLvol(params) => self.delete_lvol(stores, asker, &params),
+            Call::DecoupleParent(params) => self.decouple_parent(stores, asker, &params),
+            Call::DetachParent(params) => self.detach_parent(stores, asker, params.lvol()),
+            Call::SetParent(params) => self.set_parent(stores, asker, &params),
+            Call::RevertLvol(params) => self.revert_lvol(stores, asker, &params),
+            Call::GetLvols(params) => self.get_lvols(stores, params.as_ref()),
+            Call::GetBdevs(params) => self.get_bdevs(stores, asker, params),
+            Call::CreateAio(params) => self.create_aio(asker, params),
+            Call::DeleteAio(params) => self.delete_aio(stores, asker, &params),
+            Call::CreateMalloc(params) => self.create_malloc(params),
+            Call::DeleteMalloc(params) => self.delete_malloc(stores, asker, &params),
+            Call::WaitForExamine if self.bases.any_busy() => {
+                self.examined.push(asker);
+                Ok(None)
+            }
+            Call::WaitForExamine | Call::WaitInit => now(&true),
+            Call::StartDisk(params) => self.start_disk(stores, &params),
+            Call::ExportLvol(params) => self.export_lvol(stores, &params),
+            Call::UnexportLvol(params) => Self::unexport_lvol(stores, &params),
+            Call::GetExports(params) => self.get_exports(stores, params.as_ref()),
+            Call::GetMethods(params) => now(&self.dispatch.names(params.as_ref())),
+            Call::GetVersion => now(&Version::compatible(env!("CARGO_PKG_VERSION"))),
+            // Methods of [`NOT_SERVED`], which the dispatch lets nobody call.
+            _ => Err(RpcError::METHOD),
+        }
+    }
+}
+
+/// Readable when a thread is done.
+impl AsFd for Desk {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.works.as_fd()
+    }
+}

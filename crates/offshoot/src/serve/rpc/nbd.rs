@@ -1,0 +1,66 @@
+//! Methods of NBD exports. Every sound lvol is exported from the start, wherever the server listens.
+
+use super::super::backend::StoreBackend;
+use super::desk::{Answer, Desk, now};
+use super::resolve::{self, Found};
+use offshoot_rpc::types::nbd::{Export, ExportLvol, GetExports, StartDisk};
+use offshoot_rpc::types::selector::LvolSelector;
+use offshoot_rpc::{Errno, RpcError};
+use std::borrow::Cow;
+
+impl Desk {
+    /// There are no devices of the kernel's here: says what there is instead.
+    pub(super) fn start_disk(&self, stores: &StoreBackend, params: &StartDisk) -> Answer {
+        let found = resolve::lvol(stores, LvolSelector::new(&params.bdev_name))?;
+        let place = self.export(stores, found).uris.into_iter().next();
+        let message = match place {
+            Some(uri) => format!("offshoot has no kernel NBD devices: connect a client to {uri}"),
+            None => "offshoot has no kernel NBD devices, and this server no NBD socket".to_owned(),
+        };
+        Err(RpcError { code: -Errno::NotSup.number(), message: Cow::Owned(message) })
+    }
+
+    pub(super) fn export_lvol(&self, stores: &mut StoreBackend, params: &ExportLvol) -> Answer {
+        let found = resolve::lvol(stores, LvolSelector::new(&params.bdev_name))?;
+        let uuid = found.lvol.uuid().ok_or(RpcError::refused(Errno::Inval))?;
+        stores.offer(uuid, true);
+        let found = resolve::lvol(stores, LvolSelector::new(&params.bdev_name))?;
+        if !stores.is_offered(found.store, found.lvol) {
+            // Damaged, or its external snapshot is missing.
+            return Err(RpcError::refused(Errno::Io));
+        }
+        now(&self.export(stores, found))
+    }
+
+    pub(super) fn unexport_lvol(stores: &mut StoreBackend, params: &ExportLvol) -> Answer {
+        let found = resolve::lvol(stores, LvolSelector::new(&params.bdev_name))?;
+        let uuid = found.lvol.uuid().ok_or(RpcError::refused(Errno::Inval))?;
+        if stores.is_open(found.export()) {
+            return Err(RpcError::refused(Errno::Busy));
+        }
+        stores.offer(uuid, false);
+        now(&true)
+    }
+
+    pub(super) fn get_exports(&self, stores: &StoreBackend, params: Option<&GetExports>) -> Answer {
+        let name = params.and_then(|params| params.bdev_name.as_deref());
+        let only = name.map(|name| resolve::lvol(stores, LvolSelector::new(name))).transpose()?;
+        let exports = stores.lvols().filter_map(|(store, lvol)| {
+            let state = stores.state(store)?;
+            let found = Found { store, state, lvol };
+            let wanted = only.is_none_or(|only| only.export() == found.export());
+            (wanted && stores.is_offered(store, lvol)).then(|| self.export(stores, found))
+        });
+        now(&exports.collect::<Vec<_>>())
+    }
+
+    fn export(&self, stores: &StoreBackend, found: Found<'_>) -> Export {
+        let name = stores.naming().name(found.store, &found.lvol.display_name());
+        Export {
+            bdev_name: found.lvol.uuid().unwrap_or_default(),
+            uris: self.addresses.iter().map(|address| address.uri(&name)).collect(),
+            connections: stores.connections(found.export()) as u64,
+            name,
+        }
+    }
+}
