@@ -126,6 +126,14 @@ pub enum Error {
         /// What it was to read.
         snapshot: String,
     },
+    /// What differs can be told of relatives only.
+    #[error("\"{name}\" is not related to \"{other}\": they have no ancestor in common")]
+    NotRelated {
+        /// The lvol.
+        name: String,
+        /// The other one.
+        other: String,
+    },
     /// A label that cannot be set.
     #[error("label \"{key}\": {why}")]
     BadLabel {
@@ -247,6 +255,7 @@ impl Error {
             | Self::NoParent(_)
             | Self::SizesDiffer { .. }
             | Self::NotItsSnapshot { .. }
+            | Self::NotRelated { .. }
             | Self::BadLabel { .. }
             | Self::TooManyLabels { .. }
             | Self::NoSuperBlob

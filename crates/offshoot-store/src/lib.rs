@@ -28,6 +28,7 @@ pub mod map;
 mod options;
 mod pages;
 mod pool;
+mod query;
 mod record;
 mod repair;
 mod rules;
@@ -47,6 +48,7 @@ pub use load::{ClusterCopy, Finding, Found, Loaded, Loader, Note, Recovery, Repa
 pub use options::{OpenOptions, Session};
 pub use pages::{BlobPages, OrdinalMd, Section, SectionMd, Spread, Totals};
 pub use pool::Pool;
+pub use query::{Change, Diff};
 pub use record::{Assignment, Below, Encoding, Lsn, MappedRun, Record};
 pub use rules::{Clause, Rules};
 pub use state::{State, Units, XATTR_NATIVE};

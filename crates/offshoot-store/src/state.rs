@@ -292,14 +292,20 @@ impl State {
         false
     }
 
-    /// Every blob of a family of snapshots and clones, oldest ancestor first.
+    /// The oldest ancestor of a family of snapshots and clones: related blobs have the same.
     #[must_use]
-    pub fn family(&self, member: BlobId) -> Vec<BlobId> {
+    pub fn family_root(&self, member: BlobId) -> BlobId {
         let mut root = member;
         while let Some(parent) = self.blob(root).and_then(|blob| blob.parent) {
             root = parent;
         }
-        let mut found = alloc::vec![root];
+        root
+    }
+
+    /// Every blob of a family of snapshots and clones, oldest ancestor first.
+    #[must_use]
+    pub fn family(&self, member: BlobId) -> Vec<BlobId> {
+        let mut found = alloc::vec![self.family_root(member)];
         let mut next = 0;
         while let Some(blob) = found.get(next).and_then(|id| self.blob(*id)) {
             found.extend(blob.clones.iter().copied());

@@ -231,11 +231,11 @@ fn check_metadata(lvol: &Blob) -> Result<(), Error> {
 }
 
 impl State {
-    fn lvol(&self, id: BlobId) -> Result<&Blob, Error> {
+    pub(crate) fn lvol(&self, id: BlobId) -> Result<&Blob, Error> {
         self.blob(id).filter(|blob| self.is_lvol(blob)).ok_or(Error::UnknownBlob(id))
     }
 
-    fn sound_lvol(&self, id: BlobId) -> Result<&Blob, Error> {
+    pub(crate) fn sound_lvol(&self, id: BlobId) -> Result<&Blob, Error> {
         let blob = self.lvol(id)?;
         if blob.damage.is_some() { Err(Error::Damaged(blob.display_name())) } else { Ok(blob) }
     }

@@ -1,8 +1,8 @@
 //! What can be typed: the commands and what they take.
 
 use crate::commands::{
-    check, clone, create, decouple, demo, dump, export, import, info, init, label, ls, read_only, rename,
-    resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
+    check, clone, create, decouple, demo, diff, dump, export, import, info, init, label, ls, read_only,
+    rename, resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
 };
 use crate::report::Outcome;
 use anyhow::Result;
@@ -41,6 +41,7 @@ enum Command {
     Revert(revert::RevertArgs),
     SetParent(set_parent::SetParentArgs),
     Decouple(decouple::DecoupleArgs),
+    Diff(diff::DiffArgs),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Seal(seal::SealArgs),
@@ -73,6 +74,7 @@ impl Cli {
             Command::Revert(args) => revert::run(&args),
             Command::SetParent(args) => set_parent::run(&args),
             Command::Decouple(args) => decouple::run(&args),
+            Command::Diff(args) => diff::run(&args),
             Command::Import(args) => import::run(&args),
             Command::Export(args) => export::run(&args),
             Command::Seal(args) => seal::run(&args),

@@ -6,7 +6,7 @@ use crate::listing::Lvol;
 use crate::open::Store;
 use crate::time::Utc;
 use anyhow::Result;
-use offshoot_store::Finding;
+use offshoot_store::{Blob, Change, Finding, State};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -118,6 +118,44 @@ impl<'l> FamilyMember<'l> {
             created: created(lvol),
         }
     }
+}
+
+/// `diff --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct DiffInfo {
+    from: String,
+    to: String,
+    from_size: u64,
+    to_size: u64,
+    ranges: Vec<DiffRange>,
+}
+
+/// A range of `diff --json`.
+#[derive(Debug, Serialize)]
+struct DiffRange {
+    offset: u64,
+    length: u64,
+    kind: &'static str,
+}
+
+impl DiffInfo {
+    /// The changes from one lvol to another.
+    pub(crate) fn new(state: &State, from: &Blob, to: &Blob, changes: impl Iterator<Item = Change>) -> Self {
+        let range =
+            |change: Change| DiffRange { offset: change.start, length: change.len, kind: range_kind(change) };
+        Self {
+            from: from.display_name(),
+            to: to.display_name(),
+            from_size: state.bytes(from),
+            to_size: state.bytes(to),
+            ranges: changes.map(range).collect(),
+        }
+    }
+}
+
+/// The word for what a changed range holds.
+pub(crate) fn range_kind(change: Change) -> &'static str {
+    if change.zero { "zero" } else { "data" }
 }
 
 /// A section of `dump --json`.

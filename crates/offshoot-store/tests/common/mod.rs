@@ -6,7 +6,7 @@ pub mod lvols;
 use lvols::{options, writable};
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_device::MemDevice;
-use offshoot_store::{Identity, State, Store, Verb};
+use offshoot_store::{Change, Identity, State, Store, Verb};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -159,11 +159,47 @@ pub fn compare(store: &mut Store<ShuffledDevice>, model: &Model) {
         }
         assert_eq!(end, size);
     }
+    compare_diffs(store, model);
     verify_counts(store.state());
     let own: u64 = store.state().blobs().map(|blob| blob.own_clusters).sum();
     let layout = &store.state().layout;
     let used = store.state().clusters.used().count_ones() as u64;
     assert_eq!(used, own + u64::from(layout.metadata_clusters()), "every used cluster has one owner");
+}
+
+/// The changes between each lvol and one of its relatives lead from the content of the one to that of the other, and no
+/// range of them could be longer.
+pub fn compare_diffs(store: &Store<ShuffledDevice>, model: &Model) {
+    let state = store.state();
+    for (number, (name, bytes)) in model.iter().enumerate() {
+        let id = id_of(store, name);
+        let family = state.family(id);
+        let relatives = family.iter().cycle().skip(number).take(family.len());
+        let relative =
+            relatives.filter_map(|id| state.blob(*id)).find(|blob| blob.id != id && state.is_lvol(blob));
+        let Some(relative) = relative else { continue };
+        let mut copy = model[&relative.display_name()].clone();
+        copy.resize(bytes.len(), 0);
+        let mut last: Option<Change> = None;
+        for change in state.diff(relative.id, id).unwrap() {
+            let range =
+                usize::try_from(change.start).unwrap()..usize::try_from(change.start + change.len).unwrap();
+            assert!(change.len > 0 && change.start % state.units.block == 0);
+            if let Some(last) = last.replace(change) {
+                let end = last.start + last.len;
+                assert!(
+                    end < change.start || (end == change.start && last.zero != change.zero),
+                    "{last:?}, {change:?}"
+                );
+            }
+            copy[range.clone()].copy_from_slice(&bytes[range.clone()]);
+            assert!(
+                !change.zero || bytes[range].iter().all(|byte| *byte == 0),
+                "{name}: {change:?} has data"
+            );
+        }
+        assert!(copy == *bytes, "{name} is not {} with its changes", relative.display_name());
+    }
 }
 
 pub fn pattern(len: usize, seed: u8) -> Buffer {

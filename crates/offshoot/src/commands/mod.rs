@@ -5,6 +5,7 @@ pub(crate) mod clone;
 pub(crate) mod create;
 pub(crate) mod decouple;
 pub(crate) mod demo;
+pub(crate) mod diff;
 pub(crate) mod dump;
 pub(crate) mod export;
 pub(crate) mod import;

@@ -10,6 +10,7 @@ mod bench;
 mod changes;
 mod damage;
 mod demo;
+mod diff;
 mod export;
 mod import;
 mod init;

@@ -1,0 +1,5 @@
+//! Questions about lvols that their maps answer, without reading data and without changing anything.
+
+mod diff;
+
+pub use diff::{Change, Diff};
