@@ -1,4 +1,4 @@
-//! Diff: what its ranges are, case by case. That they are right for whatever was done is shown by `model.rs`.
+//! Diff and shallow copy: what their ranges are, case by case. That they are right for whatever was done is shown by `model.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -37,6 +37,10 @@ fn zero(start: u64, end: u64) -> Change {
 
 fn diff<D: BlockDevice>(store: &Store<D>, from: &str, to: &str) -> Vec<Change> {
     store.state().diff(store.id(from), store.id(to)).unwrap().collect()
+}
+
+fn copy<D: BlockDevice>(store: &Store<D>, name: &str) -> Vec<Change> {
+    store.state().shallow_copy(store.id(name)).unwrap().collect()
 }
 
 fn write(store: &mut Plain, name: &str, range: std::ops::Range<u64>, seed: u8) {
@@ -184,4 +188,35 @@ fn an_external_snapshot_counts_as_data_where_it_shows() {
     store.resize("new", LEN).unwrap();
     assert_eq!(diff(&store, "old", "new"), [zero(BLOCK, 2 * BLOCK), zero(600 * CLUSTER, LEN)]);
     assert_eq!(diff(&store, "new", "old"), [data(BLOCK, 2 * BLOCK), data(600 * CLUSTER, LEN)]);
+}
+
+#[test]
+fn a_shallow_copy_is_what_an_lvol_says_itself() {
+    let mut store = store(true);
+    let id = store.id("new");
+    write(&mut store, "new", BLOCK..2 * BLOCK, 2);
+    store.write_zeroes(id, 2 * BLOCK..3 * BLOCK).unwrap();
+    store.write_zeroes(id, 70 * CLUSTER..71 * CLUSTER).unwrap();
+    assert_eq!(store.state().shallow_copy(id).unwrap_err(), Error::CopyOfWritable("new".into()));
+    store.snapshot("new", "newer").unwrap();
+    assert_eq!(copy(&store, "old"), [data(0, 64 * CLUSTER)]);
+    assert_eq!(copy(&store, "newer"), [data(BLOCK, 2 * BLOCK), zero(2 * BLOCK, 3 * BLOCK)]);
+    // What is hidden by a size that the lvol once had.
+    store.resize("new", 60 * CLUSTER).unwrap();
+    store.resize("new", LEN).unwrap();
+    store.run(Verb::SetReadOnly { lvol: id }).unwrap();
+    assert_eq!(copy(&store, "new"), [zero(60 * CLUSTER, 64 * CLUSTER)]);
+}
+
+#[test]
+fn a_shallow_copy_leaves_an_external_snapshot_out() {
+    let device = MemDevice::new(64 << 20, 512);
+    let mut store = Store::init(device, &options(16_384, 512, true), &writable()).unwrap();
+    let lvol = store.create("new", LEN, false).unwrap();
+    store.run(Verb::SetParent { lvol, underlay: Underlay::External(Uuid::from_u128(99)) }).unwrap();
+    store.write_zeroes(lvol, BLOCK..2 * BLOCK).unwrap();
+    store.resize("new", 600 * CLUSTER).unwrap();
+    store.resize("new", 601 * CLUSTER).unwrap();
+    store.run(Verb::SetReadOnly { lvol }).unwrap();
+    assert_eq!(copy(&store, "new"), [zero(BLOCK, 2 * BLOCK), zero(600 * CLUSTER, 601 * CLUSTER)]);
 }

@@ -68,6 +68,11 @@ impl<'s> Side<'s> {
         }
     }
 
+    /// The external snapshot below a blob, however far it shows through.
+    pub(super) fn whole_external(blob: &'s Blob) -> Self {
+        Self { tree: Tree::default(), external_len: u64::MAX, ..Self::of(blob) }
+    }
+
     fn content(&self, at: u64, source: Source) -> Content<'s> {
         match source {
             Source::Cluster { cluster, .. } => Content::Stored(cluster),

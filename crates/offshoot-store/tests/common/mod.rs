@@ -6,7 +6,7 @@ pub mod lvols;
 use lvols::{options, writable};
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_device::MemDevice;
-use offshoot_store::{Change, Identity, State, Store, Verb};
+use offshoot_store::{Change, Error, Identity, State, Store, Verb};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -160,6 +160,7 @@ pub fn compare(store: &mut Store<ShuffledDevice>, model: &Model) {
         assert_eq!(end, size);
     }
     compare_diffs(store, model);
+    compare_copies(store, model);
     verify_counts(store.state());
     let own: u64 = store.state().blobs().map(|blob| blob.own_clusters).sum();
     let layout = &store.state().layout;
@@ -199,6 +200,33 @@ pub fn compare_diffs(store: &Store<ShuffledDevice>, model: &Model) {
             );
         }
         assert!(copy == *bytes, "{name} is not {} with its changes", relative.display_name());
+    }
+}
+
+/// Shallow copies of a chain of snapshots, the oldest first, add up to what the last one reads.
+pub fn compare_copies(store: &Store<ShuffledDevice>, model: &Model) {
+    let state = store.state();
+    for (name, bytes) in model {
+        let id = id_of(store, name);
+        if !state.blob(id).unwrap().is_read_only() {
+            assert_eq!(state.shallow_copy(id).unwrap_err(), Error::CopyOfWritable(name.clone()));
+            continue;
+        }
+        let mut chain = vec![id];
+        while let Some(parent) = state.blob(chain[chain.len() - 1]).unwrap().parent {
+            chain.push(parent);
+        }
+        let longest = chain.iter().map(|id| state.bytes(state.blob(*id).unwrap())).max();
+        let mut copy = vec![0; usize::try_from(longest.unwrap()).unwrap()];
+        for id in chain.into_iter().rev() {
+            let bytes = &model[&state.blob(id).unwrap().display_name()];
+            for change in state.shallow_copy(id).unwrap() {
+                let end = usize::try_from(change.start + change.len).unwrap();
+                let range = usize::try_from(change.start).unwrap()..end;
+                copy[range.clone()].copy_from_slice(&bytes[range]);
+            }
+        }
+        assert!(copy[..bytes.len()] == *bytes, "copies do not add up to {name}");
     }
 }
 

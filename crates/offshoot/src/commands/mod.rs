@@ -2,6 +2,7 @@
 
 pub(crate) mod check;
 pub(crate) mod clone;
+pub(crate) mod copy;
 pub(crate) mod create;
 pub(crate) mod decouple;
 pub(crate) mod demo;

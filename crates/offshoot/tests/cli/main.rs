@@ -8,6 +8,7 @@ mod common;
 mod bad_input;
 mod bench;
 mod changes;
+mod copy;
 mod damage;
 mod demo;
 mod diff;
