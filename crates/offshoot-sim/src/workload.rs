@@ -85,8 +85,9 @@ fn clone(world: &mut World, random: &mut Random) -> Option<Op> {
 }
 
 fn remove(world: &mut World, random: &mut Random) -> Option<Op> {
-    let lvol = pick(world, random, |number, _| world.model.clones(number).count() < 2)?;
-    Some(Op::Verb(Change::Remove { lvol }))
+    let deferred = random.chance(1, 3);
+    let lvol = pick(world, random, |number, _| deferred || world.model.clones(number).count() < 2)?;
+    Some(Op::Verb(Change::Remove { lvol, deferred }))
 }
 
 fn resize(world: &mut World, random: &mut Random) -> Option<Op> {

@@ -445,7 +445,8 @@ impl World {
             Change::Clone { parent, number, name } => {
                 Verb::Clone { parent: self.blob(*parent)?, identity: identity(number, name) }
             }
-            Change::Remove { lvol } => Verb::Remove { lvol: self.blob(*lvol)? },
+            Change::Remove { lvol, deferred: false } => Verb::Remove { lvol: self.blob(*lvol)? },
+            Change::Remove { lvol, deferred: true } => Verb::RemoveDeferred { lvol: self.blob(*lvol)? },
             Change::Resize { lvol, sectors } => {
                 Verb::Resize { lvol: self.blob(*lvol)?, size_bytes: bytes(sectors) }
             }

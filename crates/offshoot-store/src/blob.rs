@@ -12,6 +12,9 @@ use uuid::Uuid;
 /// Xattr with the time of creation, in seconds since 1970 as decimal text. SPDK keeps xattrs that it does not know.
 pub const XATTR_CREATED: &[u8] = b"offshoot.created";
 
+/// Xattr of a snapshot that was removed while it had several clones. It is a snapshot like any other to SPDK.
+pub const XATTR_DELETED: &[u8] = b"offshoot.deleted";
+
 /// Xattrs whose name begins like this are labels: the key follows.
 pub const LABEL_PREFIX: &[u8] = b"offshoot.label.";
 

@@ -37,7 +37,7 @@ mod state;
 mod store;
 mod verb;
 
-pub use blob::{Blob, External, LABEL_PREFIX, XATTR_CREATED, escape};
+pub use blob::{Blob, External, LABEL_PREFIX, XATTR_CREATED, XATTR_DELETED, escape};
 pub use checkpoint::{blob_md, extent_page, layer_pages};
 pub use engine::{Engine, IoRequest, Progress, Reply, Target, Ticket, Work};
 pub use error::{During, Error, ErrorKind, Failure, LoadError, ReadOnlyCause};

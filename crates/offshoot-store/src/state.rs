@@ -147,16 +147,16 @@ impl State {
         self.blobs.values().filter(|blob| self.is_lvol(blob))
     }
 
-    /// Whether a blob is an lvol: neither the super blob nor dying.
+    /// Whether a blob is an lvol: neither the super blob nor dying, nor removed and kept for its clones.
     #[must_use]
     pub fn is_lvol(&self, blob: &Blob) -> bool {
-        !blob.dying && Some(blob.id) != self.super_blob
+        !blob.dying && Some(blob.id) != self.super_blob && !self.is_deferred(blob)
     }
 
     /// The lvol of a name.
     #[must_use]
     pub fn lvol_by_name(&self, name: &[u8]) -> Option<&Blob> {
-        self.blob(*self.names.get(name)?)
+        self.blob(*self.names.get(name)?).filter(|blob| self.is_lvol(blob))
     }
 
     /// The lvol of a UUID.

@@ -5,6 +5,7 @@
 
 mod clone;
 mod create;
+mod deferred;
 mod label;
 mod name;
 mod parent;
@@ -93,6 +94,11 @@ pub enum Verb {
         /// Which.
         lvol: BlobId,
     },
+    /// A snapshot goes away as soon as at most one clone is left, and is not listed from now on.
+    RemoveDeferred {
+        /// Which.
+        lvol: BlobId,
+    },
     /// A new size.
     Resize {
         /// The lvol.
@@ -163,14 +169,15 @@ pub struct Plan {
 impl Verb {
     /// Lvols whose writes must have finished before the verb is planned, in order of their ids.
     #[must_use]
-    pub fn drains(&self) -> Vec<BlobId> {
+    pub fn drains(&self, state: &State) -> Vec<BlobId> {
         let mut drains: Vec<BlobId> = match self {
             Self::Snapshot { items } => items.iter().map(|(lvol, _)| *lvol).collect(),
+            // What is removed with it is drained like it.
             Self::Remove { lvol }
-            | Self::Resize { lvol, .. }
-            | Self::SetReadOnly { lvol }
+            | Self::RemoveDeferred { lvol }
             | Self::SetParent { lvol, .. }
-            | Self::Revert { lvol, .. } => alloc::vec![*lvol],
+            | Self::Revert { lvol, .. } => state.deferred_ancestors(*lvol).chain([*lvol]).collect(),
+            Self::Resize { lvol, .. } | Self::SetReadOnly { lvol } => alloc::vec![*lvol],
             Self::Create { .. }
             | Self::Clone { .. }
             | Self::Rename { .. }
@@ -189,6 +196,7 @@ impl Verb {
             Self::Create { identity, .. } | Self::Clone { identity, .. } => Some(&identity.name),
             Self::Snapshot { .. }
             | Self::Remove { .. }
+            | Self::RemoveDeferred { .. }
             | Self::Resize { .. }
             | Self::Rename { .. }
             | Self::RenameStore { .. }
@@ -204,6 +212,13 @@ impl Verb {
     /// # Errors
     /// The one reason why it cannot be done. Nothing has changed then.
     pub fn plan(&self, state: &State) -> Result<Plan, Error> {
+        let mut plan = self.plan_alone(state)?;
+        deferred::let_go(state, &mut plan);
+        Ok(plan)
+    }
+
+    /// Without what others have put off until now.
+    fn plan_alone(&self, state: &State) -> Result<Plan, Error> {
         match self {
             Self::Create { identity, size_bytes, thick } => {
                 create::plan(state, identity, *size_bytes, *thick)
@@ -211,6 +226,7 @@ impl Verb {
             Self::Snapshot { items } => snapshot::plan(state, items),
             Self::Clone { parent, identity } => clone::plan(state, *parent, identity),
             Self::Remove { lvol } => remove::plan(state, *lvol),
+            Self::RemoveDeferred { lvol } => deferred::plan(state, *lvol),
             Self::Resize { lvol, size_bytes } => resize::plan(state, *lvol, *size_bytes),
             Self::Rename { lvol, name } => rename::plan(state, *lvol, name),
             Self::RenameStore { name } => rename_store::plan(state, name),
@@ -236,13 +252,19 @@ impl State {
     }
 
     pub(crate) fn sound_lvol(&self, id: BlobId) -> Result<&Blob, Error> {
-        let blob = self.lvol(id)?;
+        self.lvol(id)?;
+        self.sound_blob(id)
+    }
+
+    /// The same, hidden or not.
+    fn sound_blob(&self, id: BlobId) -> Result<&Blob, Error> {
+        let blob = self.blob(id).ok_or(Error::UnknownBlob(id))?;
         if blob.damage.is_some() { Err(Error::Damaged(blob.display_name())) } else { Ok(blob) }
     }
 
     fn check_new_name(&self, name: &str) -> Result<(), Error> {
         check_name(name)?;
-        match self.lvol_by_name(name.as_bytes()) {
+        match self.names.get(name.as_bytes()) {
             Some(_) => Err(Error::NameExists(name.to_string())),
             None => Ok(()),
         }

@@ -33,6 +33,7 @@ enum Op {
     },
     Remove {
         lvol: usize,
+        deferred: bool,
     },
     Resize {
         lvol: usize,
@@ -116,7 +117,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => lvol.clone().prop_map(|lvol| Op::Snapshot { lvol }),
         1 => proptest::collection::vec(lvol.clone(), 1..4).prop_map(|lvols| Op::GroupSnapshot { lvols }),
         3 => lvol.clone().prop_map(|lvol| Op::Clone { lvol }),
-        3 => lvol.clone().prop_map(|lvol| Op::Remove { lvol }),
+        3 => (lvol.clone(), any::<bool>()).prop_map(|(lvol, deferred)| Op::Remove { lvol, deferred }),
         2 => (lvol.clone(), 0_u64..9).prop_map(|(lvol, clusters)| Op::Resize { lvol, clusters }),
         1 => lvol.clone().prop_map(|lvol| Op::Rename { lvol }),
         1 => lvol.clone().prop_map(|lvol| Op::SetReadOnly { lvol }),
@@ -220,12 +221,15 @@ impl World {
                     self.model.insert(name, bytes);
                 }
             }
-            Op::Remove { lvol } => {
+            Op::Remove { lvol, deferred } => {
                 let Some(name) = self.pick(lvol) else { return };
                 let id = id_of(self.store(), &name);
                 let clones = self.store().state().blob(id).unwrap().clones.len();
-                let removed = self.execute(Verb::Remove { lvol: id });
-                if clones > 1 {
+                let removed = self.execute(match deferred {
+                    true => Verb::RemoveDeferred { lvol: id },
+                    false => Verb::Remove { lvol: id },
+                });
+                if clones > 1 && !deferred {
                     assert!(matches!(removed, Err(Error::HasClones { .. })));
                 } else {
                     removed.unwrap();

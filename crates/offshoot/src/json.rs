@@ -105,8 +105,8 @@ pub(crate) struct FamilyMember<'l> {
 }
 
 impl<'l> FamilyMember<'l> {
-    /// An lvol and what it reads from snapshots, in bytes.
-    pub(crate) fn new(lvol: &'l Lvol, shared_bytes: u64) -> Self {
+    /// An lvol, what it hangs under, in sight or removed, and what it reads from snapshots, in bytes.
+    pub(crate) fn new(lvol: &'l Lvol, parent: Option<&'l str>, shared_bytes: u64) -> Self {
         Self {
             name: &lvol.name,
             uuid: lvol.uuid.map(|uuid| uuid.to_string()),
@@ -114,7 +114,7 @@ impl<'l> FamilyMember<'l> {
             size: lvol.size_bytes,
             own_bytes: lvol.own_bytes,
             shared_bytes,
-            parent: lvol.parent.as_ref().map(|(_, name)| name.as_str()),
+            parent,
             created: created(lvol),
         }
     }
@@ -180,7 +180,25 @@ impl DumpSection {
 /// `check --json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct CheckReport {
-    damage: Vec<Damage>,
+    pub(crate) damage: Vec<Damage>,
+    /// Left out when there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) deferred: Vec<Deferred>,
+}
+
+/// A snapshot that was removed and is kept for its clones.
+#[derive(Debug, Serialize)]
+pub(crate) struct Deferred {
+    /// What SPDK would show.
+    pub(crate) name: String,
+    pub(crate) clones: Vec<String>,
+}
+
+impl Deferred {
+    pub(crate) fn new(state: &State, blob: &Blob) -> Self {
+        let clones = blob.clones.iter().filter_map(|clone| state.blob(*clone));
+        Self { name: blob.display_name(), clones: clones.map(Blob::display_name).collect() }
+    }
 }
 
 /// `check --repair --json`.
@@ -220,12 +238,6 @@ pub(crate) struct Damage {
 impl From<&Finding> for Damage {
     fn from(finding: &Finding) -> Self {
         Self { lvol: finding.lvol.clone(), what: finding.what.to_string(), repair: finding.what.repair() }
-    }
-}
-
-impl From<Vec<Damage>> for CheckReport {
-    fn from(damage: Vec<Damage>) -> Self {
-        Self { damage }
     }
 }
 

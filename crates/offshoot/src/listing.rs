@@ -15,11 +15,15 @@ pub(crate) enum Kind {
     Snapshot,
     /// Writable, and shows through what a snapshot or an external snapshot holds.
     Clone,
+    /// A snapshot that was removed and is kept for its clones.
+    Removed,
 }
 
 impl Kind {
-    fn of(blob: &Blob) -> Self {
-        if blob.is_read_only() || !blob.clones.is_empty() {
+    fn of(state: &State, blob: &Blob) -> Self {
+        if state.is_deferred(blob) {
+            Self::Removed
+        } else if blob.is_read_only() || !blob.clones.is_empty() {
             Self::Snapshot
         } else if blob.parent.is_some() || blob.external.is_some() {
             Self::Clone
@@ -34,6 +38,7 @@ impl Kind {
             Self::Lvol => "lvol",
             Self::Snapshot => "snapshot",
             Self::Clone => "clone",
+            Self::Removed => "removed",
         }
     }
 }
@@ -55,7 +60,9 @@ pub(crate) struct Lvol {
     pub(crate) size_bytes: u64,
     pub(crate) thin: bool,
     pub(crate) read_only: bool,
-    /// The snapshot in this store that it is a clone of.
+    /// The blob whose clone it is, in sight or removed.
+    pub(crate) below: Option<BlobId>,
+    /// The snapshot in this store that it is a clone of, unless that was removed.
     pub(crate) parent: Option<(BlobId, String)>,
     /// The external snapshot that it is a clone of.
     pub(crate) external: Option<String>,
@@ -76,7 +83,7 @@ pub(crate) struct Lvol {
 impl Lvol {
     fn of(engine: &Engine, blob: &Blob) -> Self {
         let state = engine.state();
-        let listed = |id: &BlobId| state.blob(*id).filter(|blob| !blob.dying);
+        let listed = |id: &BlobId| state.blob(*id).filter(|blob| state.is_lvol(blob));
         let mut clones: Vec<String> = blob.clones.iter().filter_map(listed).map(Blob::display_name).collect();
         clones.sort();
         let external = blob.external.as_ref().filter(|_| blob.external_is_parent);
@@ -84,10 +91,11 @@ impl Lvol {
             id: blob.id,
             name: blob.display_name(),
             uuid: blob.uuid(),
-            kind: Kind::of(blob),
+            kind: Kind::of(state, blob),
             size_bytes: state.bytes(blob),
             thin: blob.is_thin(),
             read_only: blob.is_read_only(),
+            below: blob.parent,
             parent: blob.parent.as_ref().and_then(listed).map(|parent| (parent.id, parent.display_name())),
             external: external.map(|external| escape(external.name().as_bytes())),
             clones,
@@ -112,7 +120,16 @@ impl Lvol {
 
 /// All lvols of a store by name.
 pub(crate) fn lvols(engine: &Engine) -> Vec<Lvol> {
-    let mut lvols: Vec<Lvol> = engine.state().lvols().map(|blob| Lvol::of(engine, blob)).collect();
+    listed(engine, engine.state().lvols())
+}
+
+/// The same, with the snapshots that were removed and are kept for their clones.
+pub(crate) fn families(engine: &Engine) -> Vec<Lvol> {
+    listed(engine, engine.state().lvols().chain(engine.state().deferred()))
+}
+
+fn listed<'s>(engine: &Engine, blobs: impl Iterator<Item = &'s Blob>) -> Vec<Lvol> {
+    let mut lvols: Vec<Lvol> = blobs.map(|blob| Lvol::of(engine, blob)).collect();
     lvols.sort_by(|one, other| (&one.name, one.id).cmp(&(&other.name, other.id)));
     lvols
 }
@@ -133,7 +150,7 @@ mod tests {
 
     #[test]
     fn kinds_have_the_words_of_the_contract() {
-        let words = [Kind::Lvol, Kind::Snapshot, Kind::Clone].map(|kind| kind.to_string());
-        assert_eq!(words, ["lvol", "snapshot", "clone"]);
+        let words = [Kind::Lvol, Kind::Snapshot, Kind::Clone, Kind::Removed].map(|kind| kind.to_string());
+        assert_eq!(words, ["lvol", "snapshot", "clone", "removed"]);
     }
 }

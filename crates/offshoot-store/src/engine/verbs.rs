@@ -40,7 +40,7 @@ impl Engine {
         let verb = VerbTask {
             ticket,
             makes: verb.only_makes().map(String::from),
-            drains: verb.drains(),
+            drains: Vec::new(),
             verb,
             held: 0,
             waits_for_lvol: false,
@@ -62,6 +62,10 @@ impl Engine {
             };
             if !self.verbs.begin_next(makes) {
                 return;
+            }
+            if let Some(Task::Verb(verb)) = self.tasks.get_mut(task.0) {
+                // Nothing changes relations until it is done.
+                verb.drains = verb.verb.drains(&self.state);
             }
             self.resume(task);
         }

@@ -80,6 +80,41 @@ fn a_snapshot_keeps_what_was_there() {
 }
 
 #[test]
+fn a_snapshot_is_removed_when_one_clone_is_left() {
+    let bench = Bench::with_store();
+    bench.write("image", MIB, &[(5 * KIB, &noise(1, 100 * KIB))]);
+    bench.ok(&["import", "s", "a", "image"]);
+    bench.ok(&["snapshot", "s", "a=base"]);
+    bench.ok(&["clone", "s", "base", "b"]);
+    let line = bench.refused_without_a_trace(&["rm", "s", "base"]);
+    assert_eq!(line, "\"base\" has 2 clones: a, b");
+    let line = bench.ok(&["rm", "s", "base", "--deferred"]);
+    assert_eq!(line, "removed snapshot \"base\", as soon as one of 2 clones is left\n");
+    assert_eq!(bench.names("s"), ["a", "b"]);
+    let lvol = bench.lvol("s", "b");
+    assert_eq!((&lvol["kind"], lvol["parent"].is_null()), (&"clone".into(), true));
+    assert_eq!(bench.refused(&["clone", "s", "base", "c"]), "no lvol named \"base\"");
+    bench.ok(&["create", "s", "base", "1M"]);
+    bench.ok(&["rm", "s", "base", "--deferred"]);
+
+    let tree = bench.json(&["tree", "s", "--json"]);
+    let hidden = tree[0]["name"].as_str().unwrap();
+    assert!(hidden.starts_with(".deleted-"), "{tree}");
+    assert_eq!((&tree[0]["kind"], &tree[1]["parent"]), (&"removed".into(), &hidden.into()));
+    assert!(bench.ok(&["tree", "s"]).contains("removed"));
+    let told = format!("{hidden}: removed, kept until one of its clones is left: a, b\n");
+    assert_eq!(bench.ok(&["check", "s"]), told + "no damage found in 2 lvols\n");
+    assert_eq!(bench.json(&["check", "s", "--json"])["deferred"][0]["clones"][1], "b");
+    assert_eq!(bench.refused(&["rm", "s", hidden]), format!("no lvol named \"{hidden}\""));
+
+    bench.ok(&["rm", "s", "a"]);
+    assert_eq!(bench.json(&["tree", "s", "--json"]).as_array().unwrap().len(), 1);
+    bench.ok(&["export", "s", "b", "out"]);
+    assert!(bench.read("out") == bench.read("image"));
+    assert_eq!(bench.ok(&["check", "s"]), "no damage found in 1 lvols\n");
+}
+
+#[test]
 fn space_comes_back() {
     let bench = Bench::with_store();
     let free = |bench: &Bench| bench.json(&["info", "s", "--json"])["free_clusters"].clone();
