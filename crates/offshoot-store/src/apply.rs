@@ -9,6 +9,7 @@ mod fill;
 mod pages;
 mod parent;
 
+pub(crate) use blobs::only_in;
 pub(crate) use clusters::stacked;
 
 use crate::record::Record;

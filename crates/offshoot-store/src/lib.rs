@@ -48,7 +48,7 @@ pub use load::{ClusterCopy, Finding, Found, Loaded, Loader, Note, Recovery, Repa
 pub use options::{OpenOptions, Session};
 pub use pages::{BlobPages, OrdinalMd, Section, SectionMd, Spread, Totals};
 pub use pool::Pool;
-pub use query::{Change, Diff};
+pub use query::{Change, Diff, LvolSpace, StoreSpace};
 pub use record::{Assignment, Below, Encoding, Lsn, MappedRun, Record};
 pub use rules::{Clause, Rules};
 pub use state::{State, Units, XATTR_NATIVE};

@@ -2,5 +2,7 @@
 
 mod copy;
 mod diff;
+mod space;
 
 pub use diff::{Change, Diff};
+pub use space::{LvolSpace, StoreSpace};

@@ -23,6 +23,14 @@ pub(crate) struct StoreInfo {
     block_size: u32,
     total_clusters: u32,
     free_clusters: u64,
+    /// These four are all clusters, in bytes.
+    metadata_bytes: u64,
+    allocated_bytes: u64,
+    pending_free_bytes: u64,
+    free_bytes: u64,
+    /// Promised to thick and reserved lvols, and what of that is free and kept for them.
+    committed_bytes: u64,
+    reserved_bytes: u64,
     sealed: bool,
     clean: bool,
     lvols: usize,
@@ -35,6 +43,8 @@ impl StoreInfo {
     pub(crate) fn of(store: &Store, path: &Path) -> Self {
         let (state, super_block) = (store.state(), store.super_block());
         let clean = super_block.is_clean();
+        let space = state.space();
+        let bytes = |clusters: u64| clusters * state.units.cluster;
         Self {
             name: state.name(),
             uuid: state.uuid().map(|uuid| uuid.to_string()),
@@ -43,7 +53,13 @@ impl StoreInfo {
             cluster_size: state.layout.cluster_size,
             block_size: state.layout.io_unit_size,
             total_clusters: state.layout.total_clusters,
-            free_clusters: store.engine().free_clusters(),
+            free_clusters: space.free,
+            metadata_bytes: bytes(space.metadata),
+            allocated_bytes: bytes(space.allocated),
+            pending_free_bytes: bytes(space.pending_free),
+            free_bytes: bytes(space.free),
+            committed_bytes: bytes(space.committed),
+            reserved_bytes: bytes(space.reserved),
             sealed: clean && !super_block.is_native(),
             clean,
             lvols: state.lvols().count(),
@@ -64,6 +80,8 @@ pub(crate) struct LvolInfo<'l> {
     parent: Option<&'l str>,
     clones: &'l [String],
     own_bytes: u64,
+    shared_bytes: u64,
+    freed_bytes: u64,
     created: Option<String>,
     labels: &'l BTreeMap<String, String>,
     damaged: bool,
@@ -82,6 +100,8 @@ impl<'l> From<&'l Lvol> for LvolInfo<'l> {
             parent: lvol.parent.as_ref().map(|(_, name)| name.as_str()),
             clones: &lvol.clones,
             own_bytes: lvol.own_bytes,
+            shared_bytes: lvol.shared_bytes,
+            freed_bytes: lvol.freed_bytes,
             created: created(lvol),
             labels: &lvol.labels,
             damaged: lvol.damaged,
@@ -100,20 +120,22 @@ pub(crate) struct FamilyMember<'l> {
     size: u64,
     own_bytes: u64,
     shared_bytes: u64,
+    freed_bytes: u64,
     parent: Option<&'l str>,
     created: Option<String>,
 }
 
 impl<'l> FamilyMember<'l> {
-    /// An lvol, what it hangs under, in sight or removed, and what it reads from snapshots, in bytes.
-    pub(crate) fn new(lvol: &'l Lvol, parent: Option<&'l str>, shared_bytes: u64) -> Self {
+    /// An lvol, and what it hangs under, in sight or removed.
+    pub(crate) fn new(lvol: &'l Lvol, parent: Option<&'l str>) -> Self {
         Self {
             name: &lvol.name,
             uuid: lvol.uuid.map(|uuid| uuid.to_string()),
             kind: lvol.kind.name(),
             size: lvol.size_bytes,
             own_bytes: lvol.own_bytes,
-            shared_bytes,
+            shared_bytes: lvol.shared_bytes,
+            freed_bytes: lvol.freed_bytes,
             parent,
             created: created(lvol),
         }

@@ -1,7 +1,7 @@
 //! What is to be said about an lvol, in one place for `ls`, `tree` and `info`.
 
 use offshoot_format::BlobId;
-use offshoot_store::{Blob, Engine, State, escape};
+use offshoot_store::{Blob, Engine, LvolSpace, State, escape};
 use std::collections::BTreeMap;
 use std::fmt;
 use uuid::Uuid;
@@ -70,6 +70,10 @@ pub(crate) struct Lvol {
     pub(crate) clones: Vec<String>,
     /// The clusters that it holds itself, in bytes.
     pub(crate) own_bytes: u64,
+    /// The clusters of others that it reads something from, in bytes.
+    pub(crate) shared_bytes: u64,
+    /// What its removal would give back now, in bytes.
+    pub(crate) freed_bytes: u64,
     /// Seconds since 1970.
     pub(crate) created: Option<u64>,
     /// Its labels.
@@ -81,8 +85,9 @@ pub(crate) struct Lvol {
 }
 
 impl Lvol {
-    fn of(engine: &Engine, blob: &Blob) -> Self {
+    fn of(engine: &Engine, blob: &Blob, space: LvolSpace) -> Self {
         let state = engine.state();
+        let cluster = state.units.cluster;
         let listed = |id: &BlobId| state.blob(*id).filter(|blob| state.is_lvol(blob));
         let mut clones: Vec<String> = blob.clones.iter().filter_map(listed).map(Blob::display_name).collect();
         clones.sort();
@@ -99,7 +104,9 @@ impl Lvol {
             parent: blob.parent.as_ref().and_then(listed).map(|parent| (parent.id, parent.display_name())),
             external: external.map(|external| escape(external.name().as_bytes())),
             clones,
-            own_bytes: blob.own_clusters * state.units.cluster,
+            own_bytes: space.own * cluster,
+            shared_bytes: space.shared * cluster,
+            freed_bytes: space.freed * cluster,
             created: blob.created(),
             labels: blob.labels().collect(),
             damaged: blob.damage.is_some(),
@@ -129,19 +136,11 @@ pub(crate) fn families(engine: &Engine) -> Vec<Lvol> {
 }
 
 fn listed<'s>(engine: &Engine, blobs: impl Iterator<Item = &'s Blob>) -> Vec<Lvol> {
-    let mut lvols: Vec<Lvol> = blobs.map(|blob| Lvol::of(engine, blob)).collect();
+    let spaces = engine.state().spaces();
+    let space = |blob: &Blob| spaces.get(&blob.id).copied().unwrap_or_default();
+    let mut lvols: Vec<Lvol> = blobs.map(|blob| Lvol::of(engine, blob, space(blob))).collect();
     lvols.sort_by(|one, other| (&one.name, one.id).cmp(&(&other.name, other.id)));
     lvols
-}
-
-/// The clusters that an lvol reads from snapshots below it, in bytes. One of which it reads only a part counts in full.
-pub(crate) fn shared_bytes(state: &State, blob: &Blob) -> u64 {
-    let leaves = blob.tree.ordinals().into_iter().filter_map(|ordinal| blob.tree.leaf(ordinal));
-    let shared = leaves.flat_map(|leaf| leaf.entries()).filter(|(_, entry)| {
-        let mut layers = entry.layers();
-        layers.any(|(tag, cluster, _)| cluster.is_some() && !blob.tags.contains(&tag))
-    });
-    shared.count() as u64 * state.units.cluster
 }
 
 #[cfg(test)]

@@ -308,7 +308,7 @@ impl State {
 }
 
 /// Clusters that `owned` blobs have in `old` and that `new` does not read any more.
-fn only_in(
+pub(crate) fn only_in(
     old: &Tree,
     new: &Tree,
     differing: &[ExtentOrdinal],

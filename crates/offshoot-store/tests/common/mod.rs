@@ -2,6 +2,7 @@
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "shared by several test programs")]
 
 pub mod lvols;
+mod space;
 
 use lvols::{options, writable};
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
@@ -167,6 +168,7 @@ pub fn compare(store: &mut Store<ShuffledDevice>, model: &Model) {
     compare_diffs(store, model);
     compare_copies(store, model);
     verify_counts(store.state());
+    space::verify_space(store.state());
     let own: u64 = store.state().blobs().map(|blob| blob.own_clusters).sum();
     let layout = &store.state().layout;
     let used = store.state().clusters.used().count_ones() as u64;
