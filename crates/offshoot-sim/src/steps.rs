@@ -91,7 +91,7 @@ impl Step {
             Self::CreateThin | Self::CreateThick => {
                 let (number, name) = world.fresh();
                 let thick = self == Self::CreateThick;
-                Change::Create { number, name, sectors: 2 * cluster, thick }
+                Change::Create { number, name, sectors: 2 * cluster, thick, reserve: false }
             }
             Self::Snapshot | Self::SnapshotGroup => {
                 let most = if self == Self::Snapshot { 1 } else { 3 };

@@ -53,7 +53,8 @@ fn create(world: &mut World, random: &mut Random) -> Option<Op> {
         let sectors = size(world, random);
         let (number, name) = world.fresh();
         let thick = random.chance(1, 4);
-        Op::Verb(Change::Create { number, name, sectors, thick })
+        let reserve = random.chance(1, 4);
+        Op::Verb(Change::Create { number, name, sectors, thick, reserve })
     })
 }
 

@@ -37,7 +37,7 @@ mod state;
 mod store;
 mod verb;
 
-pub use blob::{Blob, External, LABEL_PREFIX, XATTR_CREATED, XATTR_DELETED, escape};
+pub use blob::{Blob, External, LABEL_PREFIX, XATTR_CREATED, XATTR_DELETED, XATTR_RESERVE, escape};
 pub use checkpoint::{blob_md, extent_page, layer_pages};
 pub use engine::{Engine, IoRequest, Progress, Reply, Target, Ticket, Work};
 pub use error::{During, Error, ErrorKind, Failure, LoadError, ReadOnlyCause};
@@ -53,4 +53,4 @@ pub use record::{Assignment, Below, Encoding, Lsn, MappedRun, Record};
 pub use rules::{Clause, Rules};
 pub use state::{State, Units, XATTR_NATIVE};
 pub use store::{CreateError, ExternalDevice, Store};
-pub use verb::{Identity, Plan, SealCost, Underlay, Verb, check_name};
+pub use verb::{CreateOptions, Identity, Plan, SealCost, Underlay, Verb, check_name};

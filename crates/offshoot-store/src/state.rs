@@ -92,6 +92,8 @@ pub struct State {
     pub(crate) md_debt: usize,
     /// Md pages that plans count on which are not committed yet.
     pub(crate) md_reserved: usize,
+    /// Md pages that are kept for lvols with a reservation.
+    pub(crate) md_promised: usize,
     /// Clusters that the records applied since the last [`State::take_freed`] let go.
     pub(crate) freed_clusters: Vec<ClusterIdx>,
     /// Md pages likewise.
@@ -125,6 +127,7 @@ impl State {
             image_pages: 0,
             md_debt: 0,
             md_reserved: 0,
+            md_promised: 0,
             freed_clusters: Vec::new(),
             freed_md: Vec::new(),
             fresh_md: BTreeSet::new(),
@@ -334,7 +337,7 @@ impl State {
     /// Md pages that a new plan may count on.
     #[must_use]
     pub fn md_spare(&self) -> usize {
-        self.md.available().saturating_sub(self.md_debt + self.md_reserved)
+        self.md.available().saturating_sub(self.md_debt + self.md_reserved + self.md_promised)
     }
 
     /// Clusters and md pages that records have let go since the last call. They are held in their pools until

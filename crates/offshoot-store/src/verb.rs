@@ -18,10 +18,12 @@ mod revert;
 mod seal;
 mod snapshot;
 
+pub use create::CreateOptions;
 pub use name::check_name;
 pub use seal::SealCost;
 pub(crate) use seal::{Need, Needed};
 
+use crate::apply::md_pages_at_most;
 use crate::blob::{Blob, XATTR_CREATED};
 use crate::error::Error;
 use crate::limits::{LVOL_BYTES_MAX, LVOL_CLUSTERS_MAX, MD_PAGES_KEPT};
@@ -74,8 +76,8 @@ pub enum Verb {
         identity: Identity,
         /// Its size in bytes, rounded up to a cluster.
         size_bytes: u64,
-        /// Whether all clusters are allocated and zeroed now.
-        thick: bool,
+        /// How.
+        options: CreateOptions,
     },
     /// Snapshots of one or more lvols, at one point in time.
     Snapshot {
@@ -158,12 +160,20 @@ pub struct Plan {
     pub zero: Vec<MappedRun>,
     /// Md pages that the records may need, at most.
     pub md_pages: usize,
+    /// Clusters that are promised to lvols with a reservation from then on.
+    pub promised: u64,
     /// The blobs that the verb made.
     pub made: Vec<BlobId>,
     /// A blob that it makes for the engine's own use.
     pub aside: Option<BlobId>,
     /// A blob that took over clusters and may not modify them before a barrier (R2).
     pub handed_over: Option<BlobId>,
+}
+
+impl Plan {
+    pub(crate) fn promises(&self) -> usize {
+        usize::try_from(self.promised).unwrap_or(usize::MAX)
+    }
 }
 
 impl Verb {
@@ -220,8 +230,8 @@ impl Verb {
     /// Without what others have put off until now.
     fn plan_alone(&self, state: &State) -> Result<Plan, Error> {
         match self {
-            Self::Create { identity, size_bytes, thick } => {
-                create::plan(state, identity, *size_bytes, *thick)
+            Self::Create { identity, size_bytes, options } => {
+                create::plan(state, identity, *size_bytes, *options)
             }
             Self::Snapshot { items } => snapshot::plan(state, items),
             Self::Clone { parent, identity } => clone::plan(state, *parent, identity),
@@ -304,6 +314,21 @@ impl State {
         }
         let pages = self.md.peek(0, count).ok_or(short)?;
         Ok(pages.into_iter().map(|page| BlobId::from_root(MdPageIdx(page))).collect())
+    }
+
+    /// Whether so many more clusters can be promised, besides `taken`.
+    fn check_promise(&self, count: u64, taken: u64) -> Result<(), Error> {
+        let there_are = self.clusters.available() as u64;
+        if there_are < count.saturating_add(taken) && count > 0 {
+            return Err(self.no_clusters(count.saturating_add(taken)));
+        }
+        Ok(())
+    }
+
+    /// Md pages that are promised to an lvol with a reservation when its size in clusters changes.
+    fn md_promise(&self, before: u64, now: u64) -> usize {
+        let pages = |len| md_pages_at_most(len, self.units.spread);
+        pages(now).saturating_sub(pages(before))
     }
 
     /// Runs that back `count` clusters from `at` on, lowest clusters first.

@@ -59,6 +59,8 @@ pub(crate) struct Lvol {
     pub(crate) kind: Kind,
     pub(crate) size_bytes: u64,
     pub(crate) thin: bool,
+    /// Whether what it may need is kept for it.
+    pub(crate) reserved: bool,
     pub(crate) read_only: bool,
     /// The blob whose clone it is, in sight or removed.
     pub(crate) below: Option<BlobId>,
@@ -99,6 +101,7 @@ impl Lvol {
             kind: Kind::of(state, blob),
             size_bytes: state.bytes(blob),
             thin: blob.is_thin(),
+            reserved: blob.is_reserved(),
             read_only: blob.is_read_only(),
             below: blob.parent,
             parent: blob.parent.as_ref().and_then(listed).map(|parent| (parent.id, parent.display_name())),

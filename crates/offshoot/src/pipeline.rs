@@ -419,7 +419,7 @@ mod tests {
     use super::*;
     use crate::open::StoreArgs;
     use offshoot_device::MemDevice;
-    use offshoot_store::{Identity, InitOptions, OpenOptions};
+    use offshoot_store::{CreateOptions, Identity, InitOptions, OpenOptions};
     use std::fs::File;
     use uuid::Uuid;
 
@@ -439,7 +439,13 @@ mod tests {
         let writable = OpenOptions::writable([1; 16], None);
         let mut store = offshoot_store::Store::init(MemDevice::new(16 << 20, 512), &init, &writable).unwrap();
         let identity = Identity { name: "a".into(), uuid: Uuid::from_u128(2), created: 0 };
-        let lvol = store.execute(Verb::Create { identity, size_bytes: LVOL_BYTES, thick: true }).unwrap()[0];
+        let lvol = store
+            .execute(Verb::Create {
+                identity,
+                size_bytes: LVOL_BYTES,
+                options: CreateOptions::provisioned(true),
+            })
+            .unwrap()[0];
         let mut data = Buffer::zeroed(usize::try_from(LVOL_BYTES).unwrap());
         data.as_mut_slice().fill(7);
         store.write(lvol, 0, data).unwrap();

@@ -11,6 +11,7 @@ pub(crate) enum Change {
         name: String,
         sectors: usize,
         thick: bool,
+        reserve: bool,
     },
     /// Each origin, and number and name of its snapshot.
     Snapshot {
@@ -98,8 +99,10 @@ impl Change {
 
     pub(super) fn perform(&self, lvols: &mut BTreeMap<Number, Lvol>, since: Time, now: Time) {
         match self {
-            Self::Create { number, name, sectors, .. } => {
-                lvols.insert(*number, Lvol::zeros(name.clone(), *sectors));
+            Self::Create { number, name, sectors, reserve, .. } => {
+                let mut made = Lvol::zeros(name.clone(), *sectors);
+                made.reserved = *reserve;
+                lvols.insert(*number, made);
             }
             Self::Snapshot { items } => {
                 for (origin, number, name) in items {

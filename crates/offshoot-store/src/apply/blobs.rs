@@ -66,6 +66,7 @@ impl State {
             grandparent.clones.insert(id);
         }
         self.insert_blob(snapshot);
+        self.set_backed(origin_id, 0);
         self.touch_chain(origin_id);
     }
 
@@ -101,6 +102,7 @@ impl State {
             self.forget_name(&old_name, id);
             self.names.insert(new_name, id);
         }
+        self.settle_reserve(id);
         self.touch_chain(id);
     }
 
@@ -109,6 +111,7 @@ impl State {
             return;
         };
         blob.xattrs.retain(|xattr| xattr.name != name);
+        self.settle_reserve(id);
         self.touch_chain(id);
     }
 
@@ -117,6 +120,7 @@ impl State {
             return;
         };
         blob.flags.data_ro.insert(DataRoFlags::READ_ONLY);
+        self.settle_reserve(id);
         self.touch_chain(id);
     }
 
@@ -154,6 +158,7 @@ impl State {
             parent.clones.remove(&id);
         }
         self.forget_name(&name, id);
+        self.settle_reserve(id);
         self.touch_chain(id);
     }
 
@@ -211,6 +216,7 @@ impl State {
         self.free_md(&spare);
         self.recount(clone_id);
         self.drop_hidden_layers(clone_id, &joined);
+        self.recount_reserve(clone_id);
         if clone_len != snapshot_len {
             self.touch_end(clone_id, snapshot_len);
             self.touch_end(clone_id, clone_len);
@@ -303,6 +309,7 @@ impl State {
             self.names.insert(blob.name().to_vec(), id);
         }
         self.blobs.insert(id, blob);
+        self.settle_reserve(id);
         self.touch_chain(id);
     }
 }

@@ -145,6 +145,8 @@ impl Engine {
             ops.push(DeviceOp::WriteZeroes { offset, len, may_unmap: false });
         }
         self.state.md_reserved += plan.md_pages;
+        let is_kept = self.state.clusters.set_aside(plan.promises());
+        debug_assert!(is_kept, "a plan promises clusters that are not there");
         if let Some(verb) = self.verb_task_mut(task) {
             verb.plan = Some(plan);
             verb.pending = ops.len();
@@ -201,6 +203,7 @@ impl Engine {
         match result {
             Ok(()) => {
                 self.state.md_reserved -= plan.md_pages;
+                self.state.clusters.give_back(plan.promises());
                 if let Some(lvol) = plan.handed_over {
                     self.commit.hand_over(lvol, self.journal.last);
                 }
@@ -216,6 +219,7 @@ impl Engine {
     /// Lets go of what a plan held.
     fn drop_plan(&mut self, plan: Plan) {
         self.state.md_reserved -= plan.md_pages;
+        self.state.clusters.give_back(plan.promises());
         for id in plan.made.into_iter().chain(plan.aside) {
             self.state.md.release(id.root().0);
         }

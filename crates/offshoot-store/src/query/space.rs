@@ -52,7 +52,7 @@ impl State {
         let total = u64::from(self.layout.total_clusters);
         let metadata = u64::from(self.layout.metadata_clusters());
         let (free, pending_free) = (self.clusters.free() as u64, self.dying_clusters());
-        let promised = |blob: &&Blob| !blob.is_thin() && !blob.is_read_only();
+        let promised = |blob: &&Blob| blob.is_reserved() || !blob.is_thin() && !blob.is_read_only();
         StoreSpace {
             total,
             metadata,
@@ -60,7 +60,7 @@ impl State {
             pending_free,
             free,
             committed: self.lvols().filter(promised).map(|blob| blob.len).sum(),
-            reserved: 0,
+            reserved: self.clusters.promised() as u64,
         }
     }
 

@@ -8,7 +8,7 @@ use lvols::{options, writable};
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_device::MemDevice;
 use offshoot_format::BlobId;
-use offshoot_store::{Change, Error, Identity, State, Store, Verb};
+use offshoot_store::{Change, CreateOptions, Error, Identity, State, Store, Verb};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -104,7 +104,7 @@ pub fn identity(name: &str, number: u128) -> Identity {
 
 pub fn create(store: &mut Store<ShuffledDevice>, name: &str, size_bytes: u64, thick: bool) {
     let identity = identity(name, u128::from(size_bytes) + 1000);
-    store.execute(Verb::Create { identity, size_bytes, thick }).unwrap();
+    store.execute(Verb::Create { identity, size_bytes, options: CreateOptions::provisioned(thick) }).unwrap();
 }
 
 /// What each lvol reads, by name.

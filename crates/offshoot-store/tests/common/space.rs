@@ -1,6 +1,6 @@
 //! What State says about space, counted again from nothing but its maps, or tried out.
 
-use offshoot_format::{BlobId, ClusterIdx};
+use offshoot_format::{BlobCluster, BlobId, ClusterIdx};
 use offshoot_store::map::Source;
 use offshoot_store::{Blob, LvolSpace, Record, State, Verb};
 use std::collections::BTreeSet;
@@ -22,8 +22,13 @@ pub fn verify_space(state: &State) {
     assert_eq!(space.free, space.total - used);
     assert_eq!(space.metadata + space.allocated + space.pending_free + space.free, space.total);
     assert_eq!(space.allocated, spaces.values().map(|space| space.own).sum::<u64>());
-    let thick = state.lvols().filter(|blob| !blob.is_thin() && !blob.is_read_only());
-    assert_eq!(space.committed, thick.map(|blob| blob.len).sum::<u64>());
+    let promised =
+        state.lvols().filter(|blob| !blob.is_read_only() && (!blob.is_thin() || blob.is_reserved()));
+    assert_eq!(space.committed, promised.map(|blob| blob.len).sum::<u64>());
+    let reserved =
+        state.lvols().filter(|blob| blob.is_reserved()).map(|blob| blob.len - overwritable(state, blob));
+    assert_eq!(space.reserved, reserved.sum::<u64>());
+    assert!(space.reserved <= space.free + space.pending_free, "more is promised than there is");
 }
 
 /// The clusters of some owners in the map of a blob, seen or not.
@@ -48,6 +53,14 @@ fn shown(state: &State, blob: &Blob) -> BTreeSet<ClusterIdx> {
         }
     }
     found
+}
+
+/// The clusters of a blob that are overwritten without another one.
+fn overwritable(state: &State, blob: &Blob) -> u64 {
+    let entries = (0..blob.len).map(|at| blob.tree.entry(BlobCluster(at)));
+    let newest =
+        entries.filter_map(|entry| entry.layers().next().map(|(tag, cluster, _)| (tag, cluster.is_some())));
+    newest.filter(|(tag, has_cluster)| *has_cluster && state.owner(*tag) == Some(blob.id)).count() as u64
 }
 
 /// What is free afterwards when an lvol is removed from a copy of the State.

@@ -29,6 +29,19 @@ fn thick_lvols_own_everything_from_the_start() {
 }
 
 #[test]
+fn a_reservation_is_told_and_kept() {
+    let bench = Bench::with_store();
+    let line = bench.ok(&["create", "s", "a", "8M", "--thick", "--reserve"]);
+    assert_eq!(line, "created lvol \"a\": 8M (8388608 bytes), thick, with a reservation\n");
+    bench.ok(&["snapshot", "s", "a=a1"]);
+    let info = bench.json(&["info", "s", "--json"]);
+    assert_eq!((&info["committed_bytes"], &info["reserved_bytes"]), (&(8 * MIB).into(), &(8 * MIB).into()));
+    assert_eq!(bench.lvol("s", "a")["reserved"], true);
+    let line = bench.refused_without_a_trace(&["create", "s", "b", "8M", "--reserve"]);
+    assert!(line.starts_with("no space: 128 clusters needed, "), "{line}");
+}
+
+#[test]
 fn a_thick_lvol_reads_zeros_where_another_one_was() {
     let bench = Bench::with_store();
     bench.write("image", 8 * MIB, &[(0, &noise(1, 8 * MIB))]);

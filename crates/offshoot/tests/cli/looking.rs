@@ -74,6 +74,7 @@ fn ls_has_the_members_of_the_contract() {
         "own_bytes",
         "parent",
         "read_only",
+        "reserved",
         "shared_bytes",
         "size",
         "thin",
