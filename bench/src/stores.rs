@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use offshoot_block::{BlockDevice, Buffer};
 use offshoot_device::FileDevice;
 use offshoot_format::BlobId;
-use offshoot_store::{Identity, InitOptions, OpenOptions, Session, Store, Verb};
+use offshoot_store::{CreateOptions, Identity, InitOptions, OpenOptions, Session, Store, Verb};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
@@ -30,7 +30,11 @@ pub(crate) fn options(cluster_size: u32, block_size: u32) -> InitOptions {
 }
 
 pub(crate) fn create<D: BlockDevice>(store: &mut Store<D>, name: &str, size_bytes: u64) -> Result<BlobId> {
-    let made = store.execute(Verb::Create { identity: identity(name), size_bytes, thick: false })?;
+    let made = store.execute(Verb::Create {
+        identity: identity(name),
+        size_bytes,
+        options: CreateOptions::provisioned(false),
+    })?;
     made.first().copied().context("create makes an lvol")
 }
 

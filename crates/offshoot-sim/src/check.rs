@@ -10,7 +10,7 @@ use crate::power::Power;
 use crate::random::Random;
 use crate::violation::{Promise, Violation};
 use offshoot_block::BlockDevice;
-use offshoot_store::Store;
+use offshoot_store::{Blob, State, Store};
 use std::collections::BTreeMap;
 
 /// What each cell of each lvol was found to read.
@@ -156,7 +156,7 @@ fn lvols<D: BlockDevice>(store: &Store<D>) -> BTreeMap<Number, Seen> {
     let state = store.state();
     let lvols = state.lvols().map(|blob| {
         let number = blob.uuid().map_or(0, |uuid| uuid.as_u128());
-        let parent = blob.parent.and_then(|id| state.blob(id)).and_then(|parent| parent.uuid());
+        let parent = parent(state, blob).and_then(Blob::uuid);
         let seen = Seen {
             name: blob.display_name(),
             sectors: index(state.bytes(blob) / SECTOR_BYTES),
@@ -165,6 +165,15 @@ fn lvols<D: BlockDevice>(store: &Store<D>) -> BTreeMap<Number, Seen> {
         (number, seen)
     });
     lvols.collect()
+}
+
+/// The nearest ancestor that was not removed.
+fn parent<'s>(state: &'s State, blob: &Blob) -> Option<&'s Blob> {
+    let mut parent = state.blob(blob.parent?)?;
+    while state.is_deferred(parent) {
+        parent = state.blob(parent.parent?)?;
+    }
+    Some(parent)
 }
 
 /// Every lvol of the model is there with its name, size, parent and kind, and no other.
@@ -176,8 +185,7 @@ pub(crate) fn relations<D: BlockDevice>(store: &Store<D>, model: &Model) -> Resu
         let Some(lvol) = known else {
             return broken(format!("lvol {} should not exist", blob.display_name()));
         };
-        let parent = blob.parent.and_then(|id| state.blob(id)).and_then(|parent| parent.uuid());
-        let parent = parent.map(|uuid| uuid.as_u128());
+        let parent = parent(state, blob).and_then(Blob::uuid).map(|uuid| uuid.as_u128());
         let sectors = index(state.bytes(blob) / SECTOR_BYTES);
         let found = (blob.display_name(), sectors, parent, blob.is_read_only());
         let expected = (lvol.name.clone(), lvol.len(), lvol.parent, lvol.read_only);

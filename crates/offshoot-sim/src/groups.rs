@@ -19,7 +19,7 @@ fn snapshots(seed: u64, split_groups: bool) -> Result<(), Violation> {
     let lvols: Vec<Number> = [(); 2]
         .map(|()| {
             let (number, name) = world.fresh();
-            world.submit(Op::Verb(Change::Create { number, name, sectors, thick: false }));
+            world.submit(Op::Verb(Change::Create { number, name, sectors, thick: false, reserve: false }));
             number
         })
         .to_vec();

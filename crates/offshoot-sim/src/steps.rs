@@ -91,7 +91,7 @@ impl Step {
             Self::CreateThin | Self::CreateThick => {
                 let (number, name) = world.fresh();
                 let thick = self == Self::CreateThick;
-                Change::Create { number, name, sectors: 2 * cluster, thick }
+                Change::Create { number, name, sectors: 2 * cluster, thick, reserve: false }
             }
             Self::Snapshot | Self::SnapshotGroup => {
                 let most = if self == Self::Snapshot { 1 } else { 3 };
@@ -107,11 +107,11 @@ impl Step {
                 let (number, name) = world.fresh();
                 Change::Clone { parent, number, name }
             }
-            Self::RemoveOldest => Change::Remove { lvol: writable(&world.model).next()? },
-            Self::RemoveNewest => Change::Remove { lvol: writable(&world.model).last()? },
+            Self::RemoveOldest => Change::Remove { lvol: writable(&world.model).next()?, deferred: false },
+            Self::RemoveNewest => Change::Remove { lvol: writable(&world.model).last()?, deferred: false },
             Self::RemoveSnapshot => {
                 let removable = |lvol: &Number| world.model.clones(*lvol).count() < 2;
-                Change::Remove { lvol: snapshots(&world.model).find(removable)? }
+                Change::Remove { lvol: snapshots(&world.model).find(removable)?, deferred: false }
             }
             Self::Grow | Self::Shrink => {
                 let lvol = writable(&world.model).next()?;

@@ -53,7 +53,8 @@ fn create(world: &mut World, random: &mut Random) -> Option<Op> {
         let sectors = size(world, random);
         let (number, name) = world.fresh();
         let thick = random.chance(1, 4);
-        Op::Verb(Change::Create { number, name, sectors, thick })
+        let reserve = random.chance(1, 4);
+        Op::Verb(Change::Create { number, name, sectors, thick, reserve })
     })
 }
 
@@ -85,8 +86,9 @@ fn clone(world: &mut World, random: &mut Random) -> Option<Op> {
 }
 
 fn remove(world: &mut World, random: &mut Random) -> Option<Op> {
-    let lvol = pick(world, random, |number, _| world.model.clones(number).count() < 2)?;
-    Some(Op::Verb(Change::Remove { lvol }))
+    let deferred = random.chance(1, 3);
+    let lvol = pick(world, random, |number, _| deferred || world.model.clones(number).count() < 2)?;
+    Some(Op::Verb(Change::Remove { lvol, deferred }))
 }
 
 fn resize(world: &mut World, random: &mut Random) -> Option<Op> {

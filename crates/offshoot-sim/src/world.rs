@@ -17,7 +17,7 @@ use crate::setup::Setup;
 use crate::violation::{Promise, Violation};
 use offshoot_block::{BlockDevice, Buffer};
 use offshoot_format::{BlobCluster, BlobId, BlockState, NativeFlags};
-use offshoot_store::{Identity, IoRequest, Rules, Store, Ticket, Underlay, Verb, Work};
+use offshoot_store::{CreateOptions, Identity, IoRequest, Rules, Store, Ticket, Underlay, Verb, Work};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use uuid::Uuid;
@@ -438,9 +438,10 @@ impl World {
         };
         let bytes = |sectors: &usize| *sectors as u64 * SECTOR_BYTES;
         Some(match change {
-            Change::Create { number, name, sectors, thick } => {
+            Change::Create { number, name, sectors, thick, reserve } => {
                 let (identity, size_bytes) = (identity(number, name), bytes(sectors));
-                Verb::Create { identity, size_bytes, thick: *thick }
+                let options = CreateOptions { thick: *thick, reserve: *reserve };
+                Verb::Create { identity, size_bytes, options }
             }
             Change::Snapshot { items } => {
                 let items = items
@@ -451,7 +452,8 @@ impl World {
             Change::Clone { parent, number, name } => {
                 Verb::Clone { parent: self.blob(*parent)?, identity: identity(number, name) }
             }
-            Change::Remove { lvol } => Verb::Remove { lvol: self.blob(*lvol)? },
+            Change::Remove { lvol, deferred: false } => Verb::Remove { lvol: self.blob(*lvol)? },
+            Change::Remove { lvol, deferred: true } => Verb::RemoveDeferred { lvol: self.blob(*lvol)? },
             Change::Resize { lvol, sectors } => {
                 Verb::Resize { lvol: self.blob(*lvol)?, size_bytes: bytes(sectors) }
             }

@@ -5,7 +5,9 @@
 use offshoot_block::{BlockDevice, Buffer};
 use offshoot_format::BlobId;
 use offshoot_sim::{DiskState, Setup, SimDisk, Withheld};
-use offshoot_store::{Error, Identity, IoRequest, OpenOptions, Reply, Session, Store, Ticket, Verb};
+use offshoot_store::{
+    CreateOptions, Error, Identity, IoRequest, OpenOptions, Reply, Session, Store, Ticket, Verb,
+};
 use uuid::Uuid;
 
 const BLOCK: usize = 4096;
@@ -66,7 +68,7 @@ fn settle(disk: &SimDisk, store: &mut Store<SimDisk>) -> Vec<Ticket> {
 
 fn create(name: &str) -> Verb {
     let identity = Identity { name: name.into(), uuid: Uuid::from_u128(5 + name.len() as u128), created: 0 };
-    Verb::Create { identity, size_bytes: 8 * 16_384, thick: false }
+    Verb::Create { identity, size_bytes: 8 * 16_384, options: CreateOptions::provisioned(false) }
 }
 
 #[test]

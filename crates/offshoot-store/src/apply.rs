@@ -8,8 +8,11 @@ mod clusters;
 mod fill;
 mod pages;
 mod parent;
+mod reserve;
 
+pub(crate) use blobs::only_in;
 pub(crate) use clusters::stacked;
+pub(crate) use reserve::{Reserve, is_backed, md_pages_at_most};
 
 use crate::record::Record;
 use crate::state::State;

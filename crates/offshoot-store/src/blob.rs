@@ -1,5 +1,6 @@
 //! One blob in memory: an lvol, a snapshot, a clone, the super blob, or one that is dying.
 
+use crate::apply::Reserve;
 use crate::map::{Tag, Tree};
 use crate::pages::BlobPages;
 use crate::record::Encoding;
@@ -11,6 +12,12 @@ use uuid::Uuid;
 
 /// Xattr with the time of creation, in seconds since 1970 as decimal text. SPDK keeps xattrs that it does not know.
 pub const XATTR_CREATED: &[u8] = b"offshoot.created";
+
+/// Xattr of a snapshot that was removed while it had several clones. It is a snapshot like any other to SPDK.
+pub const XATTR_DELETED: &[u8] = b"offshoot.deleted";
+
+/// Xattr of an lvol with a reservation.
+pub const XATTR_RESERVE: &[u8] = b"offshoot.reserve";
 
 /// Xattrs whose name begins like this are labels: the key follows.
 pub const LABEL_PREFIX: &[u8] = b"offshoot.label.";
@@ -81,6 +88,8 @@ pub struct Blob {
     pub outdated: bool,
     /// Its metadata on disk.
     pub pages: BlobPages,
+    /// What is kept for it.
+    pub(crate) reserve: Reserve,
 }
 
 impl Blob {
@@ -109,6 +118,7 @@ impl Blob {
             damaged_below: false,
             outdated: false,
             pages: BlobPages { chain: alloc::vec![id.root()], rle_runs: 1, ..BlobPages::default() },
+            reserve: Reserve::default(),
         }
     }
 
@@ -157,6 +167,13 @@ impl Blob {
     #[must_use]
     pub fn xattr(&self, name: &[u8]) -> Option<&[u8]> {
         self.xattrs.iter().find(|xattr| xattr.name == name).map(|xattr| xattr.value.as_slice())
+    }
+
+    /// Whether whatever it may need for being overwritten is kept for it.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        let is_writable = !self.dying && self.damage.is_none() && !self.is_read_only();
+        is_writable && self.xattr(XATTR_RESERVE).is_some()
     }
 
     /// Whether clusters may be unallocated.

@@ -212,6 +212,7 @@ impl Engine {
         let ring_bytes = area.map_or(0, |area| u64::from(area.len) * u64::from(state.layout.md_page_size));
         let ring = Ring::new(ring_bytes, u64::from(sector));
         let no_room = area.is_none() && !options.read_only;
+        state.settle_reserves();
         let freed_md = core::mem::take(&mut state.freed_md);
         Self {
             state,

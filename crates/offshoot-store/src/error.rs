@@ -19,7 +19,7 @@ pub enum ErrorKind {
     NoSpace,
     /// Something else holds what is needed. EBUSY.
     Busy,
-    /// The lvol or the store does not take writes. EPERM.
+    /// Not while it takes writes, or while it does not. EPERM.
     ReadOnly,
     /// No such lvol. ENODEV.
     NotFound,
@@ -92,6 +92,9 @@ pub enum Error {
     /// A clone of something writable.
     #[error("\"{0}\" is writable: take a snapshot and clone that")]
     CloneOfWritable(String),
+    /// A shallow copy of something writable.
+    #[error("\"{0}\" is writable: take a snapshot and copy that")]
+    CopyOfWritable(String),
     /// Only a thin lvol has anything below it.
     #[error("\"{0}\" is thick: it reads nothing from elsewhere")]
     ThickLvol(String),
@@ -125,6 +128,14 @@ pub enum Error {
         name: String,
         /// What it was to read.
         snapshot: String,
+    },
+    /// What differs can be told of relatives only.
+    #[error("\"{name}\" is not related to \"{other}\": they have no ancestor in common")]
+    NotRelated {
+        /// The lvol.
+        name: String,
+        /// The other one.
+        other: String,
     },
     /// A label that cannot be set.
     #[error("label \"{key}\": {why}")]
@@ -257,12 +268,17 @@ impl Error {
             | Self::NoParent(_)
             | Self::SizesDiffer { .. }
             | Self::NotItsSnapshot { .. }
+            | Self::NotRelated { .. }
             | Self::BadLabel { .. }
             | Self::TooManyLabels { .. }
             | Self::NoSuperBlob
             | Self::TooLarge { .. }
             | Self::ChainTooDeep { .. } => ErrorKind::Invalid,
-            Self::ReadOnlyLvol(_) | Self::ReadOnlyMetadata(_) | Self::ReadOnlyStore(_) => ErrorKind::ReadOnly,
+            // EPERM, as SPDK says.
+            Self::CopyOfWritable(_)
+            | Self::ReadOnlyLvol(_)
+            | Self::ReadOnlyMetadata(_)
+            | Self::ReadOnlyStore(_) => ErrorKind::ReadOnly,
             Self::HasClones { .. } | Self::InUse(_) | Self::JobRunning | Self::Cancelled | Self::Restless => {
                 ErrorKind::Busy
             }

@@ -28,6 +28,7 @@ pub mod map;
 mod options;
 mod pages;
 mod pool;
+mod query;
 mod record;
 mod repair;
 mod rules;
@@ -36,7 +37,7 @@ mod state;
 mod store;
 mod verb;
 
-pub use blob::{Blob, External, LABEL_PREFIX, XATTR_CREATED, escape};
+pub use blob::{Blob, External, LABEL_PREFIX, XATTR_CREATED, XATTR_DELETED, XATTR_RESERVE, escape};
 pub use checkpoint::{blob_md, extent_page, layer_pages};
 pub use engine::{Engine, IoRequest, Progress, Reply, Target, Ticket, Work};
 pub use error::{During, Error, ErrorKind, Failure, LoadError, ReadOnlyCause};
@@ -47,8 +48,9 @@ pub use load::{ClusterCopy, Finding, Found, Loaded, Loader, Note, Recovery, Repa
 pub use options::{OpenOptions, Session};
 pub use pages::{BlobPages, OrdinalMd, Section, SectionMd, Spread, Totals};
 pub use pool::Pool;
+pub use query::{Change, Diff, LvolSpace, StoreSpace};
 pub use record::{Assignment, Below, Encoding, Lsn, MappedRun, Record};
 pub use rules::{Clause, Rules};
 pub use state::{State, Units, XATTR_NATIVE};
 pub use store::{CreateError, ExternalDevice, Store};
-pub use verb::{Identity, Plan, SealCost, Underlay, Verb, check_name};
+pub use verb::{CreateOptions, Identity, Plan, SealCost, Underlay, Verb, check_name};

@@ -15,6 +15,10 @@ pub struct Pool {
     available_count: usize,
     /// How many of these are kept for work that has been promised them, whichever they will be.
     set_aside: usize,
+    /// How many are kept for lvols with a reservation, and how many of these have been taken by writes that are not
+    /// committed yet.
+    promised: usize,
+    drawn: usize,
     /// No available unit lies below.
     lowest: usize,
     /// Pages of the live mask whose bits have changed since the last checkpoint.
@@ -33,7 +37,16 @@ impl Pool {
                 available_count += 1;
             }
         }
-        Self { used, available, available_count, set_aside: 0, lowest: 0, changed: BTreeSet::new() }
+        Self {
+            used,
+            available,
+            available_count,
+            set_aside: 0,
+            promised: 0,
+            drawn: 0,
+            lowest: 0,
+            changed: BTreeSet::new(),
+        }
     }
 
     /// Units that are in use, as the mask on disk shows them.
@@ -54,10 +67,34 @@ impl Pool {
         (unit as usize) < self.available.len() && self.available.get(unit as usize)
     }
 
-    /// How many units may be handed out now, without those that are set aside.
+    /// How many units may be handed out now, without those that are set aside or promised.
     #[must_use]
     pub fn available(&self) -> usize {
-        self.available_count.saturating_sub(self.set_aside)
+        self.available_count.saturating_sub(self.set_aside + self.promised())
+    }
+
+    /// How many units are promised to lvols that have not taken them yet. There may be fewer for a while: what an lvol lets
+    /// go of itself is promised to it at once, and may be taken again later.
+    #[must_use]
+    pub fn promised(&self) -> usize {
+        self.promised.saturating_sub(self.drawn)
+    }
+
+    /// Keeps so many units in place of so many as before.
+    pub fn promise(&mut self, before: u64, now: u64) {
+        let count = |units: u64| usize::try_from(units).unwrap_or(usize::MAX / 2);
+        self.promised = self.promised + count(now) - count(before);
+    }
+
+    /// The next unit is taken by a write to an lvol that it is promised to.
+    pub fn draw(&mut self) {
+        self.drawn += 1;
+    }
+
+    /// It has become the lvol's own, so that it is promised no more; or is given back.
+    pub fn end_draw(&mut self) {
+        debug_assert!(self.drawn > 0, "nothing has been drawn");
+        self.drawn -= 1;
     }
 
     /// Keeps `count` units for later, whichever they will be. Says whether there are so many.
@@ -198,6 +235,26 @@ mod tests {
         assert_eq!((pool.available(), pool.reserve()), (1, Some(0)));
         pool.give_back(1);
         assert_eq!((pool.available(), pool.reserve()), (1, Some(2)));
+    }
+
+    #[test]
+    fn what_is_promised_is_taken_by_whom_it_is_promised_to() {
+        let mut pool = Pool::new(Bitmap::new(3));
+        pool.promise(0, 2);
+        assert_eq!((pool.available(), pool.reserve(), pool.reserve()), (1, Some(0), None));
+        pool.draw();
+        assert_eq!((pool.reserve(), pool.promised(), pool.reserve()), (Some(1), 1, None));
+        // It is its own now, and so promised no more.
+        pool.take(1);
+        pool.end_draw();
+        pool.promise(2, 1);
+        assert_eq!((pool.available(), pool.promised()), (0, 1));
+        // It lets go of it again: promised at once, there later.
+        pool.drop_use(1);
+        pool.promise(1, 2);
+        assert_eq!((pool.available(), pool.promised()), (0, 2));
+        pool.release(1);
+        assert_eq!((pool.available(), pool.reserve()), (0, None));
     }
 
     #[test]

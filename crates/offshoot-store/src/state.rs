@@ -94,6 +94,8 @@ pub struct State {
     pub(crate) md_debt: usize,
     /// Md pages that plans count on which are not committed yet.
     pub(crate) md_reserved: usize,
+    /// Md pages that are kept for lvols with a reservation.
+    pub(crate) md_promised: usize,
     /// Clusters that the records applied since the last [`State::take_freed`] let go.
     pub(crate) freed_clusters: Vec<ClusterIdx>,
     /// Md pages likewise.
@@ -128,6 +130,7 @@ impl State {
             image_pages: 0,
             md_debt: 0,
             md_reserved: 0,
+            md_promised: 0,
             freed_clusters: Vec::new(),
             freed_md: Vec::new(),
             fresh_md: BTreeSet::new(),
@@ -150,16 +153,16 @@ impl State {
         self.blobs.values().filter(|blob| self.is_lvol(blob))
     }
 
-    /// Whether a blob is an lvol: neither the super blob nor dying.
+    /// Whether a blob is an lvol: neither the super blob nor dying, nor removed and kept for its clones.
     #[must_use]
     pub fn is_lvol(&self, blob: &Blob) -> bool {
-        !blob.dying && Some(blob.id) != self.super_blob
+        !blob.dying && Some(blob.id) != self.super_blob && !self.is_deferred(blob)
     }
 
     /// The lvol of a name.
     #[must_use]
     pub fn lvol_by_name(&self, name: &[u8]) -> Option<&Blob> {
-        self.blob(*self.names.get(name)?)
+        self.blob(*self.names.get(name)?).filter(|blob| self.is_lvol(blob))
     }
 
     /// The lvol of a UUID.
@@ -296,14 +299,20 @@ impl State {
         false
     }
 
-    /// Every blob of a family of snapshots and clones, oldest ancestor first.
+    /// The oldest ancestor of a family of snapshots and clones: related blobs have the same.
     #[must_use]
-    pub fn family(&self, member: BlobId) -> Vec<BlobId> {
+    pub fn family_root(&self, member: BlobId) -> BlobId {
         let mut root = member;
         while let Some(parent) = self.blob(root).and_then(|blob| blob.parent) {
             root = parent;
         }
-        let mut found = alloc::vec![root];
+        root
+    }
+
+    /// Every blob of a family of snapshots and clones, oldest ancestor first.
+    #[must_use]
+    pub fn family(&self, member: BlobId) -> Vec<BlobId> {
+        let mut found = alloc::vec![self.family_root(member)];
         let mut next = 0;
         while let Some(blob) = found.get(next).and_then(|id| self.blob(*id)) {
             found.extend(blob.clones.iter().copied());
@@ -332,7 +341,7 @@ impl State {
     /// Md pages that a new plan may count on.
     #[must_use]
     pub fn md_spare(&self) -> usize {
-        self.md.available().saturating_sub(self.md_debt + self.md_reserved)
+        self.md.available().saturating_sub(self.md_debt + self.md_reserved + self.md_promised)
     }
 
     /// Clusters and md pages that records have let go since the last call. They are held in their pools until

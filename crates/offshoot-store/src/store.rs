@@ -125,6 +125,8 @@ impl<D: BlockDevice> Store<D> {
         store.wait_for(durable).map_err(LoadError::Recovery)?;
         if options.repair {
             store.begin_repair(repairs).map_err(LoadError::Recovery)?;
+        } else {
+            store.remove_needless();
         }
         Ok(store)
     }
@@ -332,6 +334,15 @@ impl<D: BlockDevice> Store<D> {
     /// An unknown lvol or a range outside it.
     pub fn extents(&self, lvol: BlobId, range: Range<u64>, limit: usize) -> Result<Vec<Extent>, Error> {
         self.engine.extents(lvol, range, limit)
+    }
+
+    /// Removes snapshots whose removal was put off and is due. Those that resist stay: nobody waits for it.
+    fn remove_needless(&mut self) {
+        while let Some(lvol) = self.state().needless_deferred() {
+            if self.execute(Verb::Remove { lvol }).is_err() {
+                return;
+            }
+        }
     }
 
     /// Finishes what is under way, writes a last checkpoint, seals the store when nothing native is left in it, and

@@ -5,6 +5,7 @@
 
 mod clone;
 mod create;
+mod deferred;
 mod label;
 mod name;
 mod parent;
@@ -17,10 +18,12 @@ mod revert;
 mod seal;
 mod snapshot;
 
+pub use create::CreateOptions;
 pub use name::check_name;
 pub use seal::SealCost;
 pub(crate) use seal::{Need, Needed};
 
+use crate::apply::md_pages_at_most;
 use crate::blob::{Blob, XATTR_CREATED};
 use crate::error::Error;
 use crate::limits::{LVOL_BYTES_MAX, LVOL_CLUSTERS_MAX, MD_PAGES_KEPT};
@@ -73,8 +76,8 @@ pub enum Verb {
         identity: Identity,
         /// Its size in bytes, rounded up to a cluster.
         size_bytes: u64,
-        /// Whether all clusters are allocated and zeroed now.
-        thick: bool,
+        /// How.
+        options: CreateOptions,
     },
     /// Snapshots of one or more lvols, at one point in time.
     Snapshot {
@@ -90,6 +93,11 @@ pub enum Verb {
     },
     /// An lvol or snapshot goes away.
     Remove {
+        /// Which.
+        lvol: BlobId,
+    },
+    /// A snapshot goes away as soon as at most one clone is left, and is not listed from now on.
+    RemoveDeferred {
         /// Which.
         lvol: BlobId,
     },
@@ -152,6 +160,8 @@ pub struct Plan {
     pub zero: Vec<MappedRun>,
     /// Md pages that the records may need, at most.
     pub md_pages: usize,
+    /// Clusters that are promised to lvols with a reservation from then on.
+    pub promised: u64,
     /// The blobs that the verb made.
     pub made: Vec<BlobId>,
     /// A blob that it makes for the engine's own use.
@@ -160,17 +170,24 @@ pub struct Plan {
     pub handed_over: Option<BlobId>,
 }
 
+impl Plan {
+    pub(crate) fn promises(&self) -> usize {
+        usize::try_from(self.promised).unwrap_or(usize::MAX)
+    }
+}
+
 impl Verb {
     /// Lvols whose writes must have finished before the verb is planned, in order of their ids.
     #[must_use]
-    pub fn drains(&self) -> Vec<BlobId> {
+    pub fn drains(&self, state: &State) -> Vec<BlobId> {
         let mut drains: Vec<BlobId> = match self {
             Self::Snapshot { items } => items.iter().map(|(lvol, _)| *lvol).collect(),
+            // What is removed with it is drained like it.
             Self::Remove { lvol }
-            | Self::Resize { lvol, .. }
-            | Self::SetReadOnly { lvol }
+            | Self::RemoveDeferred { lvol }
             | Self::SetParent { lvol, .. }
-            | Self::Revert { lvol, .. } => alloc::vec![*lvol],
+            | Self::Revert { lvol, .. } => state.deferred_ancestors(*lvol).chain([*lvol]).collect(),
+            Self::Resize { lvol, .. } | Self::SetReadOnly { lvol } => alloc::vec![*lvol],
             Self::Create { .. }
             | Self::Clone { .. }
             | Self::Rename { .. }
@@ -189,6 +206,7 @@ impl Verb {
             Self::Create { identity, .. } | Self::Clone { identity, .. } => Some(&identity.name),
             Self::Snapshot { .. }
             | Self::Remove { .. }
+            | Self::RemoveDeferred { .. }
             | Self::Resize { .. }
             | Self::Rename { .. }
             | Self::RenameStore { .. }
@@ -204,13 +222,21 @@ impl Verb {
     /// # Errors
     /// The one reason why it cannot be done. Nothing has changed then.
     pub fn plan(&self, state: &State) -> Result<Plan, Error> {
+        let mut plan = self.plan_alone(state)?;
+        deferred::let_go(state, &mut plan);
+        Ok(plan)
+    }
+
+    /// Without what others have put off until now.
+    fn plan_alone(&self, state: &State) -> Result<Plan, Error> {
         match self {
-            Self::Create { identity, size_bytes, thick } => {
-                create::plan(state, identity, *size_bytes, *thick)
+            Self::Create { identity, size_bytes, options } => {
+                create::plan(state, identity, *size_bytes, *options)
             }
             Self::Snapshot { items } => snapshot::plan(state, items),
             Self::Clone { parent, identity } => clone::plan(state, *parent, identity),
             Self::Remove { lvol } => remove::plan(state, *lvol),
+            Self::RemoveDeferred { lvol } => deferred::plan(state, *lvol),
             Self::Resize { lvol, size_bytes } => resize::plan(state, *lvol, *size_bytes),
             Self::Rename { lvol, name } => rename::plan(state, *lvol, name),
             Self::RenameStore { name } => rename_store::plan(state, name),
@@ -231,18 +257,24 @@ fn check_metadata(lvol: &Blob) -> Result<(), Error> {
 }
 
 impl State {
-    fn lvol(&self, id: BlobId) -> Result<&Blob, Error> {
+    pub(crate) fn lvol(&self, id: BlobId) -> Result<&Blob, Error> {
         self.blob(id).filter(|blob| self.is_lvol(blob)).ok_or(Error::UnknownBlob(id))
     }
 
-    fn sound_lvol(&self, id: BlobId) -> Result<&Blob, Error> {
-        let blob = self.lvol(id)?;
+    pub(crate) fn sound_lvol(&self, id: BlobId) -> Result<&Blob, Error> {
+        self.lvol(id)?;
+        self.sound_blob(id)
+    }
+
+    /// The same, hidden or not.
+    fn sound_blob(&self, id: BlobId) -> Result<&Blob, Error> {
+        let blob = self.blob(id).ok_or(Error::UnknownBlob(id))?;
         if blob.damage.is_some() { Err(Error::Damaged(blob.display_name())) } else { Ok(blob) }
     }
 
     fn check_new_name(&self, name: &str) -> Result<(), Error> {
         check_name(name)?;
-        match self.lvol_by_name(name.as_bytes()) {
+        match self.names.get(name.as_bytes()) {
             Some(_) => Err(Error::NameExists(name.to_string())),
             None => Ok(()),
         }
@@ -282,6 +314,21 @@ impl State {
         }
         let pages = self.md.peek(0, count).ok_or(short)?;
         Ok(pages.into_iter().map(|page| BlobId::from_root(MdPageIdx(page))).collect())
+    }
+
+    /// Whether so many more clusters can be promised, besides `taken`.
+    fn check_promise(&self, count: u64, taken: u64) -> Result<(), Error> {
+        let there_are = self.clusters.available() as u64;
+        if there_are < count.saturating_add(taken) && count > 0 {
+            return Err(self.no_clusters(count.saturating_add(taken)));
+        }
+        Ok(())
+    }
+
+    /// Md pages that are promised to an lvol with a reservation when its size in clusters changes.
+    fn md_promise(&self, before: u64, now: u64) -> usize {
+        let pages = |len| md_pages_at_most(len, self.units.spread);
+        pages(now).saturating_sub(pages(before))
     }
 
     /// Runs that back `count` clusters from `at` on, lowest clusters first.

@@ -9,7 +9,7 @@ mod lvols;
 use lvols::{Lvols as _, named, options, writable};
 use offshoot_device::MemDevice;
 use offshoot_format::BlobId;
-use offshoot_store::{Error, Reply, Store, Ticket, Verb};
+use offshoot_store::{CreateOptions, Error, Reply, Store, Ticket, Verb};
 use std::collections::BTreeMap;
 
 const CLUSTER: u64 = 16_384;
@@ -27,7 +27,7 @@ fn clone_of(parent: BlobId, name: &str) -> Verb {
 }
 
 fn create(name: &str, thick: bool) -> Verb {
-    Verb::Create { identity: named(name), size_bytes: CLUSTER, thick }
+    Verb::Create { identity: named(name), size_bytes: CLUSTER, options: CreateOptions::provisioned(thick) }
 }
 
 /// Starts all of them at once, and says what each came to.

@@ -8,13 +8,17 @@ mod lvols;
 use lvols::{named, options, writable};
 use offshoot_block::{BlockDevice, Buffer};
 use offshoot_device::{FileDevice, MemDevice, OpenOptions};
-use offshoot_store::{Error, Store, Verb};
+use offshoot_store::{CreateOptions, Error, Store, Verb};
 use std::error::Error as StdError;
 
 /// What an embedder writes. Any device will do: memory here, a file or a block device below.
 fn snapshot_and_clone<D: BlockDevice>(device: D) -> Result<D, Box<dyn StdError>> {
     let mut store = Store::open(device, Vec::new(), &writable())?;
-    let disk = store.execute(Verb::Create { identity: named("disk"), size_bytes: 1 << 20, thick: false })?[0];
+    let disk = store.execute(Verb::Create {
+        identity: named("disk"),
+        size_bytes: 1 << 20,
+        options: CreateOptions::provisioned(false),
+    })?[0];
     store.write(disk, 4096, Buffer::copy_of(b"written before the snapshot"))?;
     let snap = store.execute(Verb::Snapshot { items: vec![(disk, named("snap"))] })?[0];
     let clone = store.execute(Verb::Clone { parent: snap, identity: named("clone") })?[0];

@@ -13,7 +13,9 @@ use offshoot_format::{
     XATTR_NAME, Xattr, name_value,
 };
 use offshoot_store::map::{BlockStates, Entry, Layer, Tag};
-use offshoot_store::{Engine, Error, Found, InitOptions, IoRequest, Loader, Store, Verb, init};
+use offshoot_store::{
+    CreateOptions, Engine, Error, Found, InitOptions, IoRequest, Loader, Store, Verb, init,
+};
 
 const CLUSTER: u64 = 16_384;
 const EXTERNAL: &str = "00000000-0000-0000-0000-000000000009";
@@ -142,7 +144,7 @@ fn verbs_leave_the_md_pages_of_writes_in_flight_alone() {
     }
     for number in 0..100 {
         let identity = named(&format!("x{number}"));
-        store.start(Verb::Create { identity, size_bytes: 0, thick: false });
+        store.start(Verb::Create { identity, size_bytes: 0, options: CreateOptions::provisioned(false) });
     }
     let mut replies = Vec::new();
     while replies.len() < 108 {
@@ -266,7 +268,7 @@ fn a_write_that_waits_for_a_read_causes_no_barriers() {
     let create = |name: &str, clusters: u64, thick: bool| Verb::Create {
         identity: named(name),
         size_bytes: clusters * CLUSTER,
-        thick,
+        options: CreateOptions::provisioned(thick),
     };
     engine.execute(create("l", 8, true));
     pump(&mut engine, &mut reads);

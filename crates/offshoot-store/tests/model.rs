@@ -8,7 +8,7 @@ use common::{Model, compare, id_of, identity, new_store, new_store_of, new_store
 use offshoot_block::Buffer;
 use offshoot_device::MemDevice;
 use offshoot_format::{BlobCluster, BlobId, BlockState};
-use offshoot_store::{Error, IoRequest, Reply, Store, Underlay, Verb};
+use offshoot_store::{CreateOptions, Error, IoRequest, Reply, Store, Underlay, Verb};
 use proptest::prelude::*;
 
 const CLUSTER: u64 = 16_384;
@@ -21,6 +21,7 @@ enum Op {
     Create {
         clusters: u64,
         thick: bool,
+        reserve: bool,
     },
     Snapshot {
         lvol: usize,
@@ -33,6 +34,7 @@ enum Op {
     },
     Remove {
         lvol: usize,
+        deferred: bool,
     },
     Resize {
         lvol: usize,
@@ -112,11 +114,12 @@ fn op() -> impl Strategy<Value = Op> {
         (1_u64..12).prop_map(|b| b * 4096)
     ];
     prop_oneof![
-        2 => (0_u64..9, any::<bool>()).prop_map(|(clusters, thick)| Op::Create { clusters, thick }),
+        2 => (0_u64..9, any::<bool>(), any::<bool>())
+            .prop_map(|(clusters, thick, reserve)| Op::Create { clusters, thick, reserve }),
         3 => lvol.clone().prop_map(|lvol| Op::Snapshot { lvol }),
         1 => proptest::collection::vec(lvol.clone(), 1..4).prop_map(|lvols| Op::GroupSnapshot { lvols }),
         3 => lvol.clone().prop_map(|lvol| Op::Clone { lvol }),
-        3 => lvol.clone().prop_map(|lvol| Op::Remove { lvol }),
+        3 => (lvol.clone(), any::<bool>()).prop_map(|(lvol, deferred)| Op::Remove { lvol, deferred }),
         2 => (lvol.clone(), 0_u64..9).prop_map(|(lvol, clusters)| Op::Resize { lvol, clusters }),
         1 => lvol.clone().prop_map(|lvol| Op::Rename { lvol }),
         1 => lvol.clone().prop_map(|lvol| Op::SetReadOnly { lvol }),
@@ -199,10 +202,8 @@ impl World {
         let unit = self.cluster * self.scale;
         let bytes = |clusters: u64| clusters * unit;
         match op {
-            Op::Create { clusters, thick } => {
-                let (name, identity) = self.fresh();
-                self.execute(Verb::Create { identity, size_bytes: bytes(clusters), thick }).unwrap();
-                self.model.insert(name, vec![0; usize::try_from(bytes(clusters)).unwrap()]);
+            Op::Create { clusters, thick, reserve } => {
+                self.create(bytes(clusters), CreateOptions { thick, reserve });
             }
             Op::Snapshot { lvol } => self.snapshot(&[lvol]),
             Op::GroupSnapshot { lvols } => self.snapshot(&lvols),
@@ -220,12 +221,15 @@ impl World {
                     self.model.insert(name, bytes);
                 }
             }
-            Op::Remove { lvol } => {
+            Op::Remove { lvol, deferred } => {
                 let Some(name) = self.pick(lvol) else { return };
                 let id = id_of(self.store(), &name);
                 let clones = self.store().state().blob(id).unwrap().clones.len();
-                let removed = self.execute(Verb::Remove { lvol: id });
-                if clones > 1 {
+                let removed = self.execute(match deferred {
+                    true => Verb::RemoveDeferred { lvol: id },
+                    false => Verb::Remove { lvol: id },
+                });
+                if clones > 1 && !deferred {
                     assert!(matches!(removed, Err(Error::HasClones { .. })));
                 } else {
                     removed.unwrap();
@@ -293,6 +297,12 @@ impl World {
                 self.store = Some(reopen(store));
             }
         }
+    }
+
+    fn create(&mut self, size_bytes: u64, options: CreateOptions) {
+        let (name, identity) = self.fresh();
+        self.execute(Verb::Create { identity, size_bytes, options }).unwrap();
+        self.model.insert(name, vec![0; usize::try_from(size_bytes).unwrap()]);
     }
 
     fn snapshot(&mut self, lvols: &[usize]) {

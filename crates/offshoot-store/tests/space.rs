@@ -12,7 +12,7 @@ mod random;
 use common::ShuffledDevice;
 use common::lvols::{Lvols as _, Stale, assert_owned_once, device_bytes, options, pattern, writable};
 use offshoot_device::MemDevice;
-use offshoot_store::{Error, ErrorKind, IoRequest, Reply, Store, Ticket, Verb};
+use offshoot_store::{CreateOptions, Error, ErrorKind, IoRequest, Reply, Store, Ticket, Verb};
 use std::sync::LazyLock;
 
 const CLUSTER: u64 = 16_384;
@@ -208,7 +208,7 @@ fn requests_wait_together_for_what_is_being_freed() {
         let thick = Verb::Create {
             identity: common::lvols::named("thick"),
             size_bytes: (DATA_CLUSTERS - 1) * CLUSTER,
-            thick: true,
+            options: CreateOptions::provisioned(true),
         };
         let removed = store.start(Verb::Remove { lvol: full });
         let made = store.start(thick);

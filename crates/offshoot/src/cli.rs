@@ -1,8 +1,8 @@
 //! What can be typed: the commands and what they take.
 
 use crate::commands::{
-    check, clone, create, decouple, demo, dump, export, import, info, init, label, ls, read_only, rename,
-    resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
+    check, clone, copy, create, decouple, demo, diff, dump, export, import, info, init, label, ls, read_only,
+    rename, resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
 };
 use crate::report::Outcome;
 use anyhow::Result;
@@ -41,6 +41,8 @@ enum Command {
     Revert(revert::RevertArgs),
     SetParent(set_parent::SetParentArgs),
     Decouple(decouple::DecoupleArgs),
+    Diff(diff::DiffArgs),
+    Copy(copy::CopyArgs),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Seal(seal::SealArgs),
@@ -73,6 +75,8 @@ impl Cli {
             Command::Revert(args) => revert::run(&args),
             Command::SetParent(args) => set_parent::run(&args),
             Command::Decouple(args) => decouple::run(&args),
+            Command::Diff(args) => diff::run(&args),
+            Command::Copy(args) => copy::run(&args),
             Command::Import(args) => import::run(&args),
             Command::Export(args) => export::run(&args),
             Command::Seal(args) => seal::run(&args),

@@ -6,7 +6,7 @@ use crate::listing::Lvol;
 use crate::open::Store;
 use crate::time::Utc;
 use anyhow::Result;
-use offshoot_store::Finding;
+use offshoot_store::{Blob, Change, Finding, State};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -23,6 +23,14 @@ pub(crate) struct StoreInfo {
     block_size: u32,
     total_clusters: u32,
     free_clusters: u64,
+    /// These four are all clusters, in bytes.
+    metadata_bytes: u64,
+    allocated_bytes: u64,
+    pending_free_bytes: u64,
+    free_bytes: u64,
+    /// Promised to thick and reserved lvols, and what of that is free and kept for them.
+    committed_bytes: u64,
+    reserved_bytes: u64,
     sealed: bool,
     clean: bool,
     lvols: usize,
@@ -35,6 +43,8 @@ impl StoreInfo {
     pub(crate) fn of(store: &Store, path: &Path) -> Self {
         let (state, super_block) = (store.state(), store.super_block());
         let clean = super_block.is_clean();
+        let space = state.space();
+        let bytes = |clusters: u64| clusters * state.units.cluster;
         Self {
             name: state.name(),
             uuid: state.uuid().map(|uuid| uuid.to_string()),
@@ -43,7 +53,13 @@ impl StoreInfo {
             cluster_size: state.layout.cluster_size,
             block_size: state.layout.io_unit_size,
             total_clusters: state.layout.total_clusters,
-            free_clusters: store.engine().free_clusters(),
+            free_clusters: space.free,
+            metadata_bytes: bytes(space.metadata),
+            allocated_bytes: bytes(space.allocated),
+            pending_free_bytes: bytes(space.pending_free),
+            free_bytes: bytes(space.free),
+            committed_bytes: bytes(space.committed),
+            reserved_bytes: bytes(space.reserved),
             sealed: clean && !super_block.is_native(),
             clean,
             lvols: state.lvols().count(),
@@ -60,10 +76,13 @@ pub(crate) struct LvolInfo<'l> {
     kind: &'static str,
     size: u64,
     thin: bool,
+    reserved: bool,
     read_only: bool,
     parent: Option<&'l str>,
     clones: &'l [String],
     own_bytes: u64,
+    shared_bytes: u64,
+    freed_bytes: u64,
     created: Option<String>,
     labels: &'l BTreeMap<String, String>,
     damaged: bool,
@@ -78,10 +97,13 @@ impl<'l> From<&'l Lvol> for LvolInfo<'l> {
             kind: lvol.kind.name(),
             size: lvol.size_bytes,
             thin: lvol.thin,
+            reserved: lvol.reserved,
             read_only: lvol.read_only,
             parent: lvol.parent.as_ref().map(|(_, name)| name.as_str()),
             clones: &lvol.clones,
             own_bytes: lvol.own_bytes,
+            shared_bytes: lvol.shared_bytes,
+            freed_bytes: lvol.freed_bytes,
             created: created(lvol),
             labels: &lvol.labels,
             damaged: lvol.damaged,
@@ -100,24 +122,64 @@ pub(crate) struct FamilyMember<'l> {
     size: u64,
     own_bytes: u64,
     shared_bytes: u64,
+    freed_bytes: u64,
     parent: Option<&'l str>,
     created: Option<String>,
 }
 
 impl<'l> FamilyMember<'l> {
-    /// An lvol and what it reads from snapshots, in bytes.
-    pub(crate) fn new(lvol: &'l Lvol, shared_bytes: u64) -> Self {
+    /// An lvol, and what it hangs under, in sight or removed.
+    pub(crate) fn new(lvol: &'l Lvol, parent: Option<&'l str>) -> Self {
         Self {
             name: &lvol.name,
             uuid: lvol.uuid.map(|uuid| uuid.to_string()),
             kind: lvol.kind.name(),
             size: lvol.size_bytes,
             own_bytes: lvol.own_bytes,
-            shared_bytes,
-            parent: lvol.parent.as_ref().map(|(_, name)| name.as_str()),
+            shared_bytes: lvol.shared_bytes,
+            freed_bytes: lvol.freed_bytes,
+            parent,
             created: created(lvol),
         }
     }
+}
+
+/// `diff --json`.
+#[derive(Debug, Serialize)]
+pub(crate) struct DiffInfo {
+    from: String,
+    to: String,
+    from_size: u64,
+    to_size: u64,
+    ranges: Vec<DiffRange>,
+}
+
+/// A range of `diff --json`.
+#[derive(Debug, Serialize)]
+struct DiffRange {
+    offset: u64,
+    length: u64,
+    kind: &'static str,
+}
+
+impl DiffInfo {
+    /// The changes from one lvol to another.
+    pub(crate) fn new(state: &State, from: &Blob, to: &Blob, changes: impl Iterator<Item = Change>) -> Self {
+        let range =
+            |change: Change| DiffRange { offset: change.start, length: change.len, kind: range_kind(change) };
+        Self {
+            from: from.display_name(),
+            to: to.display_name(),
+            from_size: state.bytes(from),
+            to_size: state.bytes(to),
+            ranges: changes.map(range).collect(),
+        }
+    }
+}
+
+/// The word for what a changed range holds.
+pub(crate) fn range_kind(change: Change) -> &'static str {
+    if change.zero { "zero" } else { "data" }
 }
 
 /// A section of `dump --json`.
@@ -142,7 +204,25 @@ impl DumpSection {
 /// `check --json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct CheckReport {
-    damage: Vec<Damage>,
+    pub(crate) damage: Vec<Damage>,
+    /// Left out when there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) deferred: Vec<Deferred>,
+}
+
+/// A snapshot that was removed and is kept for its clones.
+#[derive(Debug, Serialize)]
+pub(crate) struct Deferred {
+    /// What SPDK would show.
+    pub(crate) name: String,
+    pub(crate) clones: Vec<String>,
+}
+
+impl Deferred {
+    pub(crate) fn new(state: &State, blob: &Blob) -> Self {
+        let clones = blob.clones.iter().filter_map(|clone| state.blob(*clone));
+        Self { name: blob.display_name(), clones: clones.map(Blob::display_name).collect() }
+    }
 }
 
 /// `check --repair --json`.
@@ -182,12 +262,6 @@ pub(crate) struct Damage {
 impl From<&Finding> for Damage {
     fn from(finding: &Finding) -> Self {
         Self { lvol: finding.lvol.clone(), what: finding.what.to_string(), repair: finding.what.repair() }
-    }
-}
-
-impl From<Vec<Damage>> for CheckReport {
-    fn from(damage: Vec<Damage>) -> Self {
-        Self { damage }
     }
 }
 

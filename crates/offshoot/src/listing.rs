@@ -1,7 +1,7 @@
 //! What is to be said about an lvol, in one place for `ls`, `tree` and `info`.
 
 use offshoot_format::BlobId;
-use offshoot_store::{Blob, Engine, State, escape};
+use offshoot_store::{Blob, Engine, LvolSpace, State, escape};
 use std::collections::BTreeMap;
 use std::fmt;
 use uuid::Uuid;
@@ -15,11 +15,15 @@ pub(crate) enum Kind {
     Snapshot,
     /// Writable, and shows through what a snapshot or an external snapshot holds.
     Clone,
+    /// A snapshot that was removed and is kept for its clones.
+    Removed,
 }
 
 impl Kind {
-    fn of(blob: &Blob) -> Self {
-        if blob.is_read_only() || !blob.clones.is_empty() {
+    fn of(state: &State, blob: &Blob) -> Self {
+        if state.is_deferred(blob) {
+            Self::Removed
+        } else if blob.is_read_only() || !blob.clones.is_empty() {
             Self::Snapshot
         } else if blob.parent.is_some() || blob.external.is_some() {
             Self::Clone
@@ -34,6 +38,7 @@ impl Kind {
             Self::Lvol => "lvol",
             Self::Snapshot => "snapshot",
             Self::Clone => "clone",
+            Self::Removed => "removed",
         }
     }
 }
@@ -54,8 +59,12 @@ pub(crate) struct Lvol {
     pub(crate) kind: Kind,
     pub(crate) size_bytes: u64,
     pub(crate) thin: bool,
+    /// Whether what it may need is kept for it.
+    pub(crate) reserved: bool,
     pub(crate) read_only: bool,
-    /// The snapshot in this store that it is a clone of.
+    /// The blob whose clone it is, in sight or removed.
+    pub(crate) below: Option<BlobId>,
+    /// The snapshot in this store that it is a clone of, unless that was removed.
     pub(crate) parent: Option<(BlobId, String)>,
     /// The external snapshot that it is a clone of.
     pub(crate) external: Option<String>,
@@ -63,6 +72,10 @@ pub(crate) struct Lvol {
     pub(crate) clones: Vec<String>,
     /// The clusters that it holds itself, in bytes.
     pub(crate) own_bytes: u64,
+    /// The clusters of others that it reads something from, in bytes.
+    pub(crate) shared_bytes: u64,
+    /// What its removal would give back now, in bytes.
+    pub(crate) freed_bytes: u64,
     /// Seconds since 1970.
     pub(crate) created: Option<u64>,
     /// Its labels.
@@ -74,9 +87,10 @@ pub(crate) struct Lvol {
 }
 
 impl Lvol {
-    fn of(engine: &Engine, blob: &Blob) -> Self {
+    fn of(engine: &Engine, blob: &Blob, space: LvolSpace) -> Self {
         let state = engine.state();
-        let listed = |id: &BlobId| state.blob(*id).filter(|blob| !blob.dying);
+        let cluster = state.units.cluster;
+        let listed = |id: &BlobId| state.blob(*id).filter(|blob| state.is_lvol(blob));
         let mut clones: Vec<String> = blob.clones.iter().filter_map(listed).map(Blob::display_name).collect();
         clones.sort();
         let external = blob.external.as_ref().filter(|_| blob.external_is_parent);
@@ -84,14 +98,18 @@ impl Lvol {
             id: blob.id,
             name: blob.display_name(),
             uuid: blob.uuid(),
-            kind: Kind::of(blob),
+            kind: Kind::of(state, blob),
             size_bytes: state.bytes(blob),
             thin: blob.is_thin(),
+            reserved: blob.is_reserved(),
             read_only: blob.is_read_only(),
+            below: blob.parent,
             parent: blob.parent.as_ref().and_then(listed).map(|parent| (parent.id, parent.display_name())),
             external: external.map(|external| escape(external.name().as_bytes())),
             clones,
-            own_bytes: blob.own_clusters * state.units.cluster,
+            own_bytes: space.own * cluster,
+            shared_bytes: space.shared * cluster,
+            freed_bytes: space.freed * cluster,
             created: blob.created(),
             labels: blob.labels().collect(),
             damaged: blob.damage.is_some(),
@@ -112,19 +130,20 @@ impl Lvol {
 
 /// All lvols of a store by name.
 pub(crate) fn lvols(engine: &Engine) -> Vec<Lvol> {
-    let mut lvols: Vec<Lvol> = engine.state().lvols().map(|blob| Lvol::of(engine, blob)).collect();
-    lvols.sort_by(|one, other| (&one.name, one.id).cmp(&(&other.name, other.id)));
-    lvols
+    listed(engine, engine.state().lvols())
 }
 
-/// The clusters that an lvol reads from snapshots below it, in bytes. One of which it reads only a part counts in full.
-pub(crate) fn shared_bytes(state: &State, blob: &Blob) -> u64 {
-    let leaves = blob.tree.ordinals().into_iter().filter_map(|ordinal| blob.tree.leaf(ordinal));
-    let shared = leaves.flat_map(|leaf| leaf.entries()).filter(|(_, entry)| {
-        let mut layers = entry.layers();
-        layers.any(|(tag, cluster, _)| cluster.is_some() && !blob.tags.contains(&tag))
-    });
-    shared.count() as u64 * state.units.cluster
+/// The same, with the snapshots that were removed and are kept for their clones.
+pub(crate) fn families(engine: &Engine) -> Vec<Lvol> {
+    listed(engine, engine.state().lvols().chain(engine.state().deferred()))
+}
+
+fn listed<'s>(engine: &Engine, blobs: impl Iterator<Item = &'s Blob>) -> Vec<Lvol> {
+    let spaces = engine.state().spaces();
+    let space = |blob: &Blob| spaces.get(&blob.id).copied().unwrap_or_default();
+    let mut lvols: Vec<Lvol> = blobs.map(|blob| Lvol::of(engine, blob, space(blob))).collect();
+    lvols.sort_by(|one, other| (&one.name, one.id).cmp(&(&other.name, other.id)));
+    lvols
 }
 
 #[cfg(test)]
@@ -133,7 +152,7 @@ mod tests {
 
     #[test]
     fn kinds_have_the_words_of_the_contract() {
-        let words = [Kind::Lvol, Kind::Snapshot, Kind::Clone].map(|kind| kind.to_string());
-        assert_eq!(words, ["lvol", "snapshot", "clone"]);
+        let words = [Kind::Lvol, Kind::Snapshot, Kind::Clone, Kind::Removed].map(|kind| kind.to_string());
+        assert_eq!(words, ["lvol", "snapshot", "clone", "removed"]);
     }
 }

@@ -1,9 +1,10 @@
 //! Many requests in flight at once: what makes an import or export as fast as the device.
 
 use crate::open::Store;
-use offshoot_block::{Buffer, DeviceError};
+use offshoot_block::{BlockDevice as _, Buffer, Completion, DeviceError, DeviceOffset, DeviceOp, OpId};
+use offshoot_device::FileDevice;
 use offshoot_format::BlobId;
-use offshoot_store::{Error, IoRequest, Reply, Ticket, Verb};
+use offshoot_store::{Change, Error, IoRequest, Reply, Ticket, Verb};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
@@ -203,6 +204,13 @@ impl<'s> Reader<'s> {
         }
     }
 
+    /// Reads only what is data in some ranges of `lvol`, ascending.
+    pub(crate) fn of_ranges(store: &'s mut Store, lvol: BlobId, ranges: &[Change]) -> Self {
+        let data = ranges.iter().filter(|range| !range.zero);
+        let ahead = data.map(|range| range.start..range.start + range.len).collect();
+        Self { ahead, ..Self::new(store, lvol, 0) }
+    }
+
     /// The next piece: its offset in bytes and its content. `None` when there are only holes up to the end. Zeros stand
     /// for what cannot be read.
     ///
@@ -221,6 +229,11 @@ impl<'s> Reader<'s> {
             Err(error) if is_about_content(&error) => Ok(Some((offset, self.salvage(offset, len)?))),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether something could not be read until now.
+    pub(crate) fn lost_any(&self) -> bool {
+        !self.lost.is_empty()
     }
 
     /// What could not be read, in order, what touches in one.
@@ -325,6 +338,67 @@ impl<'s> Reader<'s> {
     }
 }
 
+/// Writes to a device outside of the store, in no order.
+pub(crate) struct Target {
+    device: FileDevice,
+    ids: u64,
+    completions: Vec<Completion>,
+}
+
+impl Target {
+    /// Writes to `device` from now on.
+    pub(crate) fn new(device: FileDevice) -> Self {
+        Self { device, ids: 0, completions: Vec::new() }
+    }
+
+    /// Writes at `offset`, in bytes. Waits for others when many are in flight, and may hand back the memory of one.
+    ///
+    /// # Errors
+    /// An earlier operation failed.
+    pub(crate) fn write(&mut self, offset: u64, buffer: Buffer) -> Result<Option<Buffer>, DeviceError> {
+        self.submit(DeviceOp::Write { offset: DeviceOffset(offset), buffer })
+    }
+
+    /// Makes a range read zeros.
+    ///
+    /// # Errors
+    /// An earlier operation failed.
+    pub(crate) fn zero(&mut self, offset: u64, len: u64) -> Result<(), DeviceError> {
+        let op = DeviceOp::WriteZeroes { offset: DeviceOffset(offset), len, may_unmap: true };
+        self.submit(op).map(drop)
+    }
+
+    /// Waits until everything is done and durable.
+    ///
+    /// # Errors
+    /// Something failed.
+    pub(crate) fn finish(&mut self) -> Result<(), DeviceError> {
+        self.drain(0)?;
+        self.submit(DeviceOp::Sync)?;
+        self.drain(0).map(drop)
+    }
+
+    fn submit(&mut self, op: DeviceOp) -> Result<Option<Buffer>, DeviceError> {
+        let spare = self.drain(DEPTH - 1)?;
+        self.ids += 1;
+        self.device.submit(OpId(self.ids), op);
+        Ok(spare)
+    }
+
+    /// Waits until no more than so many are in flight.
+    fn drain(&mut self, in_flight: usize) -> Result<Option<Buffer>, DeviceError> {
+        let mut spare = None;
+        while self.device.outstanding() > in_flight {
+            self.device.wait(&mut self.completions);
+            for Completion { buffer, result, .. } in self.completions.drain(..) {
+                result?;
+                spare = buffer.or(spare);
+            }
+        }
+        Ok(spare)
+    }
+}
+
 /// Whether a read failed because of what lies there, and others need not.
 fn is_about_content(error: &Error) -> bool {
     matches!(error, Error::Device(_) | Error::UnknownPart { .. })
@@ -345,7 +419,7 @@ mod tests {
     use super::*;
     use crate::open::StoreArgs;
     use offshoot_device::MemDevice;
-    use offshoot_store::{Identity, InitOptions, OpenOptions};
+    use offshoot_store::{CreateOptions, Identity, InitOptions, OpenOptions};
     use std::fs::File;
     use uuid::Uuid;
 
@@ -365,7 +439,13 @@ mod tests {
         let writable = OpenOptions::writable([1; 16], None);
         let mut store = offshoot_store::Store::init(MemDevice::new(16 << 20, 512), &init, &writable).unwrap();
         let identity = Identity { name: "a".into(), uuid: Uuid::from_u128(2), created: 0 };
-        let lvol = store.execute(Verb::Create { identity, size_bytes: LVOL_BYTES, thick: true }).unwrap()[0];
+        let lvol = store
+            .execute(Verb::Create {
+                identity,
+                size_bytes: LVOL_BYTES,
+                options: CreateOptions::provisioned(true),
+            })
+            .unwrap()[0];
         let mut data = Buffer::zeroed(usize::try_from(LVOL_BYTES).unwrap());
         data.as_mut_slice().fill(7);
         store.write(lvol, 0, data).unwrap();

@@ -3,7 +3,7 @@
 use offshoot_block::Buffer;
 use offshoot_device::MemDevice;
 use offshoot_format::{BlobId, Uuid};
-use offshoot_store::{Identity, InitOptions, OpenOptions, Session, Store, Verb};
+use offshoot_store::{CreateOptions, Identity, InitOptions, OpenOptions, Session, Store, Verb};
 use std::sync::OnceLock;
 
 /// Bytes of a cluster.
@@ -99,7 +99,14 @@ fn named(name: &str) -> Identity {
 }
 
 fn create(store: &mut Store<MemDevice>, name: &str, thick: bool) -> BlobId {
-    run(store, Verb::Create { identity: named(name), size_bytes: 8 * CLUSTER_BYTES as u64, thick })
+    run(
+        store,
+        Verb::Create {
+            identity: named(name),
+            size_bytes: 8 * CLUSTER_BYTES as u64,
+            options: CreateOptions::provisioned(thick),
+        },
+    )
 }
 
 fn snapshot(store: &mut Store<MemDevice>, lvol: BlobId, name: &str) -> BlobId {

@@ -9,7 +9,7 @@ pub mod bases;
 use offshoot_block::Buffer;
 use offshoot_device::MemDevice;
 use offshoot_format::{BlobId, MD_STRUCT_BYTES, crc32c};
-use offshoot_store::{Error, Identity, LoadError, OpenOptions, Store, Verb};
+use offshoot_store::{CreateOptions, Error, Identity, LoadError, OpenOptions, Store, Verb};
 use std::collections::BTreeMap;
 
 /// Lvols beyond this are not read: a table may claim exbibytes.
@@ -87,8 +87,11 @@ fn change(device: MemDevice, contents: &Contents) -> Option<MemDevice> {
         .copied()
         .find(|lvol| store.state().blob(*lvol).is_some_and(|lvol| lvol.is_read_only()));
     let made = parent.map(|parent| store.execute(Verb::Clone { parent, identity: identity("fuzz-clone") }));
-    let new =
-        store.execute(Verb::Create { identity: identity("fuzz-new"), size_bytes: 1 << 18, thick: false });
+    let new = store.execute(Verb::Create {
+        identity: identity("fuzz-new"),
+        size_bytes: 1 << 18,
+        options: CreateOptions::provisioned(false),
+    });
     for lvol in made.into_iter().chain([new]).flatten().flatten() {
         // New space must come from what nobody has.
         for at in 0..4 {

@@ -13,7 +13,7 @@ use crate::power::Power;
 use crate::violation::{Promise, Violation};
 use offshoot_block::Buffer;
 use offshoot_format::{BlobId, ClusterIdx};
-use offshoot_store::{Error, ErrorKind, Identity, Store, Verb};
+use offshoot_store::{CreateOptions, Error, ErrorKind, Identity, Store, Verb};
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
@@ -113,7 +113,7 @@ fn create(
 ) -> Result<Option<BlobId>, Error> {
     let uuid = Uuid::from_u128(number << 100);
     let identity = Identity { name: format!("filling {number}"), uuid, created: 0 };
-    match store.execute(Verb::Create { identity, size_bytes, thick }) {
+    match store.execute(Verb::Create { identity, size_bytes, options: CreateOptions::provisioned(thick) }) {
         Ok(made) => Ok(made.first().copied()),
         Err(error) => out_of_space(error).map(|()| None),
     }

@@ -11,6 +11,7 @@ pub(crate) enum Change {
         name: String,
         sectors: usize,
         thick: bool,
+        reserve: bool,
     },
     /// Each origin, and number and name of its snapshot.
     Snapshot {
@@ -21,8 +22,10 @@ pub(crate) enum Change {
         number: Number,
         name: String,
     },
+    /// A deferred one takes a snapshot with any number of clones out of sight.
     Remove {
         lvol: Number,
+        deferred: bool,
     },
     Resize {
         lvol: Number,
@@ -62,7 +65,7 @@ impl Change {
             Self::Snapshot { items } => items.iter().map(|(origin, ..)| *origin).collect(),
             Self::Clone { parent, .. } => vec![*parent],
             Self::Resize { lvol, .. } | Self::Rename { lvol, .. } => vec![*lvol],
-            Self::Remove { lvol } => [vec![*lvol], lvols(*lvol)].concat(),
+            Self::Remove { lvol, .. } => [vec![*lvol], lvols(*lvol)].concat(),
             Self::Revert { lvol, snapshot } => [vec![*lvol, *snapshot], lvols(*lvol)].concat(),
             Self::SetParent { lvol, parent, .. } => {
                 parent.iter().copied().chain([*lvol]).chain(lvols(*lvol)).collect()
@@ -95,7 +98,7 @@ impl Change {
             Self::Create { number, .. } | Self::Clone { number, .. } => found.contains_key(number),
             // One alone would be half a verb, which the comparison that follows finds.
             Self::Snapshot { items } => items.iter().any(|(_, number, _)| found.contains_key(number)),
-            Self::Remove { lvol } => !found.contains_key(lvol),
+            Self::Remove { lvol, .. } => !found.contains_key(lvol),
             Self::Resize { lvol, sectors } => found.get(lvol).is_some_and(|now| now.sectors == *sectors),
             Self::Rename { lvol, name } => found.get(lvol).is_some_and(|now| now.name == *name),
             Self::Revert { lvol, snapshot } => {
@@ -107,8 +110,10 @@ impl Change {
 
     pub(super) fn perform(&self, lvols: &mut BTreeMap<Number, Lvol>, since: Time, now: Time) {
         match self {
-            Self::Create { number, name, sectors, .. } => {
-                lvols.insert(*number, Lvol::zeros(name.clone(), *sectors));
+            Self::Create { number, name, sectors, reserve, .. } => {
+                let mut made = Lvol::zeros(name.clone(), *sectors);
+                made.reserved = *reserve;
+                lvols.insert(*number, made);
             }
             Self::Snapshot { items } => {
                 for (origin, number, name) in items {
@@ -125,7 +130,7 @@ impl Change {
                     lvols.insert(*number, clone);
                 }
             }
-            Self::Remove { lvol } => {
+            Self::Remove { lvol, .. } => {
                 let parent = lvols.remove(lvol).and_then(|removed| removed.parent);
                 for clone in lvols.values_mut().filter(|clone| clone.parent == Some(*lvol)) {
                     clone.parent = parent;

@@ -12,6 +12,8 @@ pub(crate) struct Lvol {
     pub(crate) name: String,
     pub(crate) parent: Option<Number>,
     pub(crate) read_only: bool,
+    /// Whether its writes must not fail for want of space.
+    pub(crate) reserved: bool,
     /// When its size last changed.
     pub(crate) resized: Time,
     /// How many sectors it has.
@@ -23,7 +25,7 @@ impl Lvol {
     /// Of so many sectors of zeros.
     pub(crate) fn zeros(name: String, sectors: usize) -> Self {
         let cells = Rc::new(vec![History::one_of([]); cell::first(sectors)]);
-        Self { name, parent: None, read_only: false, resized: 0, sectors, cells }
+        Self { name, parent: None, read_only: false, reserved: false, resized: 0, sectors, cells }
     }
 
     /// A snapshot that was taken at some moment since `since`: each cell holds what a reader might have seen.
@@ -31,13 +33,13 @@ impl Lvol {
         let observer = Observer::Since(since);
         let cells = self.cells.iter().map(|cell| History::one_of(cell.versions(observer)));
         let (sectors, cells) = (self.sectors, Rc::new(cells.collect()));
-        Self { name, parent: self.parent, read_only: true, resized: 0, sectors, cells }
+        Self { name, parent: self.parent, read_only: true, reserved: false, resized: 0, sectors, cells }
     }
 
     /// A writable child that reads the same.
     pub(crate) fn cloned(&self, name: String, parent: Number) -> Self {
         let (sectors, cells) = (self.sectors, Rc::clone(&self.cells));
-        Self { name, parent: Some(parent), read_only: false, resized: 0, sectors, cells }
+        Self { name, parent: Some(parent), read_only: false, reserved: false, resized: 0, sectors, cells }
     }
 
     /// How many sectors it has.

@@ -73,7 +73,8 @@ mod tests {
     fn taken() -> Model {
         let mut model = Model::default();
         for number in [LEFT, RIGHT] {
-            let create = Change::Create { number, name: String::new(), sectors: 2, thick: false };
+            let create =
+                Change::Create { number, name: String::new(), sectors: 2, thick: false, reserve: false };
             model.perform(&create, 0);
         }
         let since = model.tick();

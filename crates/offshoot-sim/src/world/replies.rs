@@ -97,7 +97,12 @@ impl World {
         let reason = match error.kind() {
             ErrorKind::Io => self.disk.asked().struck > 0,
             ErrorKind::NoSpace => {
-                !matches!(request.op, Op::Read { .. } | Op::Flush) || self.disk.asked().struck > 0
+                let is_kept = request.op.lvol().and_then(|lvol| self.model.lvol(lvol));
+                // The smallest rings do not take the records of a large write at once, whatever is kept.
+                let is_about_ring = matches!(error, Error::JournalRoom { .. });
+                let is_kept = is_kept.is_some_and(|lvol| lvol.reserved) && !is_about_ring;
+                let may_lack = !matches!(request.op, Op::Read { .. } | Op::Flush) && !is_kept;
+                may_lack || self.disk.asked().struck > 0
             }
             // The lvol has gone, or has shrunk, between.
             ErrorKind::NotFound => !matches!(request.op, Op::Flush | Op::Seal),

@@ -67,6 +67,7 @@ impl State {
             grandparent.clones.insert(id);
         }
         self.insert_blob(snapshot);
+        self.set_backed(origin_id, 0);
         self.touch_chain(origin_id);
     }
 
@@ -103,6 +104,7 @@ impl State {
             self.forget_name(&old_name, id);
             self.names.insert(new_name, id);
         }
+        self.settle_reserve(id);
         self.touch_chain(id);
     }
 
@@ -111,6 +113,7 @@ impl State {
             return;
         };
         blob.xattrs.retain(|xattr| xattr.name != name);
+        self.settle_reserve(id);
         self.touch_chain(id);
     }
 
@@ -119,6 +122,7 @@ impl State {
             return;
         };
         blob.flags.data_ro.insert(DataRoFlags::READ_ONLY);
+        self.settle_reserve(id);
         self.touch_chain(id);
     }
 
@@ -157,6 +161,7 @@ impl State {
             parent.clones.remove(&id);
         }
         self.forget_name(&name, id);
+        self.settle_reserve(id);
         self.touch_chain(id);
     }
 
@@ -214,6 +219,7 @@ impl State {
         self.free_md(&spare);
         self.recount(clone_id);
         self.drop_hidden_layers(clone_id, &joined);
+        self.recount_reserve(clone_id);
         if clone_len != snapshot_len {
             self.touch_end(clone_id, snapshot_len);
             self.touch_end(clone_id, clone_len);
@@ -306,12 +312,13 @@ impl State {
             self.names.insert(blob.name().to_vec(), id);
         }
         self.blobs.insert(id, blob);
+        self.settle_reserve(id);
         self.touch_chain(id);
     }
 }
 
 /// Clusters that `owned` blobs have in `old` and that `new` does not read any more.
-fn only_in(
+pub(crate) fn only_in(
     old: &Tree,
     new: &Tree,
     differing: &[ExtentOrdinal],

@@ -1,5 +1,6 @@
 //! Records about clusters: mapping, zeroing, resizing, releasing.
 
+use super::is_backed;
 use crate::map::{BlockStates, Entry, Layer, Stack, Tag};
 use crate::pages::OrdinalMd;
 use crate::record::{Encoding, MappedRun};
@@ -165,6 +166,7 @@ impl State {
         }
         blob.len = len;
         blob.pages.rle_runs += 1;
+        self.settle_reserve(id);
         self.touch_end(id, old_len);
         self.touch_end(id, len);
         self.touch_chain(id);
@@ -213,10 +215,12 @@ impl State {
         let owned = |tag: Tag| tags.owner(tag) == Some(id);
         let old = blob.tree.entry(at);
         let before = what_is_owned(&old, owned);
+        let was_backed = blob.reserve.on && is_backed(&old, owned);
         let clusters_before: Vec<ClusterIdx> = old.clusters_of(owned).collect();
         let new = change(old, blob.write_tag(), &owned);
         let after = what_is_owned(&new, owned);
         let clusters_after: Vec<ClusterIdx> = new.clusters_of(owned).collect();
+        let is_backed = blob.reserve.on && is_backed(&new, owned);
         blob.tree.replace(at, new);
         blob.own_clusters = blob.own_clusters + after.clusters - before.clusters;
         if blob.encoding == Encoding::Rle {
@@ -229,6 +233,7 @@ impl State {
         let freed: Vec<ClusterIdx> =
             clusters_before.into_iter().filter(|cluster| !clusters_after.contains(cluster)).collect();
         self.free_clusters(&freed);
+        self.entry_backed(id, was_backed, is_backed);
         let (ordinal, slot) = ExtentOrdinal::of(at);
         let spread = self.units.spread;
         self.touch_ordinal(id, ordinal, |md| {

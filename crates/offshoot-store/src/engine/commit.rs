@@ -8,6 +8,7 @@
 use super::Engine;
 use super::reclaim::Freed;
 use super::uncovered::Uncovered;
+use crate::apply::is_backed;
 use crate::io::Epochs;
 use crate::record::Lsn;
 use crate::rules::Clause;
@@ -21,6 +22,8 @@ struct Allocation {
     writers: usize,
     /// Whether a record has made the cluster the lvol's own, so that it is not to be given back.
     committed: bool,
+    /// Whether it is one that was promised to the lvol.
+    drawn: bool,
 }
 
 /// What the commit point keeps.
@@ -100,15 +103,35 @@ impl Engine {
             allocation.writers += 1;
             return Some(allocation.cluster);
         }
+        let drawn = own.is_none() && self.is_promised(lvol, at);
         let (cluster, committed) = match own {
             Some(cluster) => (cluster, true),
-            None => (ClusterIdx(self.state.clusters.reserve()?), false),
+            None => (ClusterIdx(self.take_cluster(drawn)?), false),
         };
         // A committed allocation that is the lvol's own layer no more ends with its last writer.
         let joined = self.commit.allocations.remove(&(lvol, at)).map_or(0, |stale| stale.writers);
-        let allocation = Allocation { cluster, writers: joined + 1, committed };
+        let allocation = Allocation { cluster, writers: joined + 1, committed, drawn };
         self.commit.allocations.insert((lvol, at), allocation);
         Some(cluster)
+    }
+
+    /// Whether a cluster is kept for what an lvol writes at `at`.
+    fn is_promised(&self, lvol: BlobId, at: BlobCluster) -> bool {
+        let owned = |tag| self.state.owner(tag) == Some(lvol);
+        let blob = self.state.blob(lvol).filter(|blob| blob.reserve.on);
+        blob.is_some_and(|blob| !is_backed(&blob.tree.entry(at), owned))
+    }
+
+    /// The lowest free cluster, of those that are promised where they are.
+    fn take_cluster(&mut self, drawn: bool) -> Option<u32> {
+        if drawn {
+            self.state.clusters.draw();
+        }
+        let cluster = self.state.clusters.reserve();
+        if drawn && cluster.is_none() {
+            self.state.clusters.end_draw();
+        }
+        cluster
     }
 
     /// Whether a first write that chose `cluster` may still commit to it: nobody took the layer away meanwhile (R3).
@@ -125,6 +148,9 @@ impl Engine {
             && allocation.cluster == cluster
         {
             allocation.committed = true;
+            if core::mem::take(&mut allocation.drawn) {
+                self.state.clusters.end_draw();
+            }
         }
     }
 
@@ -139,6 +165,9 @@ impl Engine {
             self.commit.allocations.remove(&(lvol, at));
             if !allocation.committed {
                 self.state.clusters.release(allocation.cluster.0);
+            }
+            if allocation.drawn {
+                self.state.clusters.end_draw();
             }
         }
     }

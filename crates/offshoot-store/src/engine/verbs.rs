@@ -40,7 +40,7 @@ impl Engine {
         let verb = VerbTask {
             ticket,
             makes: verb.only_makes().map(String::from),
-            drains: verb.drains(),
+            drains: Vec::new(),
             verb,
             held: 0,
             waits_for_lvol: false,
@@ -62,6 +62,10 @@ impl Engine {
             };
             if !self.verbs.begin_next(makes) {
                 return;
+            }
+            if let Some(Task::Verb(verb)) = self.tasks.get_mut(task.0) {
+                // Nothing changes relations until it is done.
+                verb.drains = verb.verb.drains(&self.state);
             }
             self.resume(task);
         }
@@ -141,6 +145,8 @@ impl Engine {
             ops.push(DeviceOp::WriteZeroes { offset, len, may_unmap: false });
         }
         self.state.md_reserved += plan.md_pages;
+        let is_kept = self.state.clusters.set_aside(plan.promises());
+        debug_assert!(is_kept, "a plan promises clusters that are not there");
         if let Some(verb) = self.verb_task_mut(task) {
             verb.plan = Some(plan);
             verb.pending = ops.len();
@@ -197,6 +203,7 @@ impl Engine {
         match result {
             Ok(()) => {
                 self.state.md_reserved -= plan.md_pages;
+                self.state.clusters.give_back(plan.promises());
                 if let Some(lvol) = plan.handed_over {
                     self.commit.hand_over(lvol, self.journal.last);
                 }
@@ -212,6 +219,7 @@ impl Engine {
     /// Lets go of what a plan held.
     fn drop_plan(&mut self, plan: Plan) {
         self.state.md_reserved -= plan.md_pages;
+        self.state.clusters.give_back(plan.promises());
         for id in plan.made.into_iter().chain(plan.aside) {
             self.state.md.release(id.root().0);
         }

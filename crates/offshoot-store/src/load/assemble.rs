@@ -431,7 +431,8 @@ fn count_pages(state: &mut State, id: BlobId) {
 }
 
 fn index_names(state: &mut State, found: &mut Vec<Finding>) {
-    let named: Vec<(BlobId, Vec<u8>)> = state.lvols().map(|blob| (blob.id, blob.name().to_vec())).collect();
+    let named = state.lvols().chain(state.deferred());
+    let named: Vec<(BlobId, Vec<u8>)> = named.map(|blob| (blob.id, blob.name().to_vec())).collect();
     for (id, name) in named.into_iter().filter(|(_, name)| !name.is_empty()) {
         match state.names.get(&name) {
             None => {

@@ -2,19 +2,21 @@
 //! that goes, what is known and nobody else claims comes free.
 
 use super::Plan;
+use crate::blob::Blob;
 use crate::error::Error;
 use crate::record::Record;
 use crate::state::State;
 use offshoot_format::BlobId;
 
 pub(super) fn plan(state: &State, id: BlobId) -> Result<Plan, Error> {
-    let lvol = state.lvol(id)?;
+    let removable = |blob: &&Blob| state.is_lvol(blob) || state.is_deferred(blob);
+    let lvol = state.blob(id).filter(removable).ok_or(Error::UnknownBlob(id))?;
     let mut clones = lvol.clones.iter();
     let (record, handed_over) = match (clones.next(), clones.next()) {
         (None, _) => (Record::MarkDying { blob: id }, None),
         // What is not known of a damaged snapshot cannot be handed to anybody: its clones go first.
         (Some(clone), None) if lvol.damage.is_none() => {
-            state.sound_lvol(*clone)?;
+            state.sound_blob(*clone)?;
             (Record::Adopt { snapshot: id, clone: *clone }, Some(*clone))
         }
         _ => {

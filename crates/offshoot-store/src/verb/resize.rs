@@ -22,6 +22,11 @@ pub(super) fn plan(state: &State, id: BlobId, size_bytes: u64) -> Result<Plan, E
     check_metadata(lvol)?;
     let zero = added_clusters(state, lvol, len)?;
     let added: u64 = zero.iter().map(|run| u64::from(run.length)).sum();
+    let mut promised = 0;
+    if lvol.reserve.on {
+        promised = len.saturating_sub(lvol.len + added);
+        state.check_promise(promised, added)?;
+    }
     let mut records = Vec::new();
     let mut needed = usize::try_from(added.div_ceil(SLOTS as u64)).unwrap_or(usize::MAX).saturating_add(4);
     if lvol.encoding == Encoding::Rle && len > lvol.len && encoding_for(len, &lvol.xattrs) == Encoding::Table
@@ -30,12 +35,15 @@ pub(super) fn plan(state: &State, id: BlobId, size_bytes: u64) -> Result<Plan, E
         records.extend(to_tables);
         needed += pages;
     }
+    if lvol.reserve.on {
+        needed += state.md_promise(lvol.len, len);
+    }
     let spare = state.md_spare();
     if len > lvol.len && spare < needed + MD_PAGES_KEPT {
         return Err(Error::NoMdPages { needed: needed as u64, free: spare as u64 });
     }
     records.push(Record::Resize { blob: id, len, runs: zero.clone() });
-    Ok(Plan { records, zero, md_pages: needed, ..Plan::default() })
+    Ok(Plan { records, zero, promised, md_pages: needed, ..Plan::default() })
 }
 
 /// Clusters that must be backed and zeroed now: all new ones of a thick lvol, and, where native states may not

@@ -21,7 +21,14 @@ pub(super) fn plan(state: &State, id: BlobId, snapshot_id: BlobId) -> Result<Pla
         return Err(Error::NotItsSnapshot { name, snapshot });
     }
     let (to_tables, pages) = state.family_to_tables(id)?;
-    let md_pages = pages + lvol.chain_pages_at_most() + 3;
+    let mut md_pages = pages + lvol.chain_pages_at_most() + 3;
+    let mut promised = 0;
+    if lvol.reserve.on {
+        // What it holds comes free, but later.
+        promised = snapshot.len.saturating_sub(lvol.reserve.clusters);
+        md_pages += state.md_promise(lvol.len, snapshot.len);
+        state.check_promise(promised, 0)?;
+    }
     let root = state.new_roots(1, md_pages)?[0];
     let mut records: Vec<Record> = to_tables.into_iter().collect();
     records.push(Record::Snapshot { origin: id, id: root, len: lvol.len, xattrs: Vec::new() });
@@ -30,5 +37,5 @@ pub(super) fn plan(state: &State, id: BlobId, snapshot_id: BlobId) -> Result<Pla
     }
     records.push(Record::SetParent { blob: id, below: Below::Blob(snapshot_id) });
     records.push(Record::MarkDying { blob: root });
-    Ok(Plan { records, md_pages, aside: Some(root), ..Plan::default() })
+    Ok(Plan { records, md_pages, promised, aside: Some(root), ..Plan::default() })
 }

@@ -9,7 +9,7 @@ use alloc::{string::ToString, vec::Vec};
 use offshoot_format::BlobId;
 
 pub(super) fn plan(state: &State, items: &[(BlobId, Identity)]) -> Result<Plan, Error> {
-    let mut needed = 0;
+    let (mut needed, mut promised) = (0, 0);
     let mut records = Vec::new();
     for (position, (lvol, identity)) in items.iter().enumerate() {
         state.check_new_name(&identity.name)?;
@@ -32,11 +32,14 @@ pub(super) fn plan(state: &State, items: &[(BlobId, Identity)]) -> Result<Plan, 
         // Two lvols of one family convert it once.
         records.extend(to_tables.filter(|record| !records.contains(record)));
         needed += pages + origin.chain_pages_at_most() + 3;
+        // All that it held is the snapshot's then: every cluster may have to be written anew.
+        promised += if origin.reserve.on { origin.len - origin.reserve.clusters } else { 0 };
     }
+    state.check_promise(promised, 0)?;
     let roots = state.new_roots(items.len(), needed)?;
     for ((origin, identity), id) in items.iter().zip(&roots) {
         let len = state.blob(*origin).map_or(0, |origin| origin.len);
         records.push(Record::Snapshot { origin: *origin, id: *id, len, xattrs: identity.xattrs() });
     }
-    Ok(Plan { records, md_pages: needed, made: roots, ..Plan::default() })
+    Ok(Plan { records, md_pages: needed, promised, made: roots, ..Plan::default() })
 }

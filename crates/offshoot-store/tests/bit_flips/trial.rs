@@ -5,7 +5,9 @@ use crate::lvols::{SESSION, named, writable};
 use crate::subject::{Contents, Region, Subject};
 use offshoot_block::Buffer;
 use offshoot_format::BlobId;
-use offshoot_store::{ErrorKind, Finding, Found, LoadError, OpenOptions, ReadOnlyCause, Store, Verb};
+use offshoot_store::{
+    CreateOptions, ErrorKind, Finding, Found, LoadError, OpenOptions, ReadOnlyCause, Store, Verb,
+};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -238,7 +240,11 @@ impl Trial<'_> {
             }
         }
         let size_bytes = store.state().units.cluster;
-        match store.execute(Verb::Create { identity: named("made"), size_bytes, thick: true }) {
+        match store.execute(Verb::Create {
+            identity: named("made"),
+            size_bytes,
+            options: CreateOptions::provisioned(true),
+        }) {
             Ok(made) => {
                 let zeros = vec![0; usize::try_from(size_bytes).unwrap()];
                 if expected.insert(made[0], zeros.into()).is_some() {

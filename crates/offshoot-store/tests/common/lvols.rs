@@ -3,7 +3,7 @@
 
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_format::{BlobId, Layout};
-use offshoot_store::{Error, Identity, InitOptions, OpenOptions, Session, Store, Verb};
+use offshoot_store::{CreateOptions, Error, Identity, InitOptions, OpenOptions, Session, Store, Verb};
 use std::cell::{RefCell, RefMut};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -111,7 +111,8 @@ pub trait Lvols {
 
     fn create(&mut self, name: &str, size_bytes: u64, thick: bool) -> Result<BlobId, Error> {
         let identity = named(name);
-        let made = self.run(Verb::Create { identity, size_bytes, thick })?;
+        let made =
+            self.run(Verb::Create { identity, size_bytes, options: CreateOptions::provisioned(thick) })?;
         Ok(made[0])
     }
 

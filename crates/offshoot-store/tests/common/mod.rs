@@ -2,11 +2,13 @@
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "shared by several test programs")]
 
 pub mod lvols;
+mod space;
 
 use lvols::{options, writable};
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_device::MemDevice;
-use offshoot_store::{Identity, State, Store, Verb};
+use offshoot_format::BlobId;
+use offshoot_store::{Change, CreateOptions, Error, Identity, State, Store, Verb};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -102,7 +104,7 @@ pub fn identity(name: &str, number: u128) -> Identity {
 
 pub fn create(store: &mut Store<ShuffledDevice>, name: &str, size_bytes: u64, thick: bool) {
     let identity = identity(name, u128::from(size_bytes) + 1000);
-    store.execute(Verb::Create { identity, size_bytes, thick }).unwrap();
+    store.execute(Verb::Create { identity, size_bytes, options: CreateOptions::provisioned(thick) }).unwrap();
 }
 
 /// What each lvol reads, by name.
@@ -143,6 +145,10 @@ pub fn verify_counts(state: &State) {
 pub fn compare(store: &mut Store<ShuffledDevice>, model: &Model) {
     let names: Vec<String> = store.state().lvols().map(|blob| blob.display_name()).collect();
     assert_eq!(names.len(), model.len());
+    assert!(
+        store.state().deferred().all(|blob| blob.clones.len() > 1),
+        "what was removed is kept for nobody"
+    );
     for (name, bytes) in model {
         let id = id_of(store, name);
         let read = store.read(id, 0, bytes.len()).unwrap();
@@ -159,11 +165,87 @@ pub fn compare(store: &mut Store<ShuffledDevice>, model: &Model) {
         }
         assert_eq!(end, size);
     }
+    compare_diffs(store, model);
+    compare_copies(store, model);
     verify_counts(store.state());
+    space::verify_space(store.state());
     let own: u64 = store.state().blobs().map(|blob| blob.own_clusters).sum();
     let layout = &store.state().layout;
     let used = store.state().clusters.used().count_ones() as u64;
     assert_eq!(used, own + u64::from(layout.metadata_clusters()), "every used cluster has one owner");
+}
+
+/// The changes between each lvol and one of its relatives lead from the content of the one to that of the other, and no
+/// range of them could be longer.
+pub fn compare_diffs(store: &Store<ShuffledDevice>, model: &Model) {
+    let state = store.state();
+    for (number, (name, bytes)) in model.iter().enumerate() {
+        let id = id_of(store, name);
+        let family = state.family(id);
+        let relatives = family.iter().cycle().skip(number).take(family.len());
+        let relative =
+            relatives.filter_map(|id| state.blob(*id)).find(|blob| blob.id != id && state.is_lvol(blob));
+        let Some(relative) = relative else { continue };
+        let mut copy = model[&relative.display_name()].clone();
+        copy.resize(bytes.len(), 0);
+        let mut last: Option<Change> = None;
+        for change in state.diff(relative.id, id).unwrap() {
+            let range =
+                usize::try_from(change.start).unwrap()..usize::try_from(change.start + change.len).unwrap();
+            assert!(change.len > 0 && change.start % state.units.block == 0);
+            if let Some(last) = last.replace(change) {
+                let end = last.start + last.len;
+                assert!(
+                    end < change.start || (end == change.start && last.zero != change.zero),
+                    "{last:?}, {change:?}"
+                );
+            }
+            copy[range.clone()].copy_from_slice(&bytes[range.clone()]);
+            assert!(
+                !change.zero || bytes[range].iter().all(|byte| *byte == 0),
+                "{name}: {change:?} has data"
+            );
+        }
+        assert!(copy == *bytes, "{name} is not {} with its changes", relative.display_name());
+    }
+}
+
+/// Shallow copies of a chain of snapshots, the oldest first, add up to what the last one reads.
+pub fn compare_copies(store: &mut Store<ShuffledDevice>, model: &Model) {
+    let removed: Vec<BlobId> = store.state().deferred().map(|blob| blob.id).collect();
+    let mut hidden = BTreeMap::new();
+    for id in removed {
+        let len = usize::try_from(store.state().bytes(store.state().blob(id).unwrap())).unwrap();
+        hidden.insert(id, store.read(id, 0, len).unwrap());
+    }
+    let state = store.state();
+    for (name, bytes) in model {
+        let id = id_of(store, name);
+        if !state.blob(id).unwrap().is_read_only() {
+            assert_eq!(state.shallow_copy(id).unwrap_err(), Error::CopyOfWritable(name.clone()));
+            continue;
+        }
+        let mut chain = vec![id];
+        while let Some(parent) = state.blob(chain[chain.len() - 1]).unwrap().parent {
+            chain.push(parent);
+        }
+        let longest = chain.iter().map(|id| state.bytes(state.blob(*id).unwrap())).max();
+        let mut copy = vec![0; usize::try_from(longest.unwrap()).unwrap()];
+        for id in chain.into_iter().rev() {
+            if let Some(bytes) = hidden.get(&id) {
+                // What removed snapshots hold themselves cannot be asked for.
+                copy[..bytes.len()].copy_from_slice(bytes.as_slice());
+                continue;
+            }
+            let bytes = &model[&state.blob(id).unwrap().display_name()];
+            for change in state.shallow_copy(id).unwrap() {
+                let end = usize::try_from(change.start + change.len).unwrap();
+                let range = usize::try_from(change.start).unwrap()..end;
+                copy[range.clone()].copy_from_slice(&bytes[range]);
+            }
+        }
+        assert!(copy[..bytes.len()] == *bytes, "copies do not add up to {name}");
+    }
 }
 
 pub fn pattern(len: usize, seed: u8) -> Buffer {

@@ -5,7 +5,7 @@ use super::lvols::{Lvols as _, assert_owned_once, named, options, pattern, writa
 use super::{Contents, assert_plain, contents};
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_device::MemDevice;
-use offshoot_store::{Error, InitOptions, IoRequest, Reply, Store, Ticket, Verb, Work};
+use offshoot_store::{CreateOptions, Error, InitOptions, IoRequest, Reply, Store, Ticket, Verb, Work};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -226,7 +226,11 @@ impl World {
         match *op {
             Op::Create { clusters } => {
                 let (name, size_bytes) = (self.fresh(), clusters * self.cluster);
-                self.verb(Verb::Create { identity: named(&name), size_bytes, thick: clusters == 3 });
+                self.verb(Verb::Create {
+                    identity: named(&name),
+                    size_bytes,
+                    options: CreateOptions::provisioned(clusters == 3),
+                });
                 self.model.insert(name, vec![0; usize::try_from(size_bytes).unwrap()]);
             }
             Op::Snapshot { lvol } => {

@@ -1,16 +1,16 @@
 //! Random writes, trims and verbs on a store that is nearly always full equal a model in which a write happens as a
 //! whole or not at all.
 
-use crate::common::lvols::{Lvols as _, pattern, writable};
+use crate::common::lvols::{Lvols as _, named, pattern, writable};
 use crate::common::{Model, compare};
 use crate::plain_checker::PlainStore;
 use crate::{BLOCK, CLUSTER, Tiny, tiny};
-use offshoot_store::{Error, Store};
+use offshoot_store::{CreateOptions, Error, Store, Verb};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Create { clusters: u64, thick: bool },
+    Create { clusters: u64, thick: bool, reserve: bool },
     Snapshot { lvol: usize },
     Clone { lvol: usize },
     Remove { lvol: usize },
@@ -24,7 +24,8 @@ fn op() -> impl Strategy<Value = Op> {
     let at = prop_oneof![0..8 * CLUSTER, (0..8_u64).prop_map(|cluster| cluster * CLUSTER)];
     let len = prop_oneof![1..3 * CLUSTER, Just(BLOCK), (1..6_u64).prop_map(|count| count * CLUSTER)];
     prop_oneof![
-        3 => (1_u64..9, any::<bool>()).prop_map(|(clusters, thick)| Op::Create { clusters, thick }),
+        3 => (1_u64..9, any::<bool>(), any::<bool>())
+            .prop_map(|(clusters, thick, reserve)| Op::Create { clusters, thick, reserve }),
         2 => lvol.clone().prop_map(|lvol| Op::Snapshot { lvol }),
         2 => lvol.clone().prop_map(|lvol| Op::Clone { lvol }),
         3 => lvol.clone().prop_map(|lvol| Op::Remove { lvol }),
@@ -59,6 +60,17 @@ impl World {
         (!read_only).then_some(name)
     }
 
+    fn is_reserved(&mut self, name: &str) -> bool {
+        let id = self.store().id(name);
+        self.store().state().blob(id).unwrap().is_reserved()
+    }
+
+    /// Clusters that are free and promised to nobody.
+    fn unpromised(&mut self) -> u64 {
+        let space = self.store().state().space();
+        space.free.saturating_sub(space.reserved)
+    }
+
     fn fresh(&mut self) -> String {
         self.made += 1;
         format!("v{:03}", self.made)
@@ -66,12 +78,18 @@ impl World {
 
     fn run(&mut self, op: Op) {
         match op {
-            Op::Create { clusters, thick } => self.create(clusters, thick),
+            Op::Create { clusters, thick, reserve } => {
+                self.create(clusters, CreateOptions { thick, reserve });
+            }
             Op::Snapshot { lvol } => {
                 let Some(name) = self.writable(lvol) else { return };
                 let snapshot = self.fresh();
-                self.store().snapshot(&name, &snapshot).unwrap();
-                self.model.insert(snapshot, self.model[&name].clone());
+                match self.store().snapshot(&name, &snapshot) {
+                    Ok(_) => drop(self.model.insert(snapshot, self.model[&name].clone())),
+                    // Where it could not promise what it has promised any more.
+                    Err(Error::NoClusters { .. }) => assert!(self.is_reserved(&name)),
+                    Err(error) => panic!("{error}"),
+                }
             }
             Op::Clone { lvol } => {
                 let Some(parent) = self.pick(lvol) else { return };
@@ -96,19 +114,20 @@ impl World {
         }
     }
 
-    fn create(&mut self, clusters: u64, thick: bool) {
+    fn create(&mut self, clusters: u64, options: CreateOptions) {
         let name = self.fresh();
-        match self.store().create(&name, clusters * CLUSTER, thick) {
+        let (identity, size_bytes) = (named(&name), clusters * CLUSTER);
+        match self.store().execute(Verb::Create { identity, size_bytes, options }) {
             Ok(_) => {
                 let len = usize::try_from(clusters * CLUSTER).unwrap();
                 self.model.insert(name, vec![0; len]);
             }
             Err(Error::NoClusters { needed, free }) => {
-                assert!(thick && needed == clusters && free < needed);
+                assert!((options.thick || options.reserve) && needed == clusters && free < needed);
                 // Nor would waiting have helped: what was coming free has come by now.
                 self.store().poll(&mut Vec::new());
                 self.store().flush().unwrap();
-                let free = self.store().free();
+                let free = self.unpromised();
                 assert!(free < needed, "refused {needed} clusters, and {free} are free");
             }
             Err(error) => panic!("{error}"),
@@ -132,7 +151,8 @@ impl World {
             }
             Err(Error::NoClusters { .. }) => {
                 let touched = (at + len).div_ceil(CLUSTER) - at / CLUSTER;
-                let free = self.store().free();
+                assert!(!self.is_reserved(&name), "{name} is refused what was kept for it");
+                let free = self.unpromised();
                 assert!(free < touched, "{free} clusters are free for a write to {touched}");
             }
             Err(error) => panic!("{error}"),
@@ -151,7 +171,10 @@ impl World {
             match self.store().write_zeroes(id, range.clone()) {
                 Ok(()) => self.model.get_mut(&name).unwrap()[part].fill(0),
                 // SPDK's format cannot hide a parent's cluster without a cluster.
-                Err(error) => assert!(plain && matches!(error, Error::NoClusters { .. }), "{error}"),
+                Err(error) => {
+                    assert!(plain && matches!(error, Error::NoClusters { .. }), "{error}");
+                    assert!(!self.is_reserved(&name), "{name} is refused what was kept for it");
+                }
             }
             return;
         }

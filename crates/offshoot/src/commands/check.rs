@@ -4,7 +4,7 @@ mod repair;
 mod treatment;
 mod undo;
 
-use crate::json::{self, CheckReport, Damage};
+use crate::json::{self, CheckReport, Damage, Deferred};
 use crate::open::StoreArgs;
 use crate::report::{self, Outcome};
 use anyhow::Result;
@@ -56,19 +56,26 @@ pub(crate) fn run(args: &CheckArgs) -> Result<Outcome> {
 }
 
 fn look(args: &CheckArgs) -> Result<Outcome> {
-    let (damage, lvols) = match args.store.look() {
-        Ok(store) => (findings_of(&store).iter().map(Damage::from).collect(), store.state().lvols().count()),
-        Err(error) => (vec![fatal(error)?], 0),
+    let (damage, lvols, deferred): (Vec<Damage>, _, _) = match args.store.look() {
+        Ok(store) => {
+            let state = store.state();
+            let deferred = state.deferred().map(|blob| Deferred::new(state, blob)).collect();
+            (findings_of(&store).iter().map(Damage::from).collect(), state.lvols().count(), deferred)
+        }
+        Err(error) => (vec![fatal(error)?], 0, Vec::new()),
     };
     let outcome = if damage.is_empty() { Outcome::Done } else { Outcome::Damage };
     if args.json {
-        json::print(&CheckReport::from(damage))?;
+        json::print(&CheckReport { damage, deferred })?;
         return Ok(outcome);
     }
     let mut text = String::new();
     for damage in &damage {
         writeln!(text, "{}", headline(damage))?;
         writeln!(text, "  repair: {}", damage.repair)?;
+    }
+    for Deferred { name, clones } in &deferred {
+        writeln!(text, "{name}: removed, kept until one of its clones is left: {}", clones.join(", "))?;
     }
     match damage.len() {
         0 => writeln!(text, "no damage found in {lvols} lvols")?,

@@ -9,7 +9,7 @@ use crate::size::{Bytes, Size};
 use crate::watched::Watch;
 use anyhow::{Result, bail};
 use clap::Args;
-use offshoot_store::{Verb, escape};
+use offshoot_store::{CreateOptions, Verb, escape};
 
 /// Make a new lvol that reads zeros
 ///
@@ -25,6 +25,10 @@ pub(crate) struct CreateArgs {
     /// Allocate and zero all of it now
     #[arg(long)]
     thick: bool,
+    /// Keep the space that it may need for being overwritten, also after a snapshot, which is refused where there is not as
+    /// much again
+    #[arg(long)]
+    reserve: bool,
 }
 
 /// Makes the lvol.
@@ -43,7 +47,11 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
         Some(Watch { progress, interrupt })
     };
     let made = args.store.change_watched(watch, |store| {
-        let verb = Verb::Create { identity: identity(&args.name), size_bytes, thick: args.thick };
+        let verb = Verb::Create {
+            identity: identity(&args.name),
+            size_bytes,
+            options: CreateOptions { thick: args.thick, reserve: args.reserve },
+        };
         let made = store.execute(verb)?;
         let state = store.state();
         let made = made.iter().filter_map(|id| state.blob(*id));
@@ -56,7 +64,12 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
         interrupt.check()?;
     }
     let size_bytes = made?;
-    let kind = if args.thick { "thick" } else { "thin" };
+    let kind = match (args.thick, args.reserve) {
+        (true, true) => "thick, with a reservation",
+        (true, false) => "thick",
+        (false, true) => "thin, with a reservation",
+        (false, false) => "thin",
+    };
     let name = escape(args.name.as_bytes());
     report::done(format_args!("created lvol \"{name}\": {} ({size_bytes} bytes), {kind}", Bytes(size_bytes)));
     Ok(())

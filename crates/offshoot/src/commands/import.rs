@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use offshoot_block::Buffer;
 use offshoot_format::BlobId;
-use offshoot_store::{Error, Verb, escape};
+use offshoot_store::{CreateOptions, Error, Verb, escape};
 use std::path::PathBuf;
 
 /// Make an lvol from a disk image
@@ -81,7 +81,7 @@ fn create(store: &mut Store, name: &str, size_bytes: Option<u64>) -> Result<Blob
     let made = store.execute(Verb::Create {
         identity: identity(name),
         size_bytes: size_bytes.unwrap_or(0),
-        thick: false,
+        options: CreateOptions::provisioned(false),
     })?;
     made.first().copied().context("no lvol was made")
 }

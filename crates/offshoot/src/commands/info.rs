@@ -44,8 +44,8 @@ fn facts(store: &Store) -> impl Iterator<Item = (&'static str, String)> {
     let state = store.state();
     let layout = &state.layout;
     let cluster = state.units.cluster;
-    let metadata = u64::from(layout.metadata_clusters());
-    let free = store.engine().free_clusters();
+    let space = state.space();
+    let clusters = |count: u64| format!("{count} clusters, {}", Bytes(count * cluster));
     let uuid = state.uuid().map_or_else(|| "unknown".to_owned(), |uuid| uuid.to_string());
     let geometry = store.device().geometry();
     [
@@ -54,8 +54,11 @@ fn facts(store: &Store) -> impl Iterator<Item = (&'static str, String)> {
         ("size", exact(layout.size_bytes)),
         ("cluster size", exact(cluster)),
         ("block size", layout.io_unit_size.to_string()),
-        ("clusters", format!("{}, {metadata} of them for metadata", layout.total_clusters)),
-        ("free", format!("{free} clusters, {}", Bytes(free * cluster))),
+        ("clusters", format!("{}, {} of them for metadata", space.total, space.metadata)),
+        ("allocated", clusters(space.allocated)),
+        ("free", clusters(space.free)),
+        ("pending free", clusters(space.pending_free)),
+        ("committed", format!("{}, {} of them free and kept", clusters(space.committed), space.reserved)),
         ("md pages", format!("{}, {} free", layout.md_len, state.md.free())),
         ("lvols", state.lvols().count().to_string()),
         ("state", condition(store).to_owned()),

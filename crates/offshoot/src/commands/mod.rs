@@ -2,9 +2,11 @@
 
 pub(crate) mod check;
 pub(crate) mod clone;
+pub(crate) mod copy;
 pub(crate) mod create;
 pub(crate) mod decouple;
 pub(crate) mod demo;
+pub(crate) mod diff;
 pub(crate) mod dump;
 pub(crate) mod export;
 pub(crate) mod import;

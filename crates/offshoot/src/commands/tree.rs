@@ -2,7 +2,7 @@
 
 use super::ls::created;
 use crate::json::{self, FamilyMember};
-use crate::listing::{Lvol, lvols, shared_bytes};
+use crate::listing::{Lvol, families};
 use crate::open::StoreArgs;
 use crate::size::Bytes;
 use crate::table::{Align, Table};
@@ -15,7 +15,7 @@ use std::io::{self, Write as _};
 
 /// Draw the families of snapshots and clones
 ///
-/// OWN is what an lvol holds itself, SHARED what it reads from snapshots above it, both in whole clusters.
+/// A snapshot that was removed with --deferred and is kept for its clones is shown as removed. OWN is what an lvol holds itself, SHARED what it reads from snapshots above it, FREED what its removal would give back now, all in whole clusters.
 #[derive(Debug, Args)]
 pub(crate) struct TreeArgs {
     #[command(flatten)]
@@ -35,8 +35,8 @@ impl Families {
     fn of(lvols: &[Lvol]) -> Self {
         let mut families = Self { roots: Vec::new(), below: HashMap::new() };
         for (index, lvol) in lvols.iter().enumerate() {
-            match &lvol.parent {
-                Some((parent, _)) => families.below.entry(*parent).or_default().push(index),
+            match lvol.below {
+                Some(parent) => families.below.entry(parent).or_default().push(index),
                 None => families.roots.push(index),
             }
         }
@@ -54,14 +54,14 @@ impl Families {
 /// The store cannot be opened.
 pub(crate) fn run(args: &TreeArgs) -> Result<()> {
     let store = args.store.look()?;
-    let lvols = lvols(store.engine());
+    let lvols = families(store.engine());
     let families = Families::of(&lvols);
     let lines = draw(&families.roots, |index| families.below(&lvols[index]));
-    let state = store.state();
-    let shared = |lvol: &Lvol| state.blob(lvol.id).map_or(0, |blob| shared_bytes(state, blob));
     if args.json {
+        let names: HashMap<BlobId, &str> = lvols.iter().map(|lvol| (lvol.id, lvol.name.as_str())).collect();
+        let parent = |lvol: &Lvol| names.get(&lvol.below?).copied();
         let members = lines.iter().map(|(index, _)| &lvols[*index]);
-        let members: Vec<_> = members.map(|lvol| FamilyMember::new(lvol, shared(lvol))).collect();
+        let members: Vec<_> = members.map(|lvol| FamilyMember::new(lvol, parent(lvol))).collect();
         return json::print(&members);
     }
     let mut table = Table::new([
@@ -70,6 +70,7 @@ pub(crate) fn run(args: &TreeArgs) -> Result<()> {
         ("SIZE", Align::Right),
         ("OWN", Align::Right),
         ("SHARED", Align::Right),
+        ("FREED", Align::Right),
         ("CREATED", Align::Left),
     ]);
     for (index, prefix) in &lines {
@@ -79,7 +80,8 @@ pub(crate) fn run(args: &TreeArgs) -> Result<()> {
             lvol.kind.to_string(),
             Bytes(lvol.size_bytes).to_string(),
             Bytes(lvol.own_bytes).to_string(),
-            Bytes(shared(lvol)).to_string(),
+            Bytes(lvol.shared_bytes).to_string(),
+            Bytes(lvol.freed_bytes).to_string(),
             created(lvol),
         ]);
     }

@@ -29,6 +29,19 @@ fn thick_lvols_own_everything_from_the_start() {
 }
 
 #[test]
+fn a_reservation_is_told_and_kept() {
+    let bench = Bench::with_store();
+    let line = bench.ok(&["create", "s", "a", "8M", "--thick", "--reserve"]);
+    assert_eq!(line, "created lvol \"a\": 8M (8388608 bytes), thick, with a reservation\n");
+    bench.ok(&["snapshot", "s", "a=a1"]);
+    let info = bench.json(&["info", "s", "--json"]);
+    assert_eq!((&info["committed_bytes"], &info["reserved_bytes"]), (&(8 * MIB).into(), &(8 * MIB).into()));
+    assert_eq!(bench.lvol("s", "a")["reserved"], true);
+    let line = bench.refused_without_a_trace(&["create", "s", "b", "8M", "--reserve"]);
+    assert!(line.starts_with("no space: 128 clusters needed, "), "{line}");
+}
+
+#[test]
 fn a_thick_lvol_reads_zeros_where_another_one_was() {
     let bench = Bench::with_store();
     bench.write("image", 8 * MIB, &[(0, &noise(1, 8 * MIB))]);
@@ -77,6 +90,41 @@ fn a_snapshot_keeps_what_was_there() {
     assert!(bench.read("c") == bench.read("image"));
     assert_eq!(bench.lvol("s", "c")["kind"], "lvol");
     bench.ok(&["check", "s"]);
+}
+
+#[test]
+fn a_snapshot_is_removed_when_one_clone_is_left() {
+    let bench = Bench::with_store();
+    bench.write("image", MIB, &[(5 * KIB, &noise(1, 100 * KIB))]);
+    bench.ok(&["import", "s", "a", "image"]);
+    bench.ok(&["snapshot", "s", "a=base"]);
+    bench.ok(&["clone", "s", "base", "b"]);
+    let line = bench.refused_without_a_trace(&["rm", "s", "base"]);
+    assert_eq!(line, "\"base\" has 2 clones: a, b");
+    let line = bench.ok(&["rm", "s", "base", "--deferred"]);
+    assert_eq!(line, "removed snapshot \"base\", as soon as one of 2 clones is left\n");
+    assert_eq!(bench.names("s"), ["a", "b"]);
+    let lvol = bench.lvol("s", "b");
+    assert_eq!((&lvol["kind"], lvol["parent"].is_null()), (&"clone".into(), true));
+    assert_eq!(bench.refused(&["clone", "s", "base", "c"]), "no lvol named \"base\"");
+    bench.ok(&["create", "s", "base", "1M"]);
+    bench.ok(&["rm", "s", "base", "--deferred"]);
+
+    let tree = bench.json(&["tree", "s", "--json"]);
+    let hidden = tree[0]["name"].as_str().unwrap();
+    assert!(hidden.starts_with(".deleted-"), "{tree}");
+    assert_eq!((&tree[0]["kind"], &tree[1]["parent"]), (&"removed".into(), &hidden.into()));
+    assert!(bench.ok(&["tree", "s"]).contains("removed"));
+    let told = format!("{hidden}: removed, kept until one of its clones is left: a, b\n");
+    assert_eq!(bench.ok(&["check", "s"]), told + "no damage found in 2 lvols\n");
+    assert_eq!(bench.json(&["check", "s", "--json"])["deferred"][0]["clones"][1], "b");
+    assert_eq!(bench.refused(&["rm", "s", hidden]), format!("no lvol named \"{hidden}\""));
+
+    bench.ok(&["rm", "s", "a"]);
+    assert_eq!(bench.json(&["tree", "s", "--json"]).as_array().unwrap().len(), 1);
+    bench.ok(&["export", "s", "b", "out"]);
+    assert!(bench.read("out") == bench.read("image"));
+    assert_eq!(bench.ok(&["check", "s"]), "no damage found in 1 lvols\n");
 }
 
 #[test]

@@ -23,13 +23,19 @@ fn info_has_the_members_of_the_contract() {
     let bench = family();
     let info = bench.json(&["info", "s", "--json"]);
     let expected = [
+        "allocated_bytes",
         "block_size",
         "clean",
         "cluster_size",
+        "committed_bytes",
+        "free_bytes",
         "free_clusters",
         "lvols",
+        "metadata_bytes",
         "name",
         "path",
+        "pending_free_bytes",
+        "reserved_bytes",
         "seal_clusters",
         "sealed",
         "size",
@@ -39,6 +45,10 @@ fn info_has_the_members_of_the_contract() {
     assert_eq!(members(&info), expected);
     assert_eq!(info["path"], "s");
     assert_eq!(info["lvols"], 4);
+    let bytes = |member: &str| info[member].as_u64().unwrap();
+    assert_eq!((bytes("allocated_bytes"), bytes("committed_bytes")), (2 * MIB + 128 * KIB, 128 * KIB));
+    let parts = ["metadata_bytes", "allocated_bytes", "pending_free_bytes", "free_bytes"].map(bytes);
+    assert_eq!(parts.iter().sum::<u64>(), bytes("total_clusters") * 64 * KIB);
     assert_eq!(info["uuid"].as_str().unwrap().len(), 36);
     let text = bench.ok(&["info", "s"]);
     for line in ["name:            s", "lvols:           4", "damage:          none found"] {
@@ -57,12 +67,15 @@ fn ls_has_the_members_of_the_contract() {
         "created",
         "damaged",
         "degraded",
+        "freed_bytes",
         "kind",
         "labels",
         "name",
         "own_bytes",
         "parent",
         "read_only",
+        "reserved",
+        "shared_bytes",
         "size",
         "thin",
         "uuid",
@@ -111,11 +124,11 @@ fn tree_draws_families_and_what_they_share() {
         })
         .collect();
     let expected = [
-        "LVOL KIND SIZE OWN SHARED",
-        "base snapshot 4M 2M 0",
-        "├─ a clone 4M 0 2M",
-        "└─ b clone 4M 0 2M",
-        "thick lvol 128K 128K 0",
+        "LVOL KIND SIZE OWN SHARED FREED",
+        "base snapshot 4M 2M 0 0",
+        "├─ a clone 4M 0 2M 0",
+        "└─ b clone 4M 0 2M 0",
+        "thick lvol 128K 128K 0 128K",
     ];
     assert_eq!(heads, expected);
 
@@ -124,7 +137,8 @@ fn tree_draws_families_and_what_they_share() {
     assert_eq!(names, ["base", "a", "b", "thick"]);
     assert_eq!((&tree[0]["parent"], &tree[2]["parent"]), (&Value::Null, &"base".into()));
     assert_eq!(tree[2]["shared_bytes"], 2 * MIB);
-    let expected = ["created", "kind", "name", "own_bytes", "parent", "shared_bytes", "size", "uuid"];
+    let expected =
+        ["created", "freed_bytes", "kind", "name", "own_bytes", "parent", "shared_bytes", "size", "uuid"];
     assert_eq!(members(&tree[0]), expected);
 }
 

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use offshoot_block::Buffer;
 use offshoot_device::{FileDevice, OpenOptions};
-use offshoot_store::{Found, Identity, Store, Verb};
+use offshoot_store::{CreateOptions, Found, Identity, Store, Verb};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -279,6 +279,7 @@ fn identity(name: &str) -> Identity {
 }
 
 fn make(store: &mut Store<FileDevice>, name: &str, size_bytes: u64) -> offshoot_format::BlobId {
-    let create = Verb::Create { identity: identity(name), size_bytes, thick: false };
+    let create =
+        Verb::Create { identity: identity(name), size_bytes, options: CreateOptions::provisioned(false) };
     store.execute(create).unwrap()[0]
 }

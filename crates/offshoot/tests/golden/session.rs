@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use offshoot_block::Buffer;
 use offshoot_device::FileDevice;
 use offshoot_format::BlobId;
-use offshoot_store::{Identity, Store, Verb};
+use offshoot_store::{CreateOptions, Identity, Store, Verb};
 use uuid::Uuid;
 
 use crate::agreement::sha256_of;
@@ -185,7 +185,7 @@ impl Session {
 
     fn create(&mut self, name: &str, clusters: u64, thick: bool) {
         let (identity, size_bytes) = (self.identity(name), clusters * self.cluster());
-        let create = Verb::Create { identity, size_bytes, thick };
+        let create = Verb::Create { identity, size_bytes, options: CreateOptions::provisioned(thick) };
         self.store.execute(create).unwrap();
         self.watch(name);
         assert!(self.windows.content[name].iter().all(|byte| *byte == 0), "old bytes in {name} (D4)");

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
-use offshoot_store::{Identity, InitOptions, Verb};
+use offshoot_store::{CreateOptions, Identity, InitOptions, Verb};
 use uuid::Uuid;
 
 use super::super::log::tests::{END, Raw, encode, open};
@@ -124,7 +124,13 @@ fn record() -> (Vec<u8>, Vec<Logged>, Vec<u8>) {
     disk.mark(1);
     let mut store = Store::open(disk.attach(), Vec::new(), &OpenOptions::writable([2; 16], None)).unwrap();
     let identity = Identity { name: "v0".to_owned(), uuid: Uuid::from_u128(2), created: 0 };
-    let made = store.execute(Verb::Create { identity, size_bytes: VOLUME_BYTES, thick: false }).unwrap();
+    let made = store
+        .execute(Verb::Create {
+            identity,
+            size_bytes: VOLUME_BYTES,
+            options: CreateOptions::provisioned(false),
+        })
+        .unwrap();
     disk.mark(2);
     store.write(made[0], 8 * 512, data(1, 8, 24)).unwrap();
     store.flush().unwrap();

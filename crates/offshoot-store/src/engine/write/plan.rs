@@ -265,7 +265,8 @@ impl Engine {
         });
         let mut changes: Vec<(ExtentOrdinal, Range<usize>)> =
             choices.chain(zeroing).flat_map(by_ordinal).collect();
-        if changes.is_empty() {
+        // Of one with a reservation they are kept anyway.
+        if changes.is_empty() || blob.reserve.on {
             return Ok(());
         }
         changes.sort_unstable_by_key(|(ordinal, _)| *ordinal);

@@ -1,7 +1,7 @@
 use super::*;
 use offshoot_block::Buffer;
 use offshoot_device::{ErrorDevice, Fault, FileDevice, MemDevice, OpKind};
-use offshoot_store::{Identity, InitOptions, Verb};
+use offshoot_store::{CreateOptions, Identity, InitOptions, Verb};
 use uuid::Uuid;
 
 /// A store on a device, with a thin lvol of 16 MiB.
@@ -24,7 +24,7 @@ fn store_with_lvol<D: HostDevice + 'static>(device: D) -> (Served, BlobId) {
     let create = Verb::Create {
         identity: Identity { name: "vol".to_owned(), uuid: Uuid::from_u128(2), created: 0 },
         size_bytes: 16 << 20,
-        thick: false,
+        options: CreateOptions::provisioned(false),
     };
     let lvol = store.execute(create).unwrap()[0];
     (Served::new("store".into(), store), lvol)
