@@ -12,7 +12,7 @@ use offshoot_rpc::types::lvol::{
 };
 use offshoot_rpc::types::selector::{LvolSelector, alias};
 use offshoot_rpc::{Errno, RpcError};
-use offshoot_store::{Blob, State, Underlay, Verb, check_name};
+use offshoot_store::{Blob, CreateOptions, State, Underlay, Verb, check_name};
 
 impl Desk {
     pub(super) fn create_lvol(
@@ -29,7 +29,8 @@ impl Desk {
             return Err(RpcError::refused(Errno::Exist));
         }
         let thick = !params.thin_provision.unwrap_or(false);
-        let verb = Verb::Create { identity: identity(&params.lvol_name), size_bytes, thick };
+        let options = CreateOptions::provisioned(thick);
+        let verb = Verb::Create { identity: identity(&params.lvol_name), size_bytes, options };
         self.start(stores, asker, store, verb, Then::Made)
     }
 
