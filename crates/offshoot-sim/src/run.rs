@@ -122,7 +122,7 @@ impl Run<'_> {
     fn glance(&mut self, world: &World) -> Result<(), Violation> {
         let state = world.disk.state();
         for cut in Cut::ALL {
-            if cut == Cut::Reboot && self.random.chance(2, 3) {
+            if cut == Cut::Reboot && self.random.chance(2, 3) || cut == Cut::Kill && world.is_loss_untold() {
                 continue;
             }
             if state.uncertain(cut).is_empty() && self.random.chance(1, 2) {
@@ -150,7 +150,10 @@ impl Run<'_> {
 
     /// A crash that the store has to live on after.
     fn crash(&mut self, world: &mut World) -> Result<(), Violation> {
-        let cut = Cut::draw(&mut self.random);
+        let cut = match Cut::draw(&mut self.random) {
+            Cut::Kill if world.is_loss_untold() => Cut::Reboot,
+            cut => cut,
+        };
         let (left, fate) = world.disk.state().crash_at_random(cut, &mut self.random);
         world.note(format!("{cut}"));
         self.counts.count(cut, fate);

@@ -3,7 +3,7 @@
 mod replies;
 mod watch;
 
-pub(crate) use watch::Watch;
+pub(crate) use watch::{Append, Watch};
 
 use crate::cell;
 use crate::check::{Expected, Recovered, contents, one_moment, relations, sound};
@@ -218,6 +218,12 @@ impl World {
     /// Faults from now on may lose what was cached.
     pub(crate) fn expect_loss(&mut self) {
         self.lossy = true;
+    }
+
+    /// Whether the disk has just lost what a failed sync was to make durable, and nothing on it says so yet. A process
+    /// that is killed at that very moment cannot tell later (`durability.md`, section 8).
+    pub(crate) fn is_loss_untold(&self) -> bool {
+        self.lossy && self.has_failed() && self.disk.outstanding() > 0
     }
 
     /// Hands a request to the store. Nothing happens when its lvol is not there.

@@ -22,8 +22,8 @@ impl State {
                 self.apply_create(*id, *flags, xattrs, *len, *encoding);
                 self.map_runs(*id, runs);
             }
-            Record::Snapshot { origin, id, xattrs } => self.apply_snapshot(*origin, *id, xattrs),
-            Record::Clone { parent, id, xattrs } => self.apply_clone(*parent, *id, xattrs),
+            Record::Snapshot { origin, id, xattrs, .. } => self.apply_snapshot(*origin, *id, xattrs),
+            Record::Clone { parent, id, len, xattrs } => self.apply_clone(*parent, *id, *len, xattrs),
             Record::Map { blob, at, cluster, blocks } => self.apply_map(*blob, *at, *cluster, blocks.clone()),
             Record::Fill { blob, at, cluster, blocks } => {
                 self.apply_fill(*blob, *at, *cluster, blocks.clone());

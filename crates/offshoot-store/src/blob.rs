@@ -74,6 +74,8 @@ pub struct Blob {
     /// What is wrong with it, when some of its metadata, or of what it inherits, cannot be read or is claimed by others
     /// too. It takes no writes then; what is known of it can be read ([`crate::State::extents`] tells what is).
     pub damage: Option<String>,
+    /// Whether all that is wrong lies below it: what it owns itself is known, and can be written.
+    pub damaged_below: bool,
     /// Whether changes to its map were lost, so that what is on disk is that of an earlier time. It is damaged then, and
     /// the disk says so until it goes.
     pub outdated: bool,
@@ -104,6 +106,7 @@ impl Blob {
             encoding: Encoding::Table,
             dying: false,
             damage: None,
+            damaged_below: false,
             outdated: false,
             pages: BlobPages { chain: alloc::vec![id.root()], rle_runs: 1, ..BlobPages::default() },
         }
@@ -134,6 +137,12 @@ impl Blob {
     #[must_use]
     pub fn created(&self) -> Option<u64> {
         core::str::from_utf8(self.xattr(XATTR_CREATED)?).ok()?.parse().ok()
+    }
+
+    /// Whether everything is known that it owns itself.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.damage.is_none() || self.damaged_below
     }
 
     /// Keys and values of its labels, in the order in which they were set.

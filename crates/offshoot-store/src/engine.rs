@@ -16,6 +16,7 @@ mod life;
 mod read;
 mod reclaim;
 mod slab;
+mod uncovered;
 mod verbs;
 mod write;
 

@@ -203,6 +203,16 @@ pub enum Error {
         /// Its length in bytes, within the read.
         len: u64,
     },
+    /// A read of what was written since the last barrier, after a sync that failed: something else may stand there now.
+    #[error("what was written to lvol \"{name}\" at {offset}+{len} may be lost with a sync that failed")]
+    MayBeLost {
+        /// The lvol.
+        name: String,
+        /// First byte of the part.
+        offset: u64,
+        /// Its length in bytes, within the read.
+        len: u64,
+    },
     /// Not enough clusters, because others may belong to damaged lvols.
     #[error("no space: {needed} clusters needed, {free} free; {withheld} more may belong to what is damaged")]
     ClustersWithheld {
@@ -236,7 +246,7 @@ impl Error {
                 DeviceError::NoSpace => ErrorKind::NoSpace,
                 _ => ErrorKind::Io,
             },
-            Self::Degraded(_) => ErrorKind::Io,
+            Self::Degraded(_) | Self::MayBeLost { .. } => ErrorKind::Io,
             Self::UnknownLvol(_) | Self::UnknownBlob(_) => ErrorKind::NotFound,
             Self::NameExists(_) | Self::ParentAlready { .. } => ErrorKind::Exists,
             Self::BadName { .. }

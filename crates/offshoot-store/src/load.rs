@@ -2,8 +2,9 @@
 //!
 //! A store that was not closed has a journal: images of a checkpoint that may not have reached their places count
 //! instead of what is there, its live masks tell which md pages are in use, and what was journaled since is replayed
-//! through the same `apply` as in life. Sans-IO like the engine: [`Loader::poll_device`] says what to read, [`Loader::handle_completion`] takes it.
-//! Nothing is written. A blob that cannot be read costs itself and what inherits from it, never the store.
+//! through the same `apply` as in life. Sans-IO like the engine: [`Loader::poll_device`] says what to read,
+//! [`Loader::handle_completion`] takes it. Nothing is written. A blob that cannot be read costs itself and what inherits
+//! from it, never the store.
 //!
 //! A store that SPDK did not close has neither journal nor masks: the md region is read once, in large parts, and every
 //! root that is found is a blob, as in SPDK's own recovery. What SPDK was in the midst of is settled in memory
@@ -13,9 +14,11 @@
 mod assemble;
 mod decode;
 mod journal;
+mod lost;
 mod mend;
 mod ownership;
 mod pages;
+mod records;
 mod repair;
 mod resolve;
 mod roots;
@@ -41,8 +44,7 @@ use journal::{FoundJournal, area_bytes};
 use mend::Mended;
 use offshoot_block::{Buffer, DeviceError, DeviceGeometry, DeviceOffset, DeviceOp, OpId};
 use offshoot_format::{
-    Bitmap, BlobMd, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NativeFlags, SuperBlock, crc32c,
-    decode_mask,
+    Bitmap, Fault, Layout, MD_STRUCT_BYTES, MaskKind, MdPageIdx, NativeFlags, SuperBlock, crc32c, decode_mask,
 };
 use pages::MdPages;
 use repair::Repair;
@@ -377,7 +379,7 @@ impl Loader {
             (true, None) => Mended::mend(&mut self.pages, &BTreeMap::new()),
             (false, _) => Mended::default(),
         };
-        let roots = self.roots(&super_block, &layout);
+        let roots = self.roots(&super_block);
         self.loaded = match self.repair {
             false => self.assemble(&layout, &super_block, &roots, None),
             true => self.assemble_repaired(&layout, &super_block, &roots, &mended),
@@ -418,6 +420,8 @@ impl Loader {
         let journal = self.journal.clone();
         let (recovery, damage) =
             journal.map_or((None, None), |journal| journal.replay(&mut state, &self.pages, go_on));
+        lost::spread_damage(&mut state);
+        findings.extend(lost::findings(&state));
         let is_damage = |found: &Found| !matches!(found, Found::NoMdPages { .. });
         let journal_damage = damage.as_ref().is_some_and(is_damage) && recovery.is_none();
         findings.extend(damage.map(|what| Finding { lvol: None, what }));
@@ -456,20 +460,14 @@ impl Loader {
         }
     }
 
-    fn roots(&self, super_block: &SuperBlock, layout: &Layout) -> Vec<MdPageIdx> {
+    fn roots(&self, super_block: &SuperBlock) -> Vec<MdPageIdx> {
         match &self.masks {
             [Some(md), _, Some(blob_ids)] if !super_block.is_native() => {
                 roots::of_masks(&self.pages, md, blob_ids)
             }
-            [.., Some(mask)] => {
-                mask.iter_ones().filter_map(|root| u32::try_from(root).ok().map(MdPageIdx)).collect()
-            }
-            _ => self
-                .pages
-                .iter()
-                .filter(|(at, bytes)| BlobMd::is_root(*at, bytes))
-                .map(|(at, _)| at)
-                .filter(|at| self.journal.as_ref().is_none_or(|journal| journal.is_root(*at, layout)))
+            [.., Some(blob_ids)] => roots::of_mask(&self.pages, blob_ids),
+            _ => roots::of_pages(&self.pages, super_block.is_native())
+                .filter(|at| self.journal.as_ref().is_none_or(|journal| journal.is_root(*at)))
                 .collect(),
         }
     }

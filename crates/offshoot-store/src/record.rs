@@ -89,6 +89,8 @@ pub enum Record {
         origin: BlobId,
         /// The new snapshot.
         id: BlobId,
+        /// Size in clusters: the origin's, which may be lost with its metadata.
+        len: u64,
         /// Xattrs of the snapshot.
         xattrs: Vec<Xattr>,
     },
@@ -98,6 +100,8 @@ pub enum Record {
         parent: BlobId,
         /// The new blob.
         id: BlobId,
+        /// Size in clusters: the parent's, likewise.
+        len: u64,
         /// Xattrs of the clone.
         xattrs: Vec<Xattr>,
     },
@@ -221,6 +225,22 @@ pub enum Record {
 }
 
 impl Record {
+    /// Clusters that the record gives to a blob, and which blocks of each it makes the blob's own: `None` for all.
+    pub fn given(&self) -> impl Iterator<Item = (ClusterIdx, Option<&Range<u32>>)> {
+        let one = match self {
+            Self::Map { cluster, blocks, .. } | Self::Fill { cluster, blocks, .. } => {
+                Some((*cluster, Some(blocks)))
+            }
+            _ => None,
+        };
+        let runs: &[MappedRun] = match self {
+            Self::Create { runs, .. } | Self::Resize { runs, .. } => runs,
+            _ => &[],
+        };
+        let runs = runs.iter().flat_map(|run| run.cluster.0..run.cluster.0 + run.length);
+        one.into_iter().chain(runs.map(|cluster| (ClusterIdx(cluster), None)))
+    }
+
     /// The blobs that must exist for this record to mean anything.
     #[must_use]
     pub fn blobs(&self) -> Vec<BlobId> {

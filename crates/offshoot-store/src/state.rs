@@ -84,6 +84,8 @@ pub struct State {
     pub(crate) disputed_md: BTreeMap<MdPageIdx, u32>,
     /// Clusters in use that no readable blob owns: damaged ones may. Set by the loader.
     pub(crate) withheld: u64,
+    /// Whether there are md pages in a native store that cannot be read and that nothing refers to. Set by the loader.
+    pub(crate) hides_native: bool,
     /// Blobs whose metadata on disk is out of date.
     pub(crate) dirty: BTreeSet<BlobId>,
     /// Md pages that the next checkpoint writes over, at most: their images must fit the journal (R7).
@@ -121,6 +123,7 @@ impl State {
             disputed_clusters: BTreeMap::new(),
             disputed_md: BTreeMap::new(),
             withheld: 0,
+            hides_native: false,
             dirty: BTreeSet::new(),
             image_pages: 0,
             md_debt: 0,
@@ -226,16 +229,17 @@ impl State {
         super_blob.is_some_and(|blob| blob.xattr(XATTR_NATIVE) == Some(b"1"))
     }
 
-    /// Whether anything in the store is something that SPDK's format cannot say.
+    /// Whether anything in the store is something that SPDK's format cannot say, or may be, because it cannot be read.
     #[must_use]
     pub fn has_native_states(&self) -> bool {
-        self.blobs().any(|blob| self.is_native(blob))
+        self.hides_native || self.blobs().any(|blob| self.is_native(blob))
     }
 
-    /// Whether the metadata of a blob needs native descriptors.
+    /// Whether the metadata of a blob needs native descriptors. What cannot be read stays as it is.
     #[must_use]
     pub fn is_native(&self, blob: &Blob) -> bool {
         blob.dying
+            || (blob.pages.native && !blob.is_readable())
             || blob.outdated
             || self.hides_parent_tail(blob)
             || blob.pages.ordinals.values().any(|ordinal| ordinal.own_layers() > 0)
@@ -245,7 +249,7 @@ impl State {
     /// of itself changes without them.
     pub(crate) fn touch_stale_native(&mut self) {
         let stale =
-            self.blobs().filter(|blob| blob.pages.native && blob.damage.is_none() && !self.is_native(blob));
+            self.blobs().filter(|blob| blob.pages.native && blob.is_readable() && !self.is_native(blob));
         let stale: Vec<BlobId> = stale.map(|blob| blob.id).collect();
         stale.into_iter().for_each(|id| self.touch_chain(id));
     }

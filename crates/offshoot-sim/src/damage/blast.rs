@@ -79,15 +79,17 @@ impl Blast {
         if sealed_by.is_empty() || !sealed_by.is_subset(&self.missing) {
             return;
         }
-        // By what was checkpointed before, others may have depended on what has gone since: nobody knows who.
-        let lost: BTreeSet<Number> = known.model.lvols().map(|(number, _)| number).collect();
-        self.misled.extend(&lost);
-        self.lost.extend(lost);
         self.forgetful = true;
         self.gaps.images = true;
         // What the checkpoint had made needless is needed again.
         let covered = known.atlas.covered_without(&self.missing);
         self.gaps.first = self.missing.range(covered + 1..).next().copied();
+        // By what was checkpointed before, any may have depended on what has gone since.
+        let before = known.append(self.gaps).map_or(known.watch.start(), |append| &append.model);
+        let lost: BTreeSet<Number> =
+            known.model.lvols().chain(before.lvols()).map(|(number, _)| number).collect();
+        self.misled.extend(&lost);
+        self.lost.extend(lost);
     }
 
     fn add(
@@ -143,12 +145,7 @@ impl Blast {
                 finding.what
             {
                 let numbers = [first, second].into_iter().flat_map(|blob| numbers_of(known, blob));
-                self.lost.extend(dependants(
-                    &known.checkpoint,
-                    &known.whole,
-                    &known.model,
-                    numbers.collect(),
-                ));
+                self.lost.extend(dependants(known, numbers.collect()));
             }
         }
     }
@@ -158,7 +155,7 @@ impl Blast {
 fn owners(known: &Known<'_>, pages: &BTreeSet<u32>, clusters: &BTreeSet<u32>) -> BTreeSet<Number> {
     let mut numbers = known.whole.owners(pages, clusters);
     numbers.extend(known.checkpoint.owners(pages, clusters));
-    dependants(&known.checkpoint, &known.whole, &known.model, numbers)
+    dependants(known, numbers)
 }
 
 fn numbers_of(known: &Known<'_>, blob: BlobId) -> impl Iterator<Item = Number> {

@@ -1,6 +1,7 @@
 //! Who depends on which md pages and clusters.
 
-use crate::model::{Model, Number};
+use super::known::Known;
+use crate::model::Number;
 use offshoot_block::BlockDevice;
 use offshoot_format::{BlobId, ClusterIdx};
 use offshoot_store::map::Leaf;
@@ -48,24 +49,14 @@ impl Graph {
         own.flat_map(|node| node.clusters.iter().copied()).collect()
     }
 
-    /// Adds whatever inherits from an lvol of a set. Says whether it has grown.
-    fn add_heirs(&self, numbers: &mut BTreeSet<Number>) -> bool {
-        let before = numbers.len();
+    /// Adds whatever inherits from an lvol of a set.
+    fn add_heirs(&self, numbers: &mut BTreeSet<Number>) {
         for node in self.0.values() {
             let parent = node.parent.and_then(|parent| self.0.get(&parent));
             if parent.is_some_and(|parent| numbers.contains(&parent.number)) {
                 numbers.insert(node.number);
             }
         }
-        numbers.len() > before
-    }
-
-    /// Whatever inherits from an lvol, itself excepted.
-    pub(super) fn heirs(&self, number: Number) -> BTreeSet<Number> {
-        let mut heirs = BTreeSet::from([number]);
-        while self.add_heirs(&mut heirs) {}
-        heirs.remove(&number);
-        heirs
     }
 
     pub(super) fn knows(&self, number: Number) -> bool {
@@ -73,16 +64,20 @@ impl Graph {
     }
 }
 
-/// Everything that depends on some lvols, by the md pages or by what the journal made of them since: heirs, and what
-/// the journal has made in their families.
-pub(super) fn dependants(
-    checkpoint: &Graph,
-    whole: &Graph,
-    model: &Model,
-    mut numbers: BTreeSet<Number>,
-) -> BTreeSet<Number> {
+/// Everything that depends on some lvols, by the md pages or by what the journal made of them since: whatever inherits
+/// or has inherited from them, and what the journal has made in their families.
+pub(super) fn dependants(known: &Known<'_>, mut numbers: BTreeSet<Number>) -> BTreeSet<Number> {
+    let Known { checkpoint, whole, model, .. } = known;
     loop {
-        let grown = checkpoint.add_heirs(&mut numbers) | whole.add_heirs(&mut numbers);
+        let before = numbers.len();
+        checkpoint.add_heirs(&mut numbers);
+        whole.add_heirs(&mut numbers);
+        for (heir, parent) in &known.relations {
+            if numbers.contains(parent) {
+                numbers.insert(*heir);
+            }
+        }
+        let grown = numbers.len() > before;
         let made = whole.0.values().map(|node| node.number).filter(|number| !checkpoint.knows(*number));
         let related = |made: &Number| numbers.iter().any(|number| model.are_of_family(*made, *number));
         let made: Vec<Number> = made.filter(|made| !numbers.contains(made)).filter(related).collect();

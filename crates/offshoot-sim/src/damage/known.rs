@@ -1,18 +1,20 @@
 //! What is known of a disk before anything goes wrong with it.
 
 use super::atlas::Atlas;
+use super::blast::Gaps;
 use super::graph::{Graph, Node};
 use super::ring::Ring;
 use crate::check::{Contents, Expected};
 use crate::disk::{Cut, DiskState, SimDisk, Written};
 use crate::image::index;
-use crate::model::Model;
+use crate::model::{Model, Number};
 use crate::power::Power;
 use crate::random::Random;
 use crate::violation::{Promise, Violation};
-use crate::world::Watch;
+use crate::world::{Append, Watch};
 use offshoot_format::{Layout, NativeHeader, SuperBlock};
 use offshoot_store::Store;
+use std::collections::BTreeSet;
 
 /// A disk as its store left it, and everything about it.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(super) struct Known<'a> {
     pub(super) model: Model,
     pub(super) contents: Contents,
     pub(super) whole: Graph,
+    /// Lvols and what they have inherited from since the last life began.
+    pub(super) relations: BTreeSet<(Number, Number)>,
     /// What the md pages alone say.
     pub(super) checkpoint: Graph,
     pub(super) atlas: Atlas,
@@ -62,11 +66,29 @@ impl<'a> Known<'a> {
         };
         let atlas = Atlas::of(&disk, &super_block, &layout, [&whole, &checkpoint]);
         let (model, contents) = (sound.model, sound.contents);
-        Ok(Self { disk, power, expected, watch, written, model, contents, whole, checkpoint, atlas })
+        let relations = watch.relations();
+        Ok(Self {
+            relations,
+            disk,
+            power,
+            expected,
+            watch,
+            written,
+            model,
+            contents,
+            whole,
+            checkpoint,
+            atlas,
+        })
     }
 }
 
 impl Known<'_> {
+    /// What was known when the first frame that is missing was appended.
+    pub(super) fn append(&self, gaps: Gaps) -> Option<&Append> {
+        gaps.first.and_then(|lsn| self.watch.append(self.atlas.epoch, lsn))
+    }
+
     /// Whether a sound store has any use for an md page.
     pub(super) fn uses(&self, page: u32) -> bool {
         let nodes = self.whole.0.values().chain(self.checkpoint.0.values());

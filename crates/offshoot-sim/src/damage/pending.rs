@@ -4,7 +4,6 @@
 use super::atlas::Zone;
 use super::blast::Blast;
 use super::fault::DamageKind;
-use super::known::Known;
 use crate::model::Number;
 use offshoot_store::{Finding, Found};
 
@@ -26,12 +25,6 @@ pub(super) fn is_not_tried(zone: Zone, kind: DamageKind) -> bool {
 pub(super) fn is_misfit(findings: &[Finding], blast: &Blast) -> bool {
     let misfit = findings.iter().any(|finding| matches!(finding.what, Found::JournalRecord { .. }));
     misfit && (!blast.lost.is_empty() || blast.unmasked)
-}
-
-/// Whether a removal may have been undone: the journal hands what a snapshot has over to a clone that is damaged.
-pub(super) fn is_undone(number: Number, known: &Known<'_>, blast: &Blast) -> bool {
-    known.checkpoint.knows(number)
-        && known.checkpoint.heirs(number).iter().any(|heir| blast.lost.contains(heir))
 }
 
 /// Whether an lvol may be served no more once the store has been in use: while it is open nothing tells any more that

@@ -73,12 +73,12 @@ pub(super) fn judge<D: BlockDevice>(
             }
         }
     }
-    if blast.forgetful {
-        let untold: Vec<Number> = verdict.lost.intersection(&blast.misled).copied().collect();
-        verdict.stale.extend(untold);
-    } else if !verdict.lost.is_empty() && findings.is_empty() {
+    // The root of an earlier time may be that of another lvol.
+    let untold: Vec<Number> = verdict.lost.intersection(&blast.misled).copied().collect();
+    if findings.is_empty() && untold.len() < verdict.lost.len() {
         return broken(format!("lvols {:?} are lost, and nothing tells", verdict.lost));
     }
+    verdict.stale.extend(untold);
     let mut left_over = false;
     let is_known = |number: Number| model.lvol(number).is_some();
     for blob in store.state().lvols() {
@@ -89,8 +89,7 @@ pub(super) fn judge<D: BlockDevice>(
         // A checkpoint writes the root of what is new before it is sealed. Where that was never done, only the mask
         // says so.
         let is_left_over = blast.unmasked && !known.uses(blob.id.root().0);
-        let is_excused =
-            is_left_over || !blast.misled.is_empty() || pending::is_undone(number, known, &blast);
+        let is_excused = is_left_over || !blast.misled.is_empty();
         if blob.damage.is_none() && !is_excused {
             return broken(format!("lvol {} should not exist", blob.display_name()));
         }
@@ -196,7 +195,7 @@ impl Judge<'_> {
 /// What was known before the newest frame: the store is as if the end had come while that was being written, but for
 /// what was done since without a frame.
 fn before<'k, D: BlockDevice>(store: &Store<D>, known: &'k Known<'_>, gaps: Gaps) -> (Model, Judge<'k>) {
-    let append = gaps.first.and_then(|lsn| known.watch.append(known.atlas.epoch, lsn));
+    let append = known.append(gaps);
     let touched = known.watch.touched_since(append);
     let verbs = append.iter().flat_map(|append| &append.verbs).map(|(change, since)| (change, *since));
     let (model, verbs) = match append {
@@ -218,8 +217,7 @@ fn frozen<D: BlockDevice>(
     if !matches!(asked, Some(ReadOnlyCause::Asked | ReadOnlyCause::JournalDamage)) {
         return broken("the journal is damaged, and the store takes writes".into());
     }
-    let first = blast.gaps.first.filter(|_| !blast.gaps.images);
-    let append = first.and_then(|lsn| known.watch.append(known.atlas.epoch, lsn));
+    let append = known.append(blast.gaps).filter(|_| !blast.gaps.images);
     let judge = Judge { exact: None, since: None, touched: known.watch.touched_since(append) };
     let mut model = known.model.clone();
     known.expected.verbs.iter().for_each(|(change, since)| model.perform(change, *since));
@@ -227,7 +225,8 @@ fn frozen<D: BlockDevice>(
         .state()
         .lvols()
         .filter(|blob| blob.damage.is_none())
-        .map(|blob| (blob.id, blob.uuid().map_or(0, |uuid| uuid.as_u128()), store.state().bytes(blob)))
+        // What a revert has put aside has none.
+        .filter_map(|blob| Some((blob.id, blob.uuid()?.as_u128(), store.state().bytes(blob))))
         .collect();
     for (id, number, len) in lvols {
         let bytes = match store.read(id, 0, index(len)) {

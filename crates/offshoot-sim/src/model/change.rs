@@ -78,6 +78,17 @@ impl Change {
         }
     }
 
+    /// Lvols and the parents that they get.
+    pub(crate) fn relations(&self) -> Vec<(Number, Number)> {
+        match self {
+            Self::Snapshot { items } => items.iter().map(|(origin, number, _)| (*origin, *number)).collect(),
+            Self::Clone { parent, number, .. } => vec![(*number, *parent)],
+            Self::Revert { lvol, snapshot } => vec![(*lvol, *snapshot)],
+            Self::SetParent { lvol, parent, .. } => parent.iter().map(|parent| (*lvol, *parent)).collect(),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether the lvols that were found show that it has been done.
     pub(crate) fn happened(&self, found: &BTreeMap<Number, Seen>) -> bool {
         match self {

@@ -2,8 +2,9 @@
 
 use super::World;
 use crate::disk::{Event, OpKind};
-use crate::model::{Change, Model, Time};
+use crate::model::{Change, Model, Number, Time};
 use offshoot_format::{FRAME_HEADER_BYTES, FrameHeader, JournalArea};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// A frame of the journal on its way, and what was known and promised then.
@@ -37,6 +38,14 @@ impl Watch {
     /// What has been touched since a frame was appended, or since the beginning.
     pub(crate) fn touched_since(&self, append: Option<&Append>) -> &[Range<u64>] {
         self.data.get(append.map_or(0, |append| append.data_before)..).unwrap_or_default()
+    }
+
+    /// Lvols and the parents that they have had, or were to get.
+    pub(crate) fn relations(&self) -> BTreeSet<(Number, Number)> {
+        let models = self.appends.iter().map(|append| &append.model).chain([&self.start]);
+        let had = models.flat_map(Model::lvols).filter_map(|(number, lvol)| Some((number, lvol.parent?)));
+        let verbs = self.appends.iter().flat_map(|append| &append.verbs);
+        had.chain(verbs.flat_map(|(change, _)| change.relations())).collect()
     }
 
     /// What was known when it began.

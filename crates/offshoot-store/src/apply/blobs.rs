@@ -48,6 +48,7 @@ impl State {
         snapshot.tree = origin.tree.clone();
         snapshot.parent = parent;
         snapshot.inherit_len = origin.inherit_len;
+        snapshot.lost_len = origin.lost_len;
         snapshot.external.clone_from(&origin.external);
         snapshot.external_is_parent = core::mem::take(&mut origin.external_is_parent);
         snapshot.own_clusters = core::mem::take(&mut origin.own_clusters);
@@ -69,11 +70,11 @@ impl State {
         self.touch_chain(origin_id);
     }
 
-    pub(super) fn apply_clone(&mut self, parent_id: BlobId, id: BlobId, xattrs: &[Xattr]) {
+    pub(super) fn apply_clone(&mut self, parent_id: BlobId, id: BlobId, len: u64, xattrs: &[Xattr]) {
         let Some(parent) = self.blobs.get(&parent_id) else {
             return;
         };
-        let (len, tree, encoding) = (parent.len, parent.tree.clone(), parent.encoding);
+        let (tree, encoding, lost_len) = (parent.tree.clone(), parent.encoding, parent.lost_len.min(len));
         let external = Self::inherited_external(parent, len);
         let mut flags = Flags::default();
         flags.invalid.insert(InvalidFlags::THIN_PROV | InvalidFlags::INTERNAL_XATTR);
@@ -81,6 +82,7 @@ impl State {
         clone.parent = Some(parent_id);
         clone.tree = tree;
         clone.external = external;
+        clone.lost_len = lost_len;
         self.insert_blob(clone);
         if let Some(parent) = self.blobs.get_mut(&parent_id) {
             parent.clones.insert(id);
@@ -150,6 +152,7 @@ impl State {
         blob.external = None;
         blob.external_is_parent = false;
         blob.inherit_len = 0;
+        blob.lost_len = 0;
         if let Some(parent) = blob.parent.take().and_then(|parent| self.blobs.get_mut(&parent)) {
             parent.clones.remove(&id);
         }

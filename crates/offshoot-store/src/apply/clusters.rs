@@ -159,6 +159,7 @@ impl State {
         };
         blob.tree.truncate(BlobCluster(len));
         blob.inherit_len = blob.inherit_len.min(len);
+        blob.lost_len = blob.lost_len.min(len);
         if let Some(external) = &mut blob.external {
             external.len = external.len.min(len);
         }

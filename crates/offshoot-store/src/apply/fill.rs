@@ -45,6 +45,10 @@ impl State {
     pub(crate) fn parent_will_hold(&self, blob: &Blob, at: BlobCluster) -> bool {
         let mut blob = blob;
         while let Some(parent) = blob.parent.and_then(|id| self.blob(id)) {
+            // Nobody can tell: it may.
+            if at.0 < parent.lost_len {
+                return true;
+            }
             if at.0 >= parent.len {
                 return false;
             }
@@ -81,7 +85,9 @@ impl State {
     /// and others inherit from it.
     fn follow(&mut self, id: BlobId, at: BlobCluster, before: &Tree, after: &Tree) -> Option<Tree> {
         let clone = self.blobs.get_mut(&id)?;
-        if at.0 >= clone.inherit_len || at.0 < clone.lost_len {
+        // What is known of a damaged clone follows like that of any other.
+        let is_lost = !clone.is_readable() && at.0 < clone.lost_len;
+        if at.0 >= clone.inherit_len || is_lost {
             return None;
         }
         let old = clone.tree.clone();

@@ -7,6 +7,7 @@
 
 use super::Engine;
 use super::reclaim::Freed;
+use super::uncovered::Uncovered;
 use crate::io::Epochs;
 use crate::record::Lsn;
 use crate::rules::Clause;
@@ -28,6 +29,7 @@ pub(super) struct Commit {
     pub(super) covered: Lsn,
     pub(super) epochs: Epochs,
     pub(super) freed: VecDeque<Freed>,
+    pub(super) uncovered: Uncovered,
     allocations: BTreeMap<(BlobId, BlobCluster), Allocation>,
     /// Lvols that took over clusters: not to be modified before a barrier covers that record (R2).
     handed_over: BTreeMap<BlobId, Lsn>,
@@ -38,6 +40,7 @@ pub(super) struct Commit {
 impl Commit {
     pub(super) fn cover(&mut self, lsn: Lsn) {
         self.covered = self.covered.max(lsn);
+        self.uncovered.cover(lsn);
         self.handed_over.retain(|_, since| *since > lsn);
     }
 

@@ -346,7 +346,13 @@ impl Engine {
             {
                 self.choices_committed(task);
             }
-            transaction.records.iter().for_each(|record| self.state.apply(record));
+            for record in &transaction.records {
+                self.state.apply(record);
+                for (cluster, blocks) in record.given() {
+                    let range = self.state.device_range(cluster, blocks);
+                    self.commit.uncovered.add(frame.lsn, range);
+                }
+            }
             self.collect_freed(frame.lsn);
         }
         // Not before all of it is applied: whoever goes on may start a checkpoint, which captures whole frames.

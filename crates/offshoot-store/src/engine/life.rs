@@ -388,6 +388,9 @@ impl Engine {
         }
         let failure = Failure { during, error };
         self.failed = Some(failure);
+        if during == During::Sync {
+            self.commit.uncovered.lose();
+        }
         self.transition.sequence = None;
         self.drop_checkpoint();
         let stopped = Error::Stopped(failure);

@@ -4,12 +4,15 @@ use super::{Engine, OpOwner, Reply, Target, Task, TaskId, Ticket, check_range};
 use crate::error::Error;
 use crate::io::{Epoch, Origin, Segment};
 use alloc::vec::Vec;
+use core::ops::Range;
 use offshoot_block::{Buffer, DeviceError, DeviceOffset, DeviceOp};
 use offshoot_format::BlobId;
 
 #[derive(Debug)]
 pub(super) struct ReadTask {
     ticket: Ticket,
+    lvol: BlobId,
+    range: Range<u64>,
     /// Away while the whole read is one device operation.
     buffer: Option<Buffer>,
     pending: usize,
@@ -28,6 +31,8 @@ impl Engine {
         let epoch = self.commit.epochs.begin();
         let task = TaskId(self.tasks.insert(Task::Read(ReadTask {
             ticket,
+            lvol,
+            range: offset..offset + buffer.len() as u64,
             buffer: None,
             pending: segments.len(),
             error: None,
@@ -145,11 +150,36 @@ impl Engine {
             let (name, offset, len) = (blob.display_name(), unknown.start, unknown.len);
             return Err(Error::UnknownPart { name, offset, len });
         }
+        if let Some(lost) = segments.iter().find(|segment| self.may_be_lost(segment)) {
+            let (name, offset, len) = (blob.display_name(), lost.start, lost.len);
+            return Err(Error::MayBeLost { name, offset, len });
+        }
         let external = segments.iter().any(|segment| matches!(segment.origin, Origin::External(_)));
         if external && self.is_degraded(lvol) {
             return Err(Error::Degraded(blob.display_name()));
         }
         Ok(())
+    }
+
+    /// Whether a sync that failed may have left something else there than what was written.
+    fn may_be_lost(&self, segment: &Segment) -> bool {
+        match segment.origin {
+            Origin::Store(at) => self.commit.uncovered.may_have_lost(&(at.0..at.0 + segment.len)),
+            Origin::Zeros | Origin::Unknown | Origin::External(_) => false,
+        }
+    }
+
+    /// What was on its way when a sync failed is looked at again.
+    fn check_lost(&self, read: &ReadTask) -> Result<(), Error> {
+        match self.commit.uncovered.has_lost() {
+            true => self.resolve_read(
+                read.lvol,
+                read.range.start,
+                read.range.end - read.range.start,
+                &mut Vec::new(),
+            ),
+            false => Ok(()),
+        }
     }
 
     fn with_read(&mut self, task: TaskId, change: impl FnOnce(&mut ReadTask)) {
@@ -165,9 +195,10 @@ impl Engine {
         }
         if let Some(Task::Read(read)) = self.tasks.remove(task.0) {
             self.commit.epochs.end(read.epoch);
+            let lost = self.check_lost(&read);
             let result = match (read.error, read.buffer) {
                 (Some(error), _) => Err(error),
-                (None, buffer) => Ok(Reply::Buffer(buffer.unwrap_or_default())),
+                (None, buffer) => lost.map(|()| Reply::Buffer(buffer.unwrap_or_default())),
             };
             self.reply(read.ticket, result);
         }

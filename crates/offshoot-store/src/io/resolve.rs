@@ -6,7 +6,7 @@ use crate::state::State;
 use alloc::vec::Vec;
 use core::ops::Range;
 use offshoot_block::DeviceOffset;
-use offshoot_format::{BlobCluster, ExtentOrdinal};
+use offshoot_format::{BlobCluster, ClusterIdx, ExtentOrdinal};
 
 /// Where a run of bytes is read from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +60,22 @@ pub struct Extent {
 
 impl State {
     /// Byte position of a block of a physical cluster.
-    pub(crate) fn block_offset(&self, cluster: offshoot_format::ClusterIdx, in_cluster: u64) -> DeviceOffset {
+    pub(crate) fn block_offset(&self, cluster: ClusterIdx, in_cluster: u64) -> DeviceOffset {
         DeviceOffset(self.layout.cluster_offset(cluster) + in_cluster)
+    }
+
+    /// Where blocks of a cluster lie on the device: all of them with `None`.
+    pub(crate) fn device_range(&self, cluster: ClusterIdx, blocks: Option<&Range<u32>>) -> Range<u64> {
+        let start = self.layout.cluster_offset(cluster);
+        match blocks {
+            Some(blocks) => {
+                let at = |block: u32| {
+                    (start + u64::from(block) * self.units.block).min(start + self.units.cluster)
+                };
+                at(blocks.start)..at(blocks.end)
+            }
+            None => start..start + self.units.cluster,
+        }
     }
 
     /// The run of bytes from `pos` on (at most to `end`) within one cluster that comes from one source.

@@ -115,14 +115,16 @@ pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
             put_runs(out, runs);
             put_xattrs(out, xattrs);
         }
-        Record::Snapshot { origin, id, xattrs } => {
+        Record::Snapshot { origin, id, len, xattrs } => {
             head(out, SNAPSHOT, *origin);
             put_id(out, *id);
+            put(out, *len);
             put_xattrs(out, xattrs);
         }
-        Record::Clone { parent, id, xattrs } => {
+        Record::Clone { parent, id, len, xattrs } => {
             head(out, CLONE, *parent);
             put_id(out, *id);
+            put(out, *len);
             put_xattrs(out, xattrs);
         }
         Record::Map { blob, at, cluster, blocks } => {
@@ -310,8 +312,15 @@ impl<'a> Reader<'a> {
         let at = self.at;
         let record = match self.take(1)?[0] {
             CREATE => self.create()?,
-            SNAPSHOT => Record::Snapshot { origin: self.id()?, id: self.id()?, xattrs: self.xattrs()? },
-            CLONE => Record::Clone { parent: self.id()?, id: self.id()?, xattrs: self.xattrs()? },
+            SNAPSHOT => Record::Snapshot {
+                origin: self.id()?,
+                id: self.id()?,
+                len: self.len()?,
+                xattrs: self.xattrs()?,
+            },
+            CLONE => {
+                Record::Clone { parent: self.id()?, id: self.id()?, len: self.len()?, xattrs: self.xattrs()? }
+            }
             MAP => Record::Map {
                 blob: self.id()?,
                 at: self.blob_cluster()?,

@@ -55,7 +55,7 @@ pub(crate) enum Why {
     /// Only a blob that is being removed is released and destroyed.
     #[error("it is not dying")]
     NotDying,
-    /// Its map, or an ancestor's, is not known.
+    /// Its map is not known.
     #[error("it is damaged")]
     Damaged,
     /// Its data cannot change.
@@ -78,6 +78,14 @@ pub(crate) enum Why {
     TooDeep {
         /// Snapshots below the blob at the top.
         depth: u32,
+    },
+    /// A snapshot or clone of another size than what it is made of.
+    #[error("{len} clusters are named, it has {stored}")]
+    Length {
+        /// Clusters of the new blob.
+        len: u64,
+        /// Clusters of the blob that it is made of.
+        stored: u64,
     },
     /// A cluster that the blob does not have.
     #[error("cluster {at} is beyond its end at {len}")]
@@ -146,8 +154,10 @@ impl State {
             Record::Create { id, flags, len, runs, encoding, .. } => {
                 ("create", *id, self.create_fits(*id, *flags, *len, runs, *encoding))
             }
-            Record::Snapshot { origin, id, .. } => ("snapshot", *origin, self.snapshot_fits(*origin, *id)),
-            Record::Clone { parent, id, .. } => ("clone", *parent, self.clone_fits(*parent, *id)),
+            Record::Snapshot { origin, id, len, .. } => {
+                ("snapshot", *origin, self.snapshot_fits(*origin, *id, *len))
+            }
+            Record::Clone { parent, id, len, .. } => ("clone", *parent, self.clone_fits(*parent, *id, *len)),
             Record::Map { blob, at, cluster, blocks } => {
                 ("map", *blob, self.map_fits(*blob, *at, *cluster, blocks))
             }
@@ -167,7 +177,7 @@ impl State {
             Record::RemoveXattr { blob, name } => {
                 ("remove xattr", *blob, self.remove_xattr_fits(*blob, name))
             }
-            Record::SetReadOnly { blob } => ("set read-only", *blob, self.sound(*blob).map(drop)),
+            Record::SetReadOnly { blob } => ("set read-only", *blob, self.readable(*blob).map(drop)),
             Record::SetParent { blob, below } => ("set parent", *blob, self.set_parent_fits(*blob, below)),
             Record::UseExtentTable { blobs } => return self.use_extent_table_fits(blobs),
             Record::MarkDying { blob } => ("mark dying", *blob, self.mark_dying_fits(*blob)),
@@ -205,17 +215,19 @@ impl State {
         if flags.is_thin() { Ok(()) } else { all_backed(runs, 0..len) }
     }
 
-    fn snapshot_fits(&self, origin: BlobId, id: BlobId) -> Result<(), Why> {
+    fn snapshot_fits(&self, origin: BlobId, id: BlobId, len: u64) -> Result<(), Why> {
         let blob = self.writable(origin)?;
+        has_len(blob, len)?;
         self.new_id_fits(id)?;
         self.relative_fits(blob)
     }
 
-    fn clone_fits(&self, parent: BlobId, id: BlobId) -> Result<(), Why> {
-        let blob = self.sound(parent)?;
+    fn clone_fits(&self, parent: BlobId, id: BlobId, len: u64) -> Result<(), Why> {
+        let blob = self.readable(parent)?;
         if !blob.is_read_only() {
             return Err(Why::Writable);
         }
+        has_len(blob, len)?;
         self.new_id_fits(id)?;
         self.relative_fits(blob)
     }
@@ -265,7 +277,7 @@ impl State {
         cluster: ClusterIdx,
         blocks: &Range<u32>,
     ) -> Result<(), Why> {
-        let blob = self.sound(id)?;
+        let blob = self.readable(id)?;
         within(blob, &(at.0..at.0.saturating_add(1)))?;
         let entry = blob.tree.entry(at);
         let owned = |tag: Tag| self.tags.owner(tag) == Some(id);
@@ -287,7 +299,7 @@ impl State {
     }
 
     fn drop_zeros_fits(&self, id: BlobId, at: BlobCluster) -> Result<(), Why> {
-        let blob = self.sound(id)?;
+        let blob = self.readable(id)?;
         within(blob, &(at.0..at.0.saturating_add(1)))?;
         if self.is_needless_zero(blob, at) { Ok(()) } else { Err(Why::Shown(at.0)) }
     }
@@ -359,7 +371,7 @@ impl State {
             return Err(Why::Dying);
         }
         // It would be written anew, with the little that is known of it.
-        if blob.damage.is_some() {
+        if !blob.is_readable() {
             return Err(Why::Damaged);
         }
         if xattr.name == XATTR_NAME && parse_name(&xattr.value).is_none_or(<[u8]>::is_empty) {
@@ -378,7 +390,7 @@ impl State {
             return Err(Why::Dying);
         }
         // It would be written anew, with the little that is known of it.
-        if blob.damage.is_some() {
+        if !blob.is_readable() {
             return Err(Why::Damaged);
         }
         // Without them neither the store nor the lvol could be found again.
@@ -390,14 +402,14 @@ impl State {
     }
 
     fn set_parent_fits(&self, id: BlobId, below: &Below) -> Result<(), Why> {
-        let blob = self.sound(id)?;
+        let blob = self.readable(id)?;
         no_clones(blob)?;
         if !blob.is_thin() {
             return Err(Why::Thick);
         }
         let Below::Blob(parent) = below else { return Ok(()) };
         // Nothing inherits from the blob: no chain can become a ring.
-        let parent = self.sound(*parent).ok().filter(|parent| parent.is_read_only() && parent.id != id);
+        let parent = self.readable(*parent).ok().filter(|parent| parent.is_read_only() && parent.id != id);
         let parent = parent.ok_or(Why::Writable)?;
         if blob.encoding == Encoding::Rle {
             return Err(Why::RelativeWithRuns(id));
@@ -414,7 +426,7 @@ impl State {
                 return Err(misfit(*id, Why::Dying));
             }
             // All of it would be written anew.
-            if blob.damage.is_some() {
+            if !blob.is_readable() {
                 return Err(misfit(*id, Why::Damaged));
             }
         }
@@ -424,7 +436,7 @@ impl State {
             }
             let family = self.family(*id);
             // One that cannot be read stays as it is.
-            let has_runs = |blob: &Blob| blob.encoding == Encoding::Rle && blob.damage.is_none();
+            let has_runs = |blob: &Blob| blob.encoding == Encoding::Rle && blob.is_readable();
             let with_runs = |member: &&BlobId| self.blob(**member).is_some_and(has_runs);
             if let Some(left) = family.iter().filter(with_runs).find(|member| !blobs.contains(member)) {
                 return Err(misfit(*id, Why::RelativeWithRuns(*left)));
@@ -459,14 +471,14 @@ impl State {
     }
 
     fn adopt_fits(&self, snapshot: BlobId, clone: BlobId) -> Result<(), Why> {
-        let blob = self.sound(snapshot)?;
+        let blob = self.readable(snapshot)?;
         let is_only = blob.clones.len() == 1 && blob.clones.contains(&clone);
         let is_heir = self.lvol_in_use(clone).is_ok_and(|heir| heir.parent == Some(snapshot));
         if !is_only || !is_heir {
             return Err(Why::NotTheOnlyClone(clone));
         }
         // What both own is written anew, so that what is not known of the clone would be forgotten.
-        self.sound(clone).map(drop)
+        self.readable(clone).map(drop)
     }
 
     fn existing(&self, id: BlobId) -> Result<&Blob, Why> {
@@ -482,14 +494,15 @@ impl State {
         if blob.dying { Err(Why::Dying) } else { Ok(blob) }
     }
 
-    fn sound(&self, id: BlobId) -> Result<&Blob, Why> {
+    /// One of which everything is known that it owns itself. It may inherit from one of which that cannot be said.
+    fn readable(&self, id: BlobId) -> Result<&Blob, Why> {
         let blob = self.lvol_in_use(id)?;
-        if blob.damage.is_some() { Err(Why::Damaged) } else { Ok(blob) }
+        if blob.is_readable() { Ok(blob) } else { Err(Why::Damaged) }
     }
 
     /// A blob whose data may change: what others inherit must not.
     fn writable(&self, id: BlobId) -> Result<&Blob, Why> {
-        let blob = self.sound(id)?;
+        let blob = self.readable(id)?;
         no_clones(blob)?;
         if blob.is_read_only() { Err(Why::ReadOnly) } else { Ok(blob) }
     }
@@ -502,7 +515,7 @@ impl State {
 
     /// Whether a blob of this id can be made. A page that is held, as those of the journal are, is not free; one
     /// that records have just let go is.
-    fn new_id_fits(&self, id: BlobId) -> Result<(), Why> {
+    pub(crate) fn new_id_fits(&self, id: BlobId) -> Result<(), Why> {
         if self.blobs.contains_key(&id) {
             return Err(Why::Exists(id));
         }
@@ -552,6 +565,10 @@ impl State {
         });
         clusters.filter(|at| self.parent_holds(blob, BlobCluster(*at)))
     }
+}
+
+fn has_len(blob: &Blob, len: u64) -> Result<(), Why> {
+    if blob.len == len { Ok(()) } else { Err(Why::Length { len, stored: blob.len }) }
 }
 
 fn no_clones(blob: &Blob) -> Result<(), Why> {

@@ -49,8 +49,6 @@ pub(crate) struct Replay<'a> {
     pub decided: PreviousEpoch,
     /// Frames that must not be overwritten before a new checkpoint is sealed: number, position, length.
     pub live: Vec<(Lsn, u64, u64)>,
-    /// Frames of the tail that were dropped because the power may have been lost.
-    pub dropped: u64,
     pub damage: Option<JournalDamage>,
     /// Frames that are there behind one that is missing.
     pub lost: u64,
@@ -174,7 +172,6 @@ impl<'a> Replay<'a> {
             zeroed: Vec::new(),
             decided,
             live: range(frames, decided.tail..end.saturating_add(1)).map(Found::place).collect(),
-            dropped: 0,
             damage: missing.map(|lsn| JournalDamage { lsn }),
             lost: missing.map_or(0, |lsn| range(frames, lsn..u64::MAX).count() as u64),
         };
@@ -202,21 +199,15 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Goes on behind the last barrier, as far as frames follow each other, if they can be trusted. What lies behind a gap
-    /// is dropped: a device may have lost its cache with a sync that failed, and kept what came after.
+    /// Goes on behind the last barrier, as far as frames follow each other, if they can be trusted. What lies behind
+    /// a gap is dropped: a device may have lost its cache with a sync that failed, and kept what came after.
     fn with_tail(mut self, frames: &Frames<'a>, trusted: bool) -> Self {
-        if self.damage.is_some() {
+        if self.damage.is_some() || !trusted {
             return self;
         }
         let next = self.decided.last_lsn.saturating_add(1);
         let tail = range(frames, next..u64::MAX).zip(next..);
-        let tail: Vec<&Found<'a>> =
-            tail.take_while(|(frame, wanted)| frame.header.lsn == *wanted).map(|(frame, _)| frame).collect();
-        if !trusted {
-            self.dropped = tail.len() as u64;
-            return self;
-        }
-        for frame in tail {
+        for (frame, _) in tail.take_while(|(frame, wanted)| frame.header.lsn == *wanted) {
             self.decided.last_lsn = frame.header.lsn;
             self.live.push(frame.place());
             if frame.is_records() {

@@ -5,6 +5,7 @@
 //! lost, unknown up to [`Blob::lost_len`]. Clones inherit that like all else, and are damaged where they do.
 
 use super::decode::{Parts, Reading, Slots};
+use super::lost::spread_damage;
 use super::ownership::Strays;
 use super::pages::MdPages;
 use super::repair::Repair;
@@ -60,6 +61,11 @@ pub(super) fn assemble(
     for root in pages.mended_snapshots() {
         all.entry(BlobId::from_root(root)).and_modify(|parts| parts.is_changed = true);
     }
+    if super_block.is_native() {
+        list_lost_parents(&mut all, pages);
+        // What cannot be read may be native.
+        all.values_mut().for_each(|parts| parts.pages.native |= parts.lost_map.is_some());
+    }
     let before = claims(&layout, &all);
     before.compare(masks, &mut found);
     let resolution = resolve(&mut all);
@@ -108,6 +114,7 @@ pub(super) fn assemble(
     let withheld = owners.unclaimed(&clusters);
     let mut state = State::new(layout, Pool::new(clusters), Pool::new(md));
     state.withheld = withheld;
+    state.hides_native = super_block.is_native() && has_unknown(pages, &owners, &given_up);
     state.super_blob = super_block.super_blob;
     let cut_off: Vec<MdPageIdx> =
         all.values_mut().flat_map(|parts| core::mem::take(&mut parts.cut_off)).collect();
@@ -128,7 +135,6 @@ pub(super) fn assemble(
     // One that cannot be read cannot be released: what it owned stays marked until a repair.
     let dying = state.blobs.values().filter(|blob| blob.dying && blob.damage.is_none());
     state.dying = dying.map(|blob| blob.id).collect();
-    found.extend(state.blobs.values().filter(|blob| !blob.dying).filter_map(damage_of));
     index_names(&mut state, &mut found);
     state.native_allowed = state.allows_native();
     apply_changes(&mut state, changes, &resolution);
@@ -137,6 +143,18 @@ pub(super) fn assemble(
         found.push(Finding { lvol: None, what: Found::Withheld { clusters: withheld } });
     }
     Ok((state, found))
+}
+
+/// A parent whose root page is rotten is there, and lost: what is wrong with its clones lies below them.
+fn list_lost_parents(all: &mut BTreeMap<BlobId, Parts>, pages: &MdPages) {
+    let parents: BTreeSet<BlobId> = all.values().filter_map(|parts| parts.md.parent()).collect();
+    for id in parents.into_iter().filter(|id| BlobId::from_root(id.root()) == *id) {
+        let is_rotten = pages.page(id.root()).is_some_and(|bytes| !page_crc_ok(bytes));
+        if is_rotten && !all.contains_key(&id) {
+            let why = format!("md page {}: its root is torn or rotten", id.root());
+            all.insert(id, Parts::unreadable(id.root(), Some(Encoding::Table), why));
+        }
+    }
 }
 
 /// Who owns what.
@@ -171,6 +189,11 @@ fn report_rotten(
     let given_up = core::mem::take(pages);
     repair.erase(given_up.clone());
     given_up
+}
+
+/// Whether there is a page of which nobody can tell what it is.
+fn has_unknown(pages: &MdPages, owners: &Owners, given_up: &[MdPageIdx]) -> bool {
+    pages.iter().any(|(at, bytes)| !page_crc_ok(bytes) && !owners.refers_to(at) && !given_up.contains(&at))
 }
 
 /// Builds every blob. Says which of them must be written.
@@ -249,12 +272,6 @@ fn check_super_blob(super_block: &SuperBlock, all: &BTreeMap<BlobId, Parts>) -> 
 }
 
 /// Builds a blob once its ancestors are there. Walks up with a list, not by recursion: chains are long.
-/// What is wrong with a blob, as it is told.
-fn damage_of(blob: &Blob) -> Option<Finding> {
-    let why = blob.damage.clone()?;
-    Some(Finding { lvol: Some(blob.display_name()), what: Found::Damaged { blob: blob.id, why } })
-}
-
 fn build_with_ancestors(
     state: &mut State,
     id: BlobId,
@@ -329,7 +346,8 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     // Behind its end nothing is unknown, or clones that grow would inherit that.
     tree.truncate(BlobCluster(len));
     if outdated {
-        (tree, own_clusters, lost_len) = (Tree::default(), 0, len);
+        // Its size is that of an earlier time as well.
+        (tree, own_clusters, lost_len) = (Tree::default(), 0, u64::MAX);
     }
     let mut internal_xattrs = md.internal_xattrs;
     internal_xattrs.retain(|xattr| {
@@ -409,23 +427,6 @@ fn count_pages(state: &mut State, id: BlobId) {
         blob.pages.chain_dirty = false;
         blob.pages.settle_images(false, &mut state.image_pages);
         debug_assert!(blob.pages.ordinals.values().all(|md| !md.is_vacant()));
-    }
-}
-
-/// What inherits unknown parts from a damaged blob is damaged too.
-fn spread_damage(state: &mut State) {
-    let damaged = state.blobs.values().filter(|blob| blob.damage.is_some());
-    let mut queue: Vec<(BlobId, String)> = damaged.map(|blob| (blob.id, blob.display_name())).collect();
-    let mut seen = BTreeSet::new();
-    while let Some((id, name)) = queue.pop() {
-        let clones = state.blobs.get(&id).map(|blob| blob.clones.clone()).unwrap_or_default();
-        for clone in clones.into_iter().filter(|clone| seen.insert(*clone)) {
-            queue.push((clone, name.clone()));
-            let is_hit = state.blob(clone).is_some_and(|blob| state.reads_unknown(blob));
-            if let Some(blob) = state.blobs.get_mut(&clone).filter(|_| is_hit) {
-                blob.damage.get_or_insert_with(|| format!("it inherits from \"{name}\", which is damaged"));
-            }
-        }
     }
 }
 

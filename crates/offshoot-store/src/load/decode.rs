@@ -113,12 +113,19 @@ impl Parts {
             return Self::without_map(root, &chain, why);
         }
         let len = md.map.num_clusters();
-        let outdated = md.native.as_ref().is_some_and(|native| native.outdated && !native.dying);
+        let outdated = md.native.as_ref().is_some_and(|native| native.outdated);
+        let dying = md.native.as_ref().is_some_and(|native| native.dying);
         let mut parts = Self::new(md, chain.iter().map(|(at, _)| *at).collect(), len);
         parts.damage = outdated.then(|| "changes to it were lost with the journal".into());
         parts.read_map(reading);
         parts.read_layers(reading);
         parts.finish_shrink();
+        if outdated {
+            // What they name may be another's by now.
+            (parts.full, parts.layers) = (BTreeMap::new(), Vec::new());
+            // Nothing of it is read any more.
+            parts.damage = parts.damage.filter(|_| !dying);
+        }
         parts.refuse_unknown_flags();
         // What is refused will not be released: nobody counts on it.
         for (ordinal, slots) in parts.full.iter().filter(|_| !parts.is_refused) {

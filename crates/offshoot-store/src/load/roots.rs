@@ -5,7 +5,7 @@
 
 use super::pages::MdPages;
 use alloc::vec::Vec;
-use offshoot_format::{Bitmap, BlobId, BlobMd, MdPageIdx, page_crc_ok};
+use offshoot_format::{Bitmap, BlobId, BlobMd, MdPageIdx, TornPage, page_crc_ok};
 
 /// The roots, by the masks of md pages and of blob ids and by what the pages say.
 pub(super) fn of_masks(pages: &MdPages, md: &Bitmap, blob_ids: &Bitmap) -> Vec<MdPageIdx> {
@@ -24,6 +24,26 @@ pub(super) fn of_masks(pages: &MdPages, md: &Bitmap, blob_ids: &Bitmap) -> Vec<M
         .collect();
     roots.sort_unstable();
     roots
+}
+
+/// The roots, by a mask of blob ids that can be trusted, but for those that were unreadable when it was written.
+pub(super) fn of_mask(pages: &MdPages, blob_ids: &Bitmap) -> Vec<MdPageIdx> {
+    let named = blob_ids.iter_ones().filter_map(|root| u32::try_from(root).ok().map(MdPageIdx));
+    let is_named = |at: MdPageIdx| blob_ids.get(at.0 as usize);
+    let mut roots: Vec<MdPageIdx> = named.chain(of_pages(pages, true).filter(|at| !is_named(*at))).collect();
+    roots.sort_unstable();
+    roots
+}
+
+/// The roots by what the md pages say: with `torn`, those as well that are not whole.
+pub(super) fn of_pages(pages: &MdPages, torn: bool) -> impl Iterator<Item = MdPageIdx> {
+    let is_torn = |at, bytes: &[u8]| matches!(TornPage::of(at, bytes), TornPage::Root { .. });
+    pages
+        .iter()
+        .filter(move |(at, bytes)| {
+            has_id_of_root(*at, bytes) && (BlobMd::is_root(*at, bytes) || torn && is_torn(*at, bytes))
+        })
+        .map(|(at, _)| at)
 }
 
 /// Whether a page says that it is a root, by the first bytes: most pages do not, and need no checksum to tell.

@@ -20,7 +20,7 @@ pub(super) fn plan(state: &State, parent_id: BlobId, identity: &Identity) -> Res
     }
     let (to_tables, pages) = state.family_to_tables(parent_id)?;
     let id = state.new_roots(1, pages + 2)?[0];
-    let clone = Record::Clone { parent: parent_id, id, xattrs: identity.xattrs() };
+    let clone = Record::Clone { parent: parent_id, id, len: parent.len, xattrs: identity.xattrs() };
     let records: Vec<Record> = to_tables.into_iter().chain([clone]).collect();
     Ok(Plan { records, md_pages: pages + 2, made: alloc::vec![id], ..Plan::default() })
 }

@@ -24,7 +24,7 @@ pub(super) fn plan(state: &State, id: BlobId, snapshot_id: BlobId) -> Result<Pla
     let md_pages = pages + lvol.chain_pages_at_most() + 3;
     let root = state.new_roots(1, md_pages)?[0];
     let mut records: Vec<Record> = to_tables.into_iter().collect();
-    records.push(Record::Snapshot { origin: id, id: root, xattrs: Vec::new() });
+    records.push(Record::Snapshot { origin: id, id: root, len: lvol.len, xattrs: Vec::new() });
     if lvol.len != snapshot.len {
         records.push(Record::Resize { blob: id, len: snapshot.len, runs: Vec::new() });
     }

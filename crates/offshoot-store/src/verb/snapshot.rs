@@ -35,7 +35,8 @@ pub(super) fn plan(state: &State, items: &[(BlobId, Identity)]) -> Result<Plan, 
     }
     let roots = state.new_roots(items.len(), needed)?;
     for ((origin, identity), id) in items.iter().zip(&roots) {
-        records.push(Record::Snapshot { origin: *origin, id: *id, xattrs: identity.xattrs() });
+        let len = state.blob(*origin).map_or(0, |origin| origin.len);
+        records.push(Record::Snapshot { origin: *origin, id: *id, len, xattrs: identity.xattrs() });
     }
     Ok(Plan { records, md_pages: needed, made: roots, ..Plan::default() })
 }

@@ -247,6 +247,10 @@ fn regions(store: &Store<Overlay>, bytes: &[u8]) -> Vec<Region> {
         let is_vital = Some(blob.id) == state.super_blob;
         let mut describes = nobody();
         add_descendants(state, blob.id, &mut describes);
+        // What the journal made a snapshot of is described where the origin is.
+        let parent = |id: BlobId| state.blob(state.blob(id)?.parent?).filter(|blob| blob.pages.unwritten);
+        let made = std::iter::successors(parent(blob.id), |blob| parent(blob.id));
+        describes.extend(made.map(|blob| blob.id));
         let pages = blob.pages.ordinals.values().flat_map(|md| md.pages());
         for page in blob.pages.chain.iter().copied().chain(pages) {
             let bytes = md_page(layout, page.0);

@@ -74,7 +74,7 @@ fn flags() -> impl Strategy<Value = Flags> {
 }
 
 fn record() -> impl Strategy<Value = Record> {
-    let len = below(LVOL_CLUSTERS_MAX + 1);
+    let len = below(LVOL_CLUSTERS_MAX + 1).boxed();
     let range = (below(LVOL_CLUSTERS_MAX), any::<u64>());
     let range = range.prop_map(|(start, len)| start..start + 1 + len % (LVOL_CLUSTERS_MAX - start));
     let ordinal = below(EXTENT_PAGES_MAX.into());
@@ -98,8 +98,18 @@ fn record() -> impl Strategy<Value = Record> {
                 encoding
             }
         ),
-        (id(), id(), xattrs()).prop_map(|(origin, id, xattrs)| Record::Snapshot { origin, id, xattrs }),
-        (id(), id(), xattrs()).prop_map(|(parent, id, xattrs)| Record::Clone { parent, id, xattrs }),
+        (id(), id(), len.clone(), xattrs()).prop_map(|(origin, id, len, xattrs)| Record::Snapshot {
+            origin,
+            id,
+            len,
+            xattrs
+        }),
+        (id(), id(), len.clone(), xattrs()).prop_map(|(parent, id, len, xattrs)| Record::Clone {
+            parent,
+            id,
+            len,
+            xattrs
+        }),
         (id(), at(), cluster(), blocks()).prop_map(|(blob, at, cluster, blocks)| Record::Map {
             blob,
             at,

@@ -137,6 +137,7 @@ impl Draw {
             if self.other % 8 == 7 { Vec::new() } else { named(&format!("lvol {}", self.other % 12)) };
         let blocks = self.block..(self.block + self.blocks).min(4);
         let blocks = if state.native_allowed || self.wild { blocks } else { 0..4 };
+        let clusters = |id| state.blob(id).map_or(self.len, |blob| blob.len);
         match self.kind {
             0 => {
                 let thick = self.other.is_multiple_of(2);
@@ -146,10 +147,10 @@ impl Draw {
                 flags.data_ro.set(DataRoFlags::READ_ONLY, self.blocks == 4 && self.block == 3);
                 Record::Create { id: self.new_id(state), flags, xattrs, len: self.len, runs, encoding }
             }
-            1..=4 => Record::Snapshot { origin: blob, id: self.new_id(state), xattrs },
+            1..=4 => Record::Snapshot { origin: blob, id: self.new_id(state), len: clusters(blob), xattrs },
             5 | 6 => {
                 let parent = self.blob(state, Blob::is_read_only);
-                Record::Clone { parent, id: self.new_id(state), xattrs }
+                Record::Clone { parent, id: self.new_id(state), len: clusters(parent), xattrs }
             }
             7..=15 => Record::Map { blob, at, cluster: ClusterIdx(chosen), blocks },
             16 | 17 => Record::ZeroBlocks { blob, at, blocks },
@@ -487,7 +488,7 @@ fn what_hides_nothing_is_forgotten_without_a_trace() {
             encoding: Encoding::Table,
         },
         map(2, 7, 40, 0..4),
-        Record::Snapshot { origin: id(2), id: id(3), xattrs: Vec::new() },
+        Record::Snapshot { origin: id(2), id: id(3), len: 10, xattrs: Vec::new() },
         resize(2, 5, &[]),
         resize(2, 10, &[]),
         map(2, 7, 41, 0..4),
@@ -523,8 +524,8 @@ fn sample(native_allowed: bool) -> State {
         create(2, Flags::default(), 2, Some(40), Encoding::Table),
         create(3, thin(), 600, None, Encoding::Table),
         map(3, 42),
-        Record::Snapshot { origin: id(3), id: id(4), xattrs: Vec::new() },
-        Record::Clone { parent: id(4), id: id(5), xattrs: Vec::new() },
+        Record::Snapshot { origin: id(3), id: id(4), len: 600, xattrs: Vec::new() },
+        Record::Clone { parent: id(4), id: id(5), len: 600, xattrs: Vec::new() },
         create(6, thin(), 5, None, Encoding::Table),
         map(6, 43),
         Record::MarkDying { blob: id(6) },
@@ -555,8 +556,13 @@ fn resize(root: u32, len: u64, runs: &[(u64, u32, u32)]) -> Record {
 #[test]
 fn says_which_record_and_why() {
     let state = sample(true);
-    let clone = |parent, root| Record::Clone { parent: id(parent), id: id(root), xattrs: Vec::new() };
-    let snapshot = |origin, root| Record::Snapshot { origin: id(origin), id: id(root), xattrs: Vec::new() };
+    let len = |root| state.blob(id(root)).unwrap().len;
+    let clone_of =
+        |parent, root, len| Record::Clone { parent: id(parent), id: id(root), len, xattrs: Vec::new() };
+    let clone = |parent, root| clone_of(parent, root, len(parent));
+    let snapshot_of =
+        |origin, root, len| Record::Snapshot { origin: id(origin), id: id(root), len, xattrs: Vec::new() };
+    let snapshot = |origin, root| snapshot_of(origin, root, len(origin));
     let adopt = |snapshot, clone| Record::Adopt { snapshot: id(snapshot), clone: id(clone) };
     let xattr =
         |root, name: &[u8], value: &[u8]| Record::SetXattr { blob: id(root), xattr: Xattr::new(name, value) };
@@ -598,6 +604,8 @@ fn says_which_record_and_why() {
         ),
         (resize(7, 510, &[]), "resize of blob 0x100000007: a map of 510 clusters is not encoded in runs"),
         (clone(3, 9), "clone of blob 0x100000003: it is writable"),
+        (clone_of(4, 9, 5), "clone of blob 0x100000004: 5 clusters are named, it has 600"),
+        (snapshot_of(3, 9, 5), "snapshot of blob 0x100000003: 5 clusters are named, it has 600"),
         (clone(4, 6), "clone of blob 0x100000004: blob 0x100000006 exists already"),
         (
             snapshot(7, 9),
@@ -623,7 +631,7 @@ fn says_which_record_and_why() {
 #[test]
 fn a_root_page_must_be_free() {
     let mut state = sample(true);
-    let clone = Record::Clone { parent: id(4), id: id(9), xattrs: Vec::new() };
+    let clone = Record::Clone { parent: id(4), id: id(9), len: 600, xattrs: Vec::new() };
     state.md.hold(9);
     let why = state.fits(&clone).map_err(|misfit| misfit.why);
     assert_eq!(why, Err(Why::RootInUse(9)), "held, as the pages of the journal are");
