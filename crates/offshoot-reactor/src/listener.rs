@@ -41,12 +41,13 @@ pub enum ListenError {
     },
 }
 
-/// A listening socket with mode 0600. Its file goes with it, if it is still the same one.
+/// A listening socket that only the owner of the process can connect to: by the mode 0600 of its file, which goes with it
+/// if it is still the same one; without a file, by asking who connects.
 #[derive(Debug)]
 pub struct UnixListener {
     socket: OwnedFd,
-    /// Dropped after the socket: a successor that finds the file in between finds it stale.
-    _file: SocketFile,
+    /// Dropped after the socket: a successor that finds the file in between finds it stale. `None`: the name is abstract.
+    file: Option<SocketFile>,
 }
 
 impl UnixListener {
@@ -70,15 +71,35 @@ impl UnixListener {
         }
         let file = SocketFile::at(path).map_err(failed)?;
         rustix::net::listen(&socket, BACKLOG).map_err(|errno| failed(errno.into()))?;
-        Ok(Self { socket, _file: file })
+        Ok(Self { socket, file: Some(file) })
+    }
+
+    /// Listens under a name in the abstract namespace, where nothing is left behind whatever the end. Others are turned
+    /// away: [`UnixListener::accept`].
+    ///
+    /// # Errors
+    /// EADDRINUSE when the name is taken; otherwise that of the system call.
+    pub fn bind_abstract(name: &[u8]) -> Result<Self, Errno> {
+        let address = SocketAddrUnix::new_abstract_name(name)?;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None)?;
+        rustix::net::bind(&socket, &address)?;
+        rustix::net::listen(&socket, BACKLOG)?;
+        Ok(Self { socket, file: None })
     }
 
     /// The next client, if one has arrived. Its socket does not block.
     ///
     /// # Errors
-    /// [`Errno::AGAIN`] when none has; otherwise that of `accept`.
+    /// [`Errno::AGAIN`] when none has, [`Errno::CONNABORTED`] when one was turned away; otherwise that of `accept`.
     pub fn accept(&self) -> Result<OwnedFd, Errno> {
-        rustix::net::accept_with(&self.socket, FLAGS)
+        let socket = rustix::net::accept_with(&self.socket, FLAGS)?;
+        if self.file.is_none() {
+            let peer = rustix::net::sockopt::socket_peercred(&socket)?.uid;
+            if peer != rustix::process::geteuid() && !peer.is_root() {
+                return Err(Errno::CONNABORTED);
+            }
+        }
+        Ok(socket)
     }
 }
 
@@ -170,6 +191,20 @@ mod tests {
         let _second = UnixListener::bind(&path).unwrap();
         drop(first);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn an_abstract_name_is_free_again_with_its_listener() {
+        let name = format!("offshoot-test-{}", std::process::id());
+        let listener = UnixListener::bind_abstract(name.as_bytes()).unwrap();
+        assert_eq!(UnixListener::bind_abstract(name.as_bytes()).unwrap_err(), Errno::ADDRINUSE);
+        assert_eq!(listener.accept().unwrap_err(), Errno::AGAIN);
+        let address = SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap();
+        let client = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None).unwrap();
+        rustix::net::connect(&client, &address).unwrap();
+        listener.accept().unwrap();
+        drop(listener);
+        UnixListener::bind_abstract(name.as_bytes()).unwrap();
     }
 
     #[test]

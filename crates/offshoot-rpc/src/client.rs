@@ -6,7 +6,8 @@ use crate::limits::RESPONSE_BYTES_MAX;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
 use thiserror::Error;
 
@@ -64,6 +65,19 @@ impl Client {
     /// Nobody listens there, or the caller may not connect.
     pub fn connect(path: &Path) -> io::Result<Self> {
         Ok(Self { stream: UnixStream::connect(path)?, id: 0 })
+    }
+
+    /// Connects to a name in the abstract namespace, if the process that listens there is `pid`.
+    ///
+    /// # Errors
+    /// Nobody listens there, or another process.
+    pub fn connect_abstract(name: &[u8], pid: u32) -> io::Result<Self> {
+        let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+        let peer = rustix::net::sockopt::socket_peercred(&stream)?.pid.as_raw_pid();
+        if u32::try_from(peer) != Ok(pid) {
+            return Err(io::Error::other("another process listens there"));
+        }
+        Ok(Self { stream, id: 0 })
     }
 
     /// Calls a method and waits for its result, as long as that takes.

@@ -4,6 +4,7 @@ use crate::commands::{
     check, clone, copy, create, decouple, demo, diff, dump, export, import, info, init, label, ls, read_only,
     rename, resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
 };
+use crate::errand::{self, Errand};
 use crate::report::Outcome;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -61,19 +62,19 @@ impl Cli {
             Command::Check(args) => return check::run(&args),
             Command::Init(args) => init::run(&args),
             Command::Info(args) => info::run(&args),
-            Command::Ls(args) => ls::run(&args),
-            Command::Tree(args) => tree::run(&args),
+            Command::Ls(args) => errand::run(&Errand::Ls(args)),
+            Command::Tree(args) => errand::run(&Errand::Tree(args)),
             Command::Dump(args) => dump::run(&args),
-            Command::Create(args) => create::run(&args),
-            Command::Snapshot(args) => snapshot::run(&args),
-            Command::Clone(args) => clone::run(&args),
-            Command::Rm(args) => rm::run(&args),
-            Command::Resize(args) => resize::run(&args),
-            Command::Rename(args) => rename::run(&args),
+            Command::Create(args) => create::run(args),
+            Command::Snapshot(args) => errand::run(&Errand::Snapshot(args)),
+            Command::Clone(args) => errand::run(&Errand::Clone(args)),
+            Command::Rm(args) => errand::run(&Errand::Rm(args)),
+            Command::Resize(args) => errand::run(&Errand::Resize(args)),
+            Command::Rename(args) => errand::run(&Errand::Rename(args)),
             Command::Label(args) => label::run(&args),
-            Command::ReadOnly(args) => read_only::run(&args),
-            Command::Revert(args) => revert::run(&args),
-            Command::SetParent(args) => set_parent::run(&args),
+            Command::ReadOnly(args) => errand::run(&Errand::ReadOnly(args)),
+            Command::Revert(args) => errand::run(&Errand::Revert(args)),
+            Command::SetParent(args) => errand::run(&Errand::SetParent(args)),
             Command::Decouple(args) => decouple::run(&args),
             Command::Diff(args) => diff::run(&args),
             Command::Copy(args) => copy::run(&args),

@@ -274,8 +274,16 @@ fn created(lvol: &Lvol) -> Option<String> {
 /// # Errors
 /// Those of standard output.
 pub(crate) fn print(value: &impl Serialize) -> Result<()> {
-    let mut text = serde_json::to_vec_pretty(value)?;
-    text.push(b'\n');
-    io::stdout().write_all(&text)?;
+    io::stdout().write_all(text(value)?.as_bytes())?;
     Ok(())
+}
+
+/// JSON as it is printed.
+///
+/// # Errors
+/// None for the types of this module.
+pub(crate) fn text(value: &impl Serialize) -> Result<String> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    Ok(text)
 }

@@ -9,6 +9,7 @@
 mod cli;
 mod commands;
 mod demo;
+mod errand;
 mod image;
 mod interrupt;
 mod json;

@@ -1,10 +1,11 @@
 //! Opening a store, for looking or for changing it.
 
 use crate::watched::{Watch, Watched};
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use offshoot_device::{FileDevice, LockError, OpenError, OpenOptions, PowerSession};
 use offshoot_store::{ExternalDevice, Session};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use uuid::Uuid;
@@ -16,7 +17,7 @@ pub(crate) type Device = Watched<FileDevice>;
 pub(crate) type Store = offshoot_store::Store<Device>;
 
 /// Which store, and what lies below it. Part of every command that opens one.
-#[derive(Clone, Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct StoreArgs {
     /// File or block device that holds the store
     #[arg(value_name = "STORE")]
@@ -27,7 +28,7 @@ pub(crate) struct StoreArgs {
 }
 
 /// An external snapshot: the parent, outside of the store, of clones in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct External {
     /// What clones call it.
     pub(crate) id: String,
@@ -121,12 +122,28 @@ pub(crate) fn repairing(device: &FileDevice) -> offshoot_store::OpenOptions {
     offshoot_store::OpenOptions { repair: true, ..opening(device, false) }
 }
 
+/// Somebody has what was to be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is {source}", path.display())]
+pub(crate) struct Held {
+    path: PathBuf,
+    source: LockError,
+}
+
+impl Held {
+    /// The process that has the file at `path` for itself, where that is known.
+    pub(crate) fn by(&self, path: &Path) -> Option<u32> {
+        match self.source {
+            LockError::Held { pid, .. } if self.path == path => pid,
+            _ => None,
+        }
+    }
+}
+
 /// An error of opening a device in the words of the command line.
 pub(crate) fn described(error: OpenError) -> anyhow::Error {
     match error {
-        OpenError::Locked { path, source: source @ LockError::Held { .. } } => {
-            anyhow!("{} is {source}", path.display())
-        }
+        OpenError::Locked { path, source: source @ LockError::Held { .. } } => Held { path, source }.into(),
         error => error.into(),
     }
 }

@@ -1,13 +1,14 @@
 //! Sizes as people write them: powers of 1024.
 
 use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
 const UNITS: &[(char, u32)] = &[('E', 60), ('P', 50), ('T', 40), ('G', 30), ('M', 20), ('K', 10)];
 
 /// A SIZE argument: `512`, `4K`, `64M`, `10G`, `2T`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Size {
     /// May be more than any store can hold: that is for the command to refuse, not a matter of usage.
     bytes: u128,

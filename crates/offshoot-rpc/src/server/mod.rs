@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 /// The operating system refused something without which the server cannot go on.
 #[derive(Debug, Error)]
-#[error("cannot wait for sockets: {source}")]
+#[error("cannot use sockets: {source}")]
 pub struct ServerError {
     /// Its error.
     #[from]
@@ -91,10 +91,23 @@ impl Server {
     /// # Errors
     /// [`BindError`], among others when another server listens there.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
-        let poller = Poller::new().map_err(ServerError::from)?;
         let listener = UnixListener::bind(path)?;
-        poller.add(&listener, TOKEN_LISTENER, Interest::INPUT).map_err(ServerError::from)?;
         info!(path = %path.display(), "listening");
+        Ok(Self::on(listener)?)
+    }
+
+    /// Listens under a name in the abstract namespace of Unix sockets. Connections of other users than the owner of the
+    /// process and root are closed at once.
+    ///
+    /// # Errors
+    /// [`ServerError`], among others when the name is taken.
+    pub fn bind_abstract(name: &[u8]) -> Result<Self, ServerError> {
+        Self::on(UnixListener::bind_abstract(name)?)
+    }
+
+    fn on(listener: UnixListener) -> Result<Self, ServerError> {
+        let poller = Poller::new()?;
+        poller.add(&listener, TOKEN_LISTENER, Interest::INPUT)?;
         Ok(Self {
             poller,
             listener: Some(listener),

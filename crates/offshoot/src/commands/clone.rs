@@ -1,35 +1,34 @@
 //! `offshoot clone`: a writable child of a snapshot.
 
 use super::identity;
+use crate::errand::{Change, Planned};
+use crate::lookup;
 use crate::open::StoreArgs;
-use crate::{lookup, report};
 use anyhow::Result;
 use clap::Args;
-use offshoot_store::{Verb, escape};
+use offshoot_store::{State, Verb, escape};
+use serde::{Deserialize, Serialize};
 
 /// Make a writable clone of a snapshot
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct CloneArgs {
     #[command(flatten)]
-    store: StoreArgs,
+    pub(crate) store: StoreArgs,
     /// The snapshot
     snapshot: String,
     /// Name of the clone
     name: String,
 }
 
-/// Makes the clone.
-///
-/// # Errors
-/// Why not.
-pub(crate) fn run(args: &CloneArgs) -> Result<()> {
-    let snapshot = args.store.change(|store| {
-        let snapshot = lookup::lvol(store.state(), &args.snapshot)?;
-        let (parent, name) = (snapshot.id, snapshot.display_name());
-        store.execute(Verb::Clone { parent, identity: identity(&args.name) })?;
-        Ok(name)
-    })?;
-    let name = escape(args.name.as_bytes());
-    report::done(format_args!("cloned snapshot \"{snapshot}\" as lvol \"{name}\""));
-    Ok(())
+impl Change for CloneArgs {
+    fn plan(&self, state: &State) -> Result<Planned> {
+        let snapshot = lookup::lvol(state, &self.snapshot)?;
+        let said = format!(
+            "cloned snapshot \"{}\" as lvol \"{}\"\n",
+            snapshot.display_name(),
+            escape(self.name.as_bytes())
+        );
+        let verb = Verb::Clone { parent: snapshot.id, identity: identity(&self.name) };
+        Ok(Planned::saying(verb, said))
+    }
 }

@@ -1,23 +1,24 @@
 //! `offshoot create`: a new lvol.
 
 use super::identity;
+use crate::errand::{self, Change, Errand, Planned};
 use crate::interrupt::Interrupt;
 use crate::open::StoreArgs;
 use crate::progress::Progress;
-use crate::report;
 use crate::size::{Bytes, Size};
 use crate::watched::Watch;
 use anyhow::{Result, bail};
 use clap::Args;
-use offshoot_store::{CreateOptions, Verb, escape};
+use offshoot_store::{CreateOptions, State, Verb, escape};
+use serde::{Deserialize, Serialize};
 
 /// Make a new lvol that reads zeros
 ///
 /// A thick one may take a while, unless the device can zero by itself. If that is interrupted, no lvol remains.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct CreateArgs {
     #[command(flatten)]
-    store: StoreArgs,
+    pub(crate) store: StoreArgs,
     /// Name of the lvol: 1 to 63 bytes, without control characters, `/` and `=`
     name: String,
     /// Its size, rounded up to a whole cluster
@@ -31,15 +32,41 @@ pub(crate) struct CreateArgs {
     reserve: bool,
 }
 
-/// Makes the lvol.
+impl Change for CreateArgs {
+    fn plan(&self, _state: &State) -> Result<Planned> {
+        let size_bytes = self.size_bytes()?;
+        let options = CreateOptions { thick: self.thick, reserve: self.reserve };
+        let verb = Verb::Create { identity: identity(&self.name), size_bytes, options };
+        let kind = match (self.thick, self.reserve) {
+            (true, true) => "thick, with a reservation",
+            (true, false) => "thick",
+            (false, true) => "thin, with a reservation",
+            (false, false) => "thin",
+        };
+        let name = escape(self.name.as_bytes());
+        Ok(Planned::new(verb, move |state, made| {
+            let made = made.iter().filter_map(|id| state.blob(*id));
+            let size_bytes: u64 = made.map(|blob| state.bytes(blob)).sum();
+            format!("created lvol \"{name}\": {} ({size_bytes} bytes), {kind}\n", Bytes(size_bytes))
+        }))
+    }
+}
+
+impl CreateArgs {
+    fn size_bytes(&self) -> Result<u64> {
+        match self.size.bytes()? {
+            0 => bail!("an lvol of size 0 holds nothing"),
+            size_bytes => Ok(size_bytes),
+        }
+    }
+}
+
+/// Makes the lvol, and shows how far the zeroing of a thick one is.
 ///
 /// # Errors
 /// Why not.
-pub(crate) fn run(args: &CreateArgs) -> Result<()> {
-    let size_bytes = args.size.bytes()?;
-    if size_bytes == 0 {
-        bail!("an lvol of size 0 holds nothing");
-    }
+pub(crate) fn run(args: CreateArgs) -> Result<()> {
+    let size_bytes = args.size_bytes()?;
     let interrupt = args.thick.then(Interrupt::install).transpose()?;
     let watch = || {
         let progress = Progress::new("create", Some(size_bytes));
@@ -47,15 +74,9 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
         Some(Watch { progress, interrupt })
     };
     let made = args.store.change_watched(watch, |store| {
-        let verb = Verb::Create {
-            identity: identity(&args.name),
-            size_bytes,
-            options: CreateOptions { thick: args.thick, reserve: args.reserve },
-        };
+        let (verb, said) = args.plan(store.state())?.into_parts();
         let made = store.execute(verb)?;
-        let state = store.state();
-        let made = made.iter().filter_map(|id| state.blob(*id));
-        Ok(made.map(|blob| state.bytes(blob)).sum::<u64>())
+        Ok(said(store.state(), &made))
     });
     if made.is_err()
         && let Some(interrupt) = interrupt
@@ -63,14 +84,5 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
         // What the device says of being interrupted is no news to who did it.
         interrupt.check()?;
     }
-    let size_bytes = made?;
-    let kind = match (args.thick, args.reserve) {
-        (true, true) => "thick, with a reservation",
-        (true, false) => "thick",
-        (false, true) => "thin, with a reservation",
-        (false, false) => "thin",
-    };
-    let name = escape(args.name.as_bytes());
-    report::done(format_args!("created lvol \"{name}\": {} ({size_bytes} bytes), {kind}", Bytes(size_bytes)));
-    Ok(())
+    errand::finish(&Errand::Create(args), made)
 }

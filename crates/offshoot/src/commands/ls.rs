@@ -1,5 +1,6 @@
 //! `offshoot ls`: the lvols of a store.
 
+use crate::errand::Look;
 use crate::json::{self, LvolInfo};
 use crate::listing::{Lvol, lvols};
 use crate::open::StoreArgs;
@@ -8,31 +9,33 @@ use crate::table::{Align, Table};
 use crate::time::Utc;
 use anyhow::Result;
 use clap::Args;
-use std::io::{self, Write as _};
+use offshoot_store::Engine;
+use serde::{Deserialize, Serialize};
 
 /// List the lvols, snapshots and clones of a store
 ///
 /// OWN is what an lvol holds itself, in whole clusters.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct LsArgs {
     #[command(flatten)]
-    store: StoreArgs,
+    pub(crate) store: StoreArgs,
     /// Show JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Shows the list.
-///
-/// # Errors
-/// The store cannot be opened.
-pub(crate) fn run(args: &LsArgs) -> Result<()> {
-    let store = args.store.look()?;
-    let lvols = lvols(store.engine());
-    if args.json {
-        let list: Vec<LvolInfo<'_>> = lvols.iter().map(LvolInfo::from).collect();
-        return json::print(&list);
+impl Look for LsArgs {
+    fn text(&self, engine: &Engine) -> Result<String> {
+        let lvols = lvols(engine);
+        if self.json {
+            let list: Vec<LvolInfo<'_>> = lvols.iter().map(LvolInfo::from).collect();
+            return json::text(&list);
+        }
+        Ok(table(&lvols).to_string())
     }
+}
+
+fn table(lvols: &[Lvol]) -> Table {
     let mut table = Table::new([
         ("NAME", Align::Left),
         ("KIND", Align::Left),
@@ -42,7 +45,7 @@ pub(crate) fn run(args: &LsArgs) -> Result<()> {
         ("CREATED", Align::Left),
         ("STATE", Align::Left),
     ]);
-    for lvol in &lvols {
+    for lvol in lvols {
         table.push([
             lvol.name.clone(),
             lvol.kind.to_string(),
@@ -53,8 +56,7 @@ pub(crate) fn run(args: &LsArgs) -> Result<()> {
             lvol.condition().to_owned(),
         ]);
     }
-    io::stdout().write_all(table.to_string().as_bytes())?;
-    Ok(())
+    table
 }
 
 fn parent(lvol: &Lvol) -> String {

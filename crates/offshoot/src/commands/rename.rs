@@ -1,16 +1,18 @@
 //! `offshoot rename`: an lvol, or the store, under another name.
 
+use crate::errand::{Change, Planned};
+use crate::lookup;
 use crate::open::StoreArgs;
-use crate::{lookup, report};
 use anyhow::{Result, bail};
 use clap::Args;
-use offshoot_store::{Verb, escape};
+use offshoot_store::{State, Verb, escape};
+use serde::{Deserialize, Serialize};
 
 /// Give an lvol, snapshot or clone another name, or the store itself
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct RenameArgs {
     #[command(flatten)]
-    store: StoreArgs,
+    pub(crate) store: StoreArgs,
     /// The lvol
     #[arg(required_unless_present = "of_store")]
     old: Option<String>,
@@ -22,37 +24,21 @@ pub(crate) struct RenameArgs {
     store_name: Option<String>,
 }
 
-/// Renames the lvol or the store.
-///
-/// # Errors
-/// Why not.
-pub(crate) fn run(args: &RenameArgs) -> Result<()> {
-    match (&args.old, &args.new, &args.store_name) {
-        (Some(old), Some(new), None) => rename_lvol(&args.store, old, new),
-        (_, _, Some(new)) => rename_store(&args.store, new),
-        _ => bail!("give the lvol and its new name"),
+impl Change for RenameArgs {
+    fn plan(&self, state: &State) -> Result<Planned> {
+        match (&self.old, &self.new, &self.store_name) {
+            (Some(old), Some(new), None) => {
+                let lvol = lookup::lvol(state, old)?;
+                let (old, shown) = (lvol.display_name(), escape(new.as_bytes()));
+                let verb = Verb::Rename { lvol: lvol.id, name: new.clone() };
+                Ok(Planned::saying(verb, format!("renamed lvol \"{old}\" to \"{shown}\"\n")))
+            }
+            (_, _, Some(new)) => {
+                let (old, shown) = (state.name(), escape(new.as_bytes()));
+                let verb = Verb::RenameStore { name: new.clone() };
+                Ok(Planned::saying(verb, format!("renamed store \"{old}\" to \"{shown}\"\n")))
+            }
+            _ => bail!("give the lvol and its new name"),
+        }
     }
-}
-
-fn rename_lvol(store: &StoreArgs, old: &str, new: &str) -> Result<()> {
-    let old = store.change(|store| {
-        let blob = lookup::lvol(store.state(), old)?;
-        let (lvol, old) = (blob.id, blob.display_name());
-        store.execute(Verb::Rename { lvol, name: new.to_owned() })?;
-        Ok(old)
-    })?;
-    let new = escape(new.as_bytes());
-    report::done(format_args!("renamed lvol \"{old}\" to \"{new}\""));
-    Ok(())
-}
-
-fn rename_store(store: &StoreArgs, new: &str) -> Result<()> {
-    let old = store.change(|store| {
-        let old = store.state().name();
-        store.execute(Verb::RenameStore { name: new.to_owned() })?;
-        Ok(old)
-    })?;
-    let new = escape(new.as_bytes());
-    report::done(format_args!("renamed store \"{old}\" to \"{new}\""));
-    Ok(())
 }

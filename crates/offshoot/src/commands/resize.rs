@@ -1,42 +1,36 @@
 //! `offshoot resize`: an lvol grows or shrinks.
 
+use crate::errand::{Change, Planned};
+use crate::lookup;
 use crate::open::StoreArgs;
 use crate::size::{Bytes, Size};
-use crate::{lookup, report};
 use anyhow::Result;
 use clap::Args;
-use offshoot_store::Verb;
+use offshoot_store::{State, Verb};
+use serde::{Deserialize, Serialize};
 
 /// Give an lvol another size
 ///
 /// What is cut off is lost; what is added reads zeros.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct ResizeArgs {
     #[command(flatten)]
-    store: StoreArgs,
+    pub(crate) store: StoreArgs,
     /// The lvol
     name: String,
     /// Its new size, rounded up to a whole cluster
     size: Size,
 }
 
-/// Resizes the lvol.
-///
-/// # Errors
-/// Why not.
-pub(crate) fn run(args: &ResizeArgs) -> Result<()> {
-    let size_bytes = args.size.bytes()?;
-    let (name, before, after) = args.store.change(|store| {
-        let blob = lookup::lvol(store.state(), &args.name)?;
-        let (lvol, name, before) = (blob.id, blob.display_name(), store.state().bytes(blob));
-        store.execute(Verb::Resize { lvol, size_bytes })?;
-        let after = store.state().blob(lvol).map_or(0, |blob| store.state().bytes(blob));
-        Ok((name, before, after))
-    })?;
-    report::done(format_args!(
-        "resized lvol \"{name}\" from {} to {} ({after} bytes)",
-        Bytes(before),
-        Bytes(after)
-    ));
-    Ok(())
+impl Change for ResizeArgs {
+    fn plan(&self, state: &State) -> Result<Planned> {
+        let size_bytes = self.size.bytes()?;
+        let blob = lookup::lvol(state, &self.name)?;
+        let (lvol, name, before) = (blob.id, blob.display_name(), state.bytes(blob));
+        Ok(Planned::new(Verb::Resize { lvol, size_bytes }, move |state, _| {
+            let after = state.blob(lvol).map_or(0, |blob| state.bytes(blob));
+            let (from, to) = (Bytes(before), Bytes(after));
+            format!("resized lvol \"{name}\" from {from} to {to} ({after} bytes)\n")
+        }))
+    }
 }

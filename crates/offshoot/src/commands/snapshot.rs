@@ -1,19 +1,21 @@
 //! `offshoot snapshot`: what lvols hold now, kept.
 
 use super::identity;
+use crate::errand::{Change, Planned};
+use crate::lookup;
 use crate::open::StoreArgs;
 use crate::time::{self, Utc};
-use crate::{lookup, report};
 use anyhow::Result;
 use clap::Args;
 use offshoot_format::BlobId;
 use offshoot_store::{Error, State, Verb, escape};
+use serde::{Deserialize, Serialize};
 
 /// Take read-only snapshots of one or more lvols, all at one point in time
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct SnapshotArgs {
     #[command(flatten)]
-    store: StoreArgs,
+    pub(crate) store: StoreArgs,
     /// An lvol, and the name of its snapshot [default: LVOL-snap- and the time]
     #[arg(value_name = "LVOL[=NAME]", required = true)]
     lvols: Vec<String>,
@@ -26,23 +28,17 @@ struct Item {
     name: String,
 }
 
-/// Takes the snapshots.
-///
-/// # Errors
-/// Why not; then none was taken.
-pub(crate) fn run(args: &SnapshotArgs) -> Result<()> {
-    let items = args.store.change(|store| {
-        let items = args.lvols.iter().map(|text| item(store.state(), text));
+impl Change for SnapshotArgs {
+    fn plan(&self, state: &State) -> Result<Planned> {
+        let items = self.lvols.iter().map(|text| item(state, text));
         let items: Vec<Item> = items.collect::<Result<_, Error>>()?;
         let named = items.iter().map(|item| (item.lvol, identity(&item.name)));
-        store.execute(Verb::Snapshot { items: named.collect() })?;
-        Ok(items)
-    })?;
-    for Item { lvol_name, name, .. } in &items {
-        let name = escape(name.as_bytes());
-        report::done(format_args!("took snapshot \"{name}\" of lvol \"{lvol_name}\""));
+        let verb = Verb::Snapshot { items: named.collect() };
+        let lines = items.iter().map(|Item { lvol_name, name, .. }| {
+            format!("took snapshot \"{}\" of lvol \"{lvol_name}\"\n", escape(name.as_bytes()))
+        });
+        Ok(Planned::saying(verb, lines.collect()))
     }
-    Ok(())
 }
 
 fn item(state: &State, text: &str) -> Result<Item, Error> {

@@ -1,6 +1,7 @@
 //! `offshoot tree`: the families of snapshots and clones, and what their members share.
 
 use super::ls::created;
+use crate::errand::Look;
 use crate::json::{self, FamilyMember};
 use crate::listing::{Lvol, families};
 use crate::open::StoreArgs;
@@ -10,16 +11,17 @@ use crate::tree::draw;
 use anyhow::Result;
 use clap::Args;
 use offshoot_format::BlobId;
+use offshoot_store::Engine;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::io::{self, Write as _};
 
 /// Draw the families of snapshots and clones
 ///
 /// A snapshot that was removed with --deferred and is kept for its clones is shown as removed. OWN is what an lvol holds itself, SHARED what it reads from snapshots above it, FREED what its removal would give back now, all in whole clusters.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct TreeArgs {
     #[command(flatten)]
-    store: StoreArgs,
+    pub(crate) store: StoreArgs,
     /// Show JSON
     #[arg(long)]
     json: bool,
@@ -48,43 +50,40 @@ impl Families {
     }
 }
 
-/// Shows the families.
-///
-/// # Errors
-/// The store cannot be opened.
-pub(crate) fn run(args: &TreeArgs) -> Result<()> {
-    let store = args.store.look()?;
-    let lvols = families(store.engine());
-    let families = Families::of(&lvols);
-    let lines = draw(&families.roots, |index| families.below(&lvols[index]));
-    if args.json {
-        let names: HashMap<BlobId, &str> = lvols.iter().map(|lvol| (lvol.id, lvol.name.as_str())).collect();
-        let parent = |lvol: &Lvol| names.get(&lvol.below?).copied();
-        let members = lines.iter().map(|(index, _)| &lvols[*index]);
-        let members: Vec<_> = members.map(|lvol| FamilyMember::new(lvol, parent(lvol))).collect();
-        return json::print(&members);
-    }
-    let mut table = Table::new([
-        ("LVOL", Align::Left),
-        ("KIND", Align::Left),
-        ("SIZE", Align::Right),
-        ("OWN", Align::Right),
-        ("SHARED", Align::Right),
-        ("FREED", Align::Right),
-        ("CREATED", Align::Left),
-    ]);
-    for (index, prefix) in &lines {
-        let lvol = &lvols[*index];
-        table.push([
-            format!("{prefix}{}", lvol.name),
-            lvol.kind.to_string(),
-            Bytes(lvol.size_bytes).to_string(),
-            Bytes(lvol.own_bytes).to_string(),
-            Bytes(lvol.shared_bytes).to_string(),
-            Bytes(lvol.freed_bytes).to_string(),
-            created(lvol),
+impl Look for TreeArgs {
+    fn text(&self, engine: &Engine) -> Result<String> {
+        let lvols = families(engine);
+        let families = Families::of(&lvols);
+        let lines = draw(&families.roots, |index| families.below(&lvols[index]));
+        if self.json {
+            let names: HashMap<BlobId, &str> =
+                lvols.iter().map(|lvol| (lvol.id, lvol.name.as_str())).collect();
+            let parent = |lvol: &Lvol| names.get(&lvol.below?).copied();
+            let members = lines.iter().map(|(index, _)| &lvols[*index]);
+            let members: Vec<_> = members.map(|lvol| FamilyMember::new(lvol, parent(lvol))).collect();
+            return json::text(&members);
+        }
+        let mut table = Table::new([
+            ("LVOL", Align::Left),
+            ("KIND", Align::Left),
+            ("SIZE", Align::Right),
+            ("OWN", Align::Right),
+            ("SHARED", Align::Right),
+            ("FREED", Align::Right),
+            ("CREATED", Align::Left),
         ]);
+        for (index, prefix) in &lines {
+            let lvol = &lvols[*index];
+            table.push([
+                format!("{prefix}{}", lvol.name),
+                lvol.kind.to_string(),
+                Bytes(lvol.size_bytes).to_string(),
+                Bytes(lvol.own_bytes).to_string(),
+                Bytes(lvol.shared_bytes).to_string(),
+                Bytes(lvol.freed_bytes).to_string(),
+                created(lvol),
+            ]);
+        }
+        Ok(table.to_string())
     }
-    io::stdout().write_all(table.to_string().as_bytes())?;
-    Ok(())
 }

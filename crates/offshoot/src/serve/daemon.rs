@@ -9,31 +9,26 @@ use offshoot_nbd::{Backend, Command, ExportId, ExportInfo, OpenError, Reply, Req
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-/// The stores, and the RPC socket if there is one. Whenever the NBD server moves the stores along, the socket may take
-/// its turn too.
+/// The stores, and the RPC sockets. Whenever the NBD server moves the stores along, the sockets may take their turn too.
 pub(super) struct Daemon<'s> {
     stores: &'s mut StoreBackend,
-    rpc: Option<Attached>,
-}
-
-/// An RPC socket, and what wakes for it as well as for the stores.
-struct Attached {
     rpc: Rpc,
+    /// Wakes for the sockets as well as for the stores.
     wakeup: Wakeup,
 }
 
 impl<'s> Daemon<'s> {
     /// # Errors
-    /// The socket cannot be waited for.
-    pub(super) fn new(stores: &'s mut StoreBackend, rpc: Option<Rpc>) -> Result<Self> {
-        let attach = |rpc: Rpc| {
+    /// The sockets cannot be waited for.
+    pub(super) fn new(stores: &'s mut StoreBackend, rpc: Rpc) -> Result<Self> {
+        let attach = || {
             let wakeup = Wakeup::new()?;
             wakeup.watch_descriptor(stores.descriptor())?;
             rpc.watch(&wakeup)?;
-            rustix::io::Result::Ok(Attached { rpc, wakeup })
+            rustix::io::Result::Ok(wakeup)
         };
-        let rpc = rpc.map(attach).transpose().context("cannot wait for RPC")?;
-        Ok(Self { stores, rpc })
+        let wakeup = attach().context("cannot wait for RPC")?;
+        Ok(Self { stores, rpc, wakeup })
     }
 
     /// The stores.
@@ -41,17 +36,17 @@ impl<'s> Daemon<'s> {
         self.stores
     }
 
-    /// The RPC socket.
-    pub(super) fn rpc(&mut self) -> Option<&mut Rpc> {
-        self.rpc.as_mut().map(|attached| &mut attached.rpc)
+    /// The RPC sockets.
+    pub(super) fn rpc(&mut self) -> &mut Rpc {
+        &mut self.rpc
     }
 
     /// Answers what RPC clients have asked. `stop` is readable.
     ///
     /// # Errors
-    /// The socket cannot be waited for.
+    /// The sockets cannot be waited for.
     pub(super) fn drain(self, stop: BorrowedFd<'_>) -> Result<()> {
-        self.rpc.map_or(Ok(()), |attached| attached.rpc.drain(self.stores, stop))
+        self.rpc.drain(self.stores, stop)
     }
 }
 
@@ -78,23 +73,19 @@ impl Backend for Daemon<'_> {
 
     fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {
         self.stores.poll(replies);
-        if let Some(Attached { rpc, .. }) = &mut self.rpc {
-            rpc.turn(self.stores);
-        }
+        self.rpc.turn(self.stores);
     }
 
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {
-        let both = self.rpc.as_ref().map(|attached| attached.wakeup.descriptor());
-        Some(both.unwrap_or_else(|| self.stores.descriptor()))
+        Some(self.wakeup.descriptor())
     }
 
     fn busy(&self) -> bool {
-        self.stores.must_be_polled() || self.rpc.as_ref().is_some_and(|attached| attached.rpc.busy())
+        self.stores.must_be_polled() || self.rpc.busy()
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let rpc = self.rpc.as_ref().and_then(|attached| attached.rpc.deadline());
-        [self.stores.next_deadline(), rpc].into_iter().flatten().min()
+        [self.stores.next_deadline(), self.rpc.deadline()].into_iter().flatten().min()
     }
 
     fn buffer(&mut self, len: usize) -> Buffer {

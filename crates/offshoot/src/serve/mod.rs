@@ -90,15 +90,12 @@ fn serve(
     listens: &[Listen],
     signals: &StopSignals,
 ) -> Result<()> {
-    let externals = args.externals.clone();
-    let mut rpc = args.rpc.as_deref().map(|path| Rpc::bind(path, externals)).transpose()?;
+    let mut rpc = Rpc::bind(args.rpc.as_deref(), args.externals.clone())?;
     for path in &args.stores {
         let mut store = Served::open(path, &args.externals)?;
         let sealing = args.seal.map_or(Ok(()), |pace| store.seal(pace));
         let id = backend.add(store)?;
-        if let Some(rpc) = &mut rpc {
-            rpc.adopt(path, id, backend);
-        }
+        rpc.adopt(path, id, backend);
         sealing?;
     }
     let mut server = Server::new(Daemon::new(backend, rpc)?)?;
@@ -107,9 +104,7 @@ fn serve(
         let address = listen.start(&mut server)?;
         let daemon = server.backend_mut();
         lines.extend(description(daemon.stores(), &address));
-        if let Some(rpc) = daemon.rpc() {
-            rpc.add_address(address);
-        }
+        daemon.rpc().add_address(address);
     }
     lines.extend(args.rpc.iter().map(|path| format!("serving RPC at {}", path.display())));
     announce(&lines);

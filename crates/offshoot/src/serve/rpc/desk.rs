@@ -6,13 +6,15 @@ use super::super::openings::{Export, StoreId};
 use super::super::served::{Device, Finished, Served};
 use super::bases::{Bases, Ground, Holds};
 use super::bdevs::Awaited;
+use super::commands;
 use super::errors::errno;
 use super::lvstores::bare;
 use super::works::{Done, Works};
+use crate::errand::Said;
 use offshoot_format::BlobId;
 use offshoot_rpc::types::framework::Version;
-use offshoot_rpc::{Call, Dispatch, Method, Reply, Request, RequestId, ResultText, RpcError};
-use offshoot_store::{Store, Ticket, Verb};
+use offshoot_rpc::{Call, Dispatch, Errno, Method, Reply, Request, RequestId, ResultText, RpcError};
+use offshoot_store::{Blob, Error, State, Store, Ticket, Verb};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -34,11 +36,20 @@ const NOT_SERVED: &[&str] = &[
     "bdev_aio_rescan",
 ];
 
-/// Who waits for an answer, and to what.
+/// Who waits for an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asker {
+    pub(super) door: Door,
     pub(super) id: RequestId,
-    pub(super) method: &'static Method,
+}
+
+/// Where a request came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Door {
+    /// The socket that speaks SPDK's language.
+    Public,
+    /// The one for commands.
+    Private,
 }
 
 /// The result of a call, `None` when it comes later.
@@ -49,19 +60,42 @@ pub(super) fn now(value: &impl Serialize) -> Answer {
     ResultText::of(value).map(Some)
 }
 
-/// What to do when a verb is done.
-#[derive(Clone, Copy, Debug)]
+/// What to answer when a verb is done.
 pub(super) enum Then {
-    /// Answer `true`.
-    True,
-    /// Answer with the UUID of the lvol that it made.
-    Made,
-    /// Answer with those of all that it made.
-    AllMade,
+    /// `true`, or the error of a method.
+    True(&'static Method),
+    /// The UUID of the lvol that it made.
+    Made(&'static Method),
+    /// Those of all that it made.
+    AllMade(&'static Method),
+    /// What a command prints, or the error as it prints it.
+    Said(Said),
+}
+
+impl Then {
+    /// The error for one of the engine's.
+    fn failed(&self, cause: &Error) -> RpcError {
+        match self {
+            Self::True(method) | Self::Made(method) | Self::AllMade(method) => method.failed(errno(cause)),
+            Self::Said(_) => commands::refused(&cause),
+        }
+    }
+}
+
+/// What else a verb has changed when it is done.
+#[derive(Clone, Copy, Debug)]
+enum Effect {
+    Nothing,
     /// An lvol is gone.
     Gone(Export, Option<Uuid>),
     /// A store has another name.
     Renamed,
+}
+
+struct Waiting {
+    asker: Asker,
+    then: Then,
+    effect: Effect,
 }
 
 /// The methods and what they know besides the stores.
@@ -75,12 +109,12 @@ pub(super) struct Desk {
     pub(super) addresses: Vec<Address>,
     /// Lvols that had a clone while they were served here: they stay snapshots, as with SPDK.
     pub(super) snapshots: HashSet<Uuid>,
-    verbs: HashMap<(StoreId, Ticket), (Asker, Then)>,
+    verbs: HashMap<(StoreId, Ticket), Waiting>,
     /// Who waits for bdevs that there are not yet.
     pub(super) awaited: Vec<Awaited>,
     /// Who waits until no bdev is being looked at.
     examined: Vec<Asker>,
-    answered: Vec<(RequestId, Reply)>,
+    answered: Vec<(Asker, Reply)>,
 }
 
 impl Desk {
@@ -105,20 +139,26 @@ impl Desk {
     }
 
     /// Takes a request. It is answered by [`Desk::poll`].
-    pub(super) fn submit(&mut self, stores: &mut StoreBackend, id: RequestId, request: &Request) {
-        let answer = self.dispatch.call(request).and_then(|(method, call)| {
-            debug!(method = method.name, "called");
-            self.call(stores, Asker { id, method }, call)
-        });
-        match answer {
-            Ok(Some(result)) => self.answered.push((id, Ok(result))),
-            Ok(None) => {}
-            Err(error) => self.answered.push((id, Err(error))),
+    pub(super) fn submit(&mut self, stores: &mut StoreBackend, asker: Asker, request: &Request) {
+        let answer = match asker.door {
+            Door::Public => self.dispatch.call(request).and_then(|(method, call)| {
+                debug!(method = method.name, "called");
+                self.call(stores, asker, method, call)
+            }),
+            Door::Private => self.run_command(stores, asker, request),
+        };
+        if let Some(reply) = answer.transpose() {
+            self.answered.push((asker, reply));
         }
     }
 
-    /// Appends what has been answered.
-    pub(super) fn poll(&mut self, stores: &mut StoreBackend, replies: &mut Vec<(RequestId, Reply)>) {
+    /// Appends what has been answered to those at a door.
+    pub(super) fn poll(
+        &mut self,
+        stores: &mut StoreBackend,
+        door: Door,
+        replies: &mut Vec<(RequestId, Reply)>,
+    ) {
         for (store, finished) in stores.finished() {
             self.verb_done(stores, store, finished);
         }
@@ -126,7 +166,13 @@ impl Desk {
             self.work_done(stores, done);
         }
         self.answer_awaited(stores);
-        replies.append(&mut self.answered);
+        let here = self.answered.extract_if(.., |(asker, _)| asker.door == door);
+        replies.extend(here.map(|(asker, reply)| (asker.id, reply)));
+    }
+
+    /// Whether somebody at a door has an answer that he did not get.
+    pub(super) fn has_answers(&self, door: Door) -> bool {
+        self.answered.iter().any(|(asker, _)| asker.door == door)
     }
 
     /// When to poll at the latest.
@@ -148,7 +194,7 @@ impl Desk {
 
     /// Answers.
     pub(super) fn answer(&mut self, asker: Asker, reply: Reply) {
-        self.answered.push((asker.id, reply));
+        self.answered.push((asker, reply));
     }
 
     /// Starts a verb, which is answered when it is done.
@@ -160,8 +206,23 @@ impl Desk {
         verb: Verb,
         then: Then,
     ) -> Answer {
+        let state = stores.state(store).ok_or(RpcError::INTERNAL)?;
+        if let Some(lvol) = disturbed(state, &verb)
+            && stores.is_open(Export { store, lvol: lvol.id })
+        {
+            return Err(then.failed(&Error::InUse(lvol.display_name())));
+        }
+        let effect = match &verb {
+            Verb::Remove { lvol } => {
+                let uuid = state.blob(*lvol).and_then(Blob::uuid);
+                Effect::Gone(Export { store, lvol: *lvol }, uuid)
+            }
+            Verb::RenameStore { .. } => Effect::Renamed,
+            _ => Effect::Nothing,
+        };
+        self.snapshots.extend(parent_left(state, &verb).and_then(Blob::uuid));
         let ticket = stores.start(store, verb).ok_or(RpcError::INTERNAL)?;
-        self.verbs.insert((store, ticket), (asker, then));
+        self.verbs.insert((store, ticket), Waiting { asker, then, effect });
         Ok(None)
     }
 
@@ -178,48 +239,41 @@ impl Desk {
         if let Err(cause) = self.works.start(asker, base.to_owned(), work) {
             warn!(base, %cause, "no thread: the bdev is gone");
             self.bases.remove(base);
-            return Err(asker.method.failed(offshoot_rpc::Errno::NoMem));
+            return Err(RpcError::refused(Errno::NoMem));
         }
         Ok(None)
     }
 
     fn verb_done(&mut self, stores: &mut StoreBackend, store: StoreId, (ticket, result): Finished) {
-        let Some((asker, then)) = self.verbs.remove(&(store, ticket)) else {
+        let Some(Waiting { asker, then, effect }) = self.verbs.remove(&(store, ticket)) else {
             debug_assert!(false, "{ticket:?} is nobody's");
             return;
         };
         let reply = match result {
-            Ok(made) => self.verb_reply(stores, store, then, &made),
+            Ok(made) => {
+                self.take_effect(stores, effect);
+                reply(stores.state(store), then, &made)
+            }
             Err(cause) => {
-                debug!(method = asker.method.name, %cause, "failed");
-                Err(asker.method.failed(errno(&cause)))
+                debug!(%cause, "failed");
+                Err(then.failed(&cause))
             }
         };
-        self.answered.push((asker.id, reply));
+        self.answered.push((asker, reply));
     }
 
-    fn verb_reply(
-        &mut self,
-        stores: &mut StoreBackend,
-        store: StoreId,
-        then: Then,
-        made: &[BlobId],
-    ) -> Reply {
-        let state = stores.state(store);
-        let uuid = |id: &BlobId| state.and_then(|state| state.blob(*id)).and_then(offshoot_store::Blob::uuid);
-        match then {
-            Then::True => ResultText::of(&true),
-            Then::Made => ResultText::of(&made.first().and_then(uuid)),
-            Then::AllMade => ResultText::of(&made.iter().map(uuid).collect::<Vec<_>>()),
-            Then::Gone(export, uuid) => {
+    fn take_effect(&mut self, stores: &mut StoreBackend, effect: Effect) {
+        match effect {
+            Effect::Nothing => {}
+            Effect::Gone(export, uuid) => {
                 stores.forget(export, uuid);
                 uuid.map(|uuid| self.snapshots.remove(&uuid));
-                ResultText::of(&true)
             }
-            Then::Renamed => {
-                // That no two have the same name was seen to before.
-                let _ = stores.rename();
-                ResultText::of(&true)
+            Effect::Renamed => {
+                // Where two have the same name now, the names that were stay good.
+                if let Err(cause) = stores.rename() {
+                    warn!(%cause, "exports keep their names");
+                }
             }
         }
     }
@@ -244,9 +298,9 @@ impl Desk {
                 }
             }
         }
-        self.answered.push((asker.id, reply));
+        self.answered.push((asker, reply));
         if !self.bases.any_busy() {
-            let examined = self.examined.drain(..).map(|asker| (asker.id, ResultText::of(&true)));
+            let examined = self.examined.drain(..).map(|asker| (asker, ResultText::of(&true)));
             self.answered.extend(examined);
         }
     }
@@ -254,11 +308,11 @@ impl Desk {
     /// Lets go of a store that cannot be served, and answers then.
     fn close_unserved(&mut self, asker: Asker, base: &str, store: Store<Device>, reply: Reply) {
         let Some((kind, block)) = self.bases.find(base).map(|base| (base.kind.clone(), base.block)) else {
-            return self.answered.push((asker.id, reply));
+            return self.answered.push((asker, reply));
         };
         let close = move || (bare(store.close().0, &kind, block), reply);
         if let Err(error) = self.work(asker, base, close) {
-            self.answered.push((asker.id, Err(error)));
+            self.answered.push((asker, Err(error)));
         }
     }
 
@@ -268,24 +322,30 @@ impl Desk {
         }
     }
 
-    fn call(&mut self, stores: &mut StoreBackend, asker: Asker, call: Call) -> Answer {
+    fn call(
+        &mut self,
+        stores: &mut StoreBackend,
+        asker: Asker,
+        method: &'static Method,
+        call: Call,
+    ) -> Answer {
         match call {
-            Call::CreateLvstore(params) => self.create_lvstore(stores, asker, &params),
-            Call::DeleteLvstore(params) => self.delete_lvstore(stores, asker, &params),
+            Call::CreateLvstore(params) => self.create_lvstore(stores, asker, method, &params),
+            Call::DeleteLvstore(params) => self.delete_lvstore(stores, asker, method, &params),
             Call::GetLvstores(params) => self.get_lvstores(stores, params.as_ref()),
-            Call::RenameLvstore(params) => self.rename_lvstore(stores, asker, params),
-            Call::CreateLvol(params) => self.create_lvol(stores, asker, params),
-            Call::SnapshotLvol(params) => self.snapshot_lvol(stores, asker, &params),
-            Call::GroupSnapshot(params) => self.group_snapshot(stores, asker, &params),
-            Call::CloneLvol(params) => self.clone_lvol(stores, asker, &params),
-            Call::RenameLvol(params) => self.rename_lvol(stores, asker, params),
-            Call::ResizeLvol(params) => self.resize_lvol(stores, asker, &params),
-            Call::SetReadOnly(params) => self.set_read_only(stores, asker, &params),
-            Call::DeleteLvol(params) => self.delete_lvol(stores, asker, &params),
-            Call::DecoupleParent(params) => self.decouple_parent(stores, asker, &params),
-            Call::DetachParent(params) => self.detach_parent(stores, asker, params.lvol()),
-            Call::SetParent(params) => self.set_parent(stores, asker, &params),
-            Call::RevertLvol(params) => self.revert_lvol(stores, asker, &params),
+            Call::RenameLvstore(params) => self.rename_lvstore(stores, asker, method, params),
+            Call::CreateLvol(params) => self.create_lvol(stores, asker, method, params),
+            Call::SnapshotLvol(params) => self.snapshot_lvol(stores, asker, method, &params),
+            Call::GroupSnapshot(params) => self.group_snapshot(stores, asker, method, &params),
+            Call::CloneLvol(params) => self.clone_lvol(stores, asker, method, &params),
+            Call::RenameLvol(params) => self.rename_lvol(stores, asker, method, params),
+            Call::ResizeLvol(params) => self.resize_lvol(stores, asker, method, &params),
+            Call::SetReadOnly(params) => self.set_read_only(stores, asker, method, &params),
+            Call::DeleteLvol(params) => self.delete_lvol(stores, asker, method, &params),
+            Call::DecoupleParent(params) => self.decouple_parent(stores, asker, method, &params),
+            Call::DetachParent(params) => self.detach_parent(stores, asker, method, params.lvol()),
+            Call::SetParent(params) => self.set_parent(stores, asker, method, &params),
+            Call::RevertLvol(params) => self.revert_lvol(stores, asker, method, &params),
             Call::GetLvols(params) => self.get_lvols(stores, params.as_ref()),
             Call::GetBdevs(params) => self.get_bdevs(stores, asker, params),
             Call::CreateAio(params) => self.create_aio(asker, params),
@@ -306,6 +366,36 @@ impl Desk {
             // Methods of [`NOT_SERVED`], which the dispatch lets nobody call.
             _ => Err(RpcError::METHOD),
         }
+    }
+}
+
+/// The lvol that a verb would change under a client's feet: what was read of it does not hold any more.
+fn disturbed<'s>(state: &'s State, verb: &Verb) -> Option<&'s Blob> {
+    match verb {
+        Verb::Remove { lvol } | Verb::Revert { lvol, .. } => state.blob(*lvol),
+        Verb::Resize { lvol, size_bytes } => state.blob(*lvol).filter(|lvol| *size_bytes < state.bytes(lvol)),
+        _ => None,
+    }
+}
+
+/// The snapshot that loses a clone by a verb, it may be the last.
+fn parent_left<'s>(state: &'s State, verb: &Verb) -> Option<&'s Blob> {
+    match verb {
+        Verb::Remove { lvol } | Verb::Revert { lvol, .. } | Verb::SetParent { lvol, .. } => {
+            state.blob(state.blob(*lvol)?.parent?)
+        }
+        _ => None,
+    }
+}
+
+fn reply(state: Option<&State>, then: Then, made: &[BlobId]) -> Reply {
+    let state = state.ok_or(RpcError::INTERNAL)?;
+    let uuid = |id: &BlobId| state.blob(*id).and_then(Blob::uuid);
+    match then {
+        Then::True(_) => ResultText::of(&true),
+        Then::Made(_) => ResultText::of(&made.first().and_then(uuid)),
+        Then::AllMade(_) => ResultText::of(&made.iter().map(uuid).collect::<Vec<_>>()),
+        Then::Said(said) => ResultText::of(&said(state, made)),
     }
 }
 

@@ -4,14 +4,14 @@ use super::super::backend::StoreBackend;
 use super::super::openings::StoreId;
 use super::desk::{Answer, Asker, Desk, Then, now};
 use super::errors::errno;
-use super::resolve::{self, Found};
+use super::resolve;
 use crate::commands::identity;
 use offshoot_rpc::types::lvol::{
     CloneLvol, CreateLvol, DecoupleParent, GetLvols, GroupSnapshot, Lvol, LvolName, LvstoreRef, RenameLvol,
     ResizeLvol, RevertLvol, SetParent, SnapshotLvol, Unallocated,
 };
 use offshoot_rpc::types::selector::{LvolSelector, alias};
-use offshoot_rpc::{Errno, RpcError};
+use offshoot_rpc::{Errno, Method, RpcError};
 use offshoot_store::{Blob, CreateOptions, State, Underlay, Verb, check_name};
 
 impl Desk {
@@ -19,6 +19,7 @@ impl Desk {
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: CreateLvol,
     ) -> Answer {
         let size_bytes = params.size_bytes()?;
@@ -31,24 +32,26 @@ impl Desk {
         let thick = !params.thin_provision.unwrap_or(false);
         let options = CreateOptions::provisioned(thick);
         let verb = Verb::Create { identity: identity(&params.lvol_name), size_bytes, options };
-        self.start(stores, asker, store, verb, Then::Made)
+        self.start(stores, asker, store, verb, Then::Made(method))
     }
 
     pub(super) fn snapshot_lvol(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: &SnapshotLvol,
     ) -> Answer {
         let found = resolve::lvol(stores, params.lvol())?;
         let (store, items) = (found.store, vec![(found.lvol.id, identity(&params.snapshot_name))]);
-        self.start(stores, asker, store, Verb::Snapshot { items }, Then::Made)
+        self.start(stores, asker, store, Verb::Snapshot { items }, Then::Made(method))
     }
 
     pub(super) fn group_snapshot(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: &GroupSnapshot,
     ) -> Answer {
         let mut group = None;
@@ -62,139 +65,138 @@ impl Desk {
             items.push((found.lvol.id, identity(&item.snapshot_name)));
         }
         let store = group.ok_or(RpcError::refused(Errno::Inval))?;
-        self.start(stores, asker, store, Verb::Snapshot { items }, Then::AllMade)
+        self.start(stores, asker, store, Verb::Snapshot { items }, Then::AllMade(method))
     }
 
     pub(super) fn clone_lvol(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: &CloneLvol,
     ) -> Answer {
         let found = resolve::lvol(stores, params.snapshot())?;
         let verb = Verb::Clone { parent: found.lvol.id, identity: identity(&params.clone_name) };
         let store = found.store;
-        self.start(stores, asker, store, verb, Then::Made)
+        self.start(stores, asker, store, verb, Then::Made(method))
     }
 
     pub(super) fn rename_lvol(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: RenameLvol,
     ) -> Answer {
         let found = resolve::lvol(stores, params.lvol())?;
         if found.lvol.name() == params.new_name.as_bytes() {
             // It is taken, by this one too.
-            return Err(asker.method.failed(Errno::Exist));
+            return Err(method.failed(Errno::Exist));
         }
         let (store, lvol) = (found.store, found.lvol.id);
-        self.start(stores, asker, store, Verb::Rename { lvol, name: params.new_name }, Then::True)
+        self.start(stores, asker, store, Verb::Rename { lvol, name: params.new_name }, Then::True(method))
     }
 
     pub(super) fn resize_lvol(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: &ResizeLvol,
     ) -> Answer {
         let size_bytes = params.size_bytes()?;
         let found = resolve::lvol(stores, params.lvol())?;
-        if size_bytes < found.state.bytes(found.lvol) {
-            refuse_open(stores, asker, found)?;
-        }
         let (store, lvol) = (found.store, found.lvol.id);
-        self.start(stores, asker, store, Verb::Resize { lvol, size_bytes }, Then::True)
+        self.start(stores, asker, store, Verb::Resize { lvol, size_bytes }, Then::True(method))
     }
 
     pub(super) fn set_read_only(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: &LvolName,
     ) -> Answer {
         let found = resolve::lvol(stores, params.lvol())?;
         let (store, lvol) = (found.store, found.lvol.id);
-        self.start(stores, asker, store, Verb::SetReadOnly { lvol }, Then::True)
+        self.start(stores, asker, store, Verb::SetReadOnly { lvol }, Then::True(method))
     }
 
     pub(super) fn delete_lvol(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: &LvolName,
     ) -> Answer {
         let found = resolve::lvol(stores, params.lvol())?;
-        refuse_open(stores, asker, found)?;
-        self.remember_parent(found);
-        let (store, export, uuid) = (found.store, found.export(), found.lvol.uuid());
-        let verb = Verb::Remove { lvol: export.lvol };
-        self.start(stores, asker, store, verb, Then::Gone(export, uuid))
+        let (store, lvol) = (found.store, found.lvol.id);
+        self.start(stores, asker, store, Verb::Remove { lvol }, Then::True(method))
     }
 
     pub(super) fn decouple_parent(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: &DecoupleParent,
     ) -> Answer {
         let found = resolve::lvol(stores, params.lvol())?;
         if has_parent(found.lvol) && params.unallocated != Some(Unallocated::Zero) {
             // What the parent holds would have to be copied, which no verb does yet.
-            return Err(asker.method.failed(Errno::NotSup));
+            return Err(method.failed(Errno::NotSup));
         }
-        self.detach_parent(stores, asker, params.lvol())
+        self.detach_parent(stores, asker, method, params.lvol())
     }
 
     pub(super) fn detach_parent(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         selector: LvolSelector<'_>,
     ) -> Answer {
         let found = resolve::lvol(stores, selector)?;
         if !has_parent(found.lvol) {
-            return Err(asker.method.failed(Errno::Inval));
+            return Err(method.failed(Errno::Inval));
         }
-        self.remember_parent(found);
         let (store, lvol) = (found.store, found.lvol.id);
         let verb = Verb::SetParent { lvol, underlay: Underlay::Nothing };
-        self.start(stores, asker, store, verb, Then::True)
+        self.start(stores, asker, store, verb, Then::True(method))
     }
 
     pub(super) fn set_parent(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: &SetParent,
     ) -> Answer {
         let found = resolve::lvol(stores, params.lvol())?;
         let parent = resolve::lvol(stores, params.parent())?;
         if parent.store != found.store {
-            return Err(asker.method.failed(Errno::Inval));
+            return Err(method.failed(Errno::Inval));
         }
-        self.remember_parent(found);
         let (store, lvol) = (found.store, found.lvol.id);
         let verb = Verb::SetParent { lvol, underlay: Underlay::Snapshot(parent.lvol.id) };
-        self.start(stores, asker, store, verb, Then::True)
+        self.start(stores, asker, store, verb, Then::True(method))
     }
 
     pub(super) fn revert_lvol(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: &RevertLvol,
     ) -> Answer {
         let found = resolve::lvol(stores, params.lvol())?;
         let snapshot = resolve::lvol(stores, params.snapshot())?;
         if snapshot.store != found.store {
-            return Err(asker.method.failed(Errno::Inval));
+            return Err(method.failed(Errno::Inval));
         }
-        refuse_open(stores, asker, found)?;
-        self.remember_parent(found);
         let (store, lvol) = (found.store, found.lvol.id);
         let verb = Verb::Revert { lvol, snapshot: snapshot.lvol.id };
-        self.start(stores, asker, store, verb, Then::True)
+        self.start(stores, asker, store, verb, Then::True(method))
     }
 
     pub(super) fn get_lvols(&self, stores: &StoreBackend, params: Option<&GetLvols>) -> Answer {
@@ -228,12 +230,6 @@ impl Desk {
         let mut clones = lvol.clones.iter().filter_map(|id| state.blob(*id));
         clones.any(|clone| !clone.dying) || lvol.uuid().is_some_and(|uuid| self.snapshots.contains(&uuid))
     }
-
-    /// The parent of an lvol, which may be about to lose its last clone.
-    fn remember_parent(&mut self, found: Found<'_>) {
-        let parent = found.lvol.parent.and_then(|id| found.state.blob(id));
-        self.snapshots.extend(parent.and_then(Blob::uuid));
-    }
 }
 
 fn has_parent(lvol: &Blob) -> bool {
@@ -243,9 +239,4 @@ fn has_parent(lvol: &Blob) -> bool {
 /// Whether the parent of an lvol is a snapshot of its store.
 pub(super) fn is_clone(state: &State, lvol: &Blob) -> bool {
     lvol.parent.and_then(|id| state.blob(id)).is_some_and(|parent| !parent.dying)
-}
-
-/// EBUSY where a client has the lvol open, which would not know what happens to it.
-fn refuse_open(stores: &StoreBackend, asker: Asker, found: Found<'_>) -> Result<(), RpcError> {
-    if stores.is_open(found.export()) { Err(asker.method.failed(Errno::Busy)) } else { Ok(()) }
 }

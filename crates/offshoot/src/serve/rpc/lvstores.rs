@@ -26,6 +26,7 @@ impl Desk {
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: &CreateLvstore,
     ) -> Answer {
         let refused = |errno| Err(RpcError::refused(errno));
@@ -42,34 +43,36 @@ impl Desk {
         }
         match offshoot_store::init(base.size_bytes, &options) {
             Ok(_) => {}
-            Err(error) if lacks_room(&error) => return Err(asker.method.failed(Errno::NoMem)),
+            Err(error) if lacks_room(&error) => return Err(method.failed(Errno::NoMem)),
             Err(_) => return refused(Errno::Inval),
         }
         let (name, path) = (base.name.clone(), base.path());
         let Holds::Nothing(bare) = std::mem::replace(&mut base.holds, Holds::Busy) else {
             return refused(Errno::Perm);
         };
-        self.work(asker, &name, move || make(bare, path, &options, asker.method))
+        self.work(asker, &name, move || make(bare, path, &options, method))
     }
 
     pub(super) fn delete_lvstore(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: &DeleteLvstore,
     ) -> Answer {
         let id = resolve::lvstore(stores, params.lvstore()?)?;
         let base = self.bases.of_store(id).ok_or(RpcError::INTERNAL)?;
         let (name, kind, block) = (base.name.clone(), base.kind.clone(), base.block);
-        let store = stores.take(id).ok_or_else(|| asker.method.failed(Errno::Busy))?;
+        let store = stores.take(id).ok_or_else(|| method.failed(Errno::Busy))?;
         let store = store.into_store();
-        self.work(asker, &name, move || wipe(store, &kind, block, asker.method))
+        self.work(asker, &name, move || wipe(store, &kind, block, method))
     }
 
     pub(super) fn rename_lvstore(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
+        method: &'static Method,
         params: RenameLvstore,
     ) -> Answer {
         let named = |name: &str| {
@@ -80,9 +83,9 @@ impl Desk {
             return now(&true);
         }
         if named(&params.new_name).is_some() {
-            return Err(asker.method.failed(Errno::Exist));
+            return Err(method.failed(Errno::Exist));
         }
-        self.start(stores, asker, store, Verb::RenameStore { name: params.new_name }, Then::Renamed)
+        self.start(stores, asker, store, Verb::RenameStore { name: params.new_name }, Then::True(method))
     }
 
     pub(super) fn get_lvstores(&self, stores: &StoreBackend, params: Option<&GetLvstores>) -> Answer {

@@ -1,11 +1,13 @@
 //! `serve --rpc`: SPDK's methods on the stores that are served.
 //!
-//! A socket is a [`Server`], which knows framing; the [`Desk`] knows what methods do. A call is answered at once where
+//! A socket is a [`Server`], which knows framing; the [`Desk`] knows what methods do. There are two: one for SPDK's methods, if
+//! it was asked for, and a private one for commands that find their store in use. A call is answered at once where
 //! memory knows the answer, later where a verb has to become durable, and by a thread of its own where a store is made,
 //! opened or closed. The sockets have no thread: they take a turn between two turns of the NBD server.
 
 mod bases;
 mod bdevs;
+mod commands;
 mod desk;
 mod errors;
 mod lvols;
@@ -19,7 +21,7 @@ use super::listen::Address;
 use super::openings::StoreId;
 use super::wakeup::Wakeup;
 use anyhow::{Context as _, Result};
-use desk::Desk;
+use desk::{Asker, Desk, Door};
 use offshoot_rpc::{Backend, Reply, Request, RequestId, Server};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
@@ -29,22 +31,24 @@ use tracing::error;
 /// How long the socket may wait for its turn while NBD clients keep the server busy. Looking at it costs a system call.
 const PACE: Duration = Duration::from_millis(1);
 
-/// A socket and the desk behind it.
+/// The sockets and the desk behind them.
 pub(super) struct Rpc {
-    server: Server,
+    doors: Vec<(Door, Server)>,
     desk: Desk,
     last_turn: Option<Instant>,
 }
 
 impl Rpc {
-    /// Listens on a Unix socket with mode 0600. `externals` are the external snapshots of stores that clients open.
+    /// Listens for commands, and, if there is a path, for SPDK's clients on a Unix socket with mode 0600. `externals` are
+    /// the external snapshots of stores that clients open.
     ///
     /// # Errors
-    /// It cannot be listened on.
-    pub(super) fn bind(path: &Path, externals: Vec<(String, PathBuf)>) -> Result<Self> {
-        let server = Server::bind(path)?;
+    /// The path cannot be listened on.
+    pub(super) fn bind(path: Option<&Path>, externals: Vec<(String, PathBuf)>) -> Result<Self> {
+        let public = path.map(Server::bind).transpose()?.map(|server| (Door::Public, server));
+        let private = commands::listen().map(|server| (Door::Private, server));
         let desk = Desk::new(externals).context("cannot wait for threads")?;
-        Ok(Self { server, desk, last_turn: None })
+        Ok(Self { doors: public.into_iter().chain(private).collect(), desk, last_turn: None })
     }
 
     /// A store that is served from the start is on a bdev called like its file.
@@ -59,7 +63,7 @@ impl Rpc {
 
     /// Takes part in waiting: readable when a turn may be due.
     pub(super) fn watch(&self, wakeup: &Wakeup) -> rustix::io::Result<()> {
-        wakeup.watch_descriptor(self.server.as_fd())?;
+        self.doors.iter().try_for_each(|(_, server)| wakeup.watch_descriptor(server.as_fd()))?;
         wakeup.watch_descriptor(self.desk.as_fd())
     }
 
@@ -67,24 +71,27 @@ impl Rpc {
     pub(super) fn turn(&mut self, stores: &mut StoreBackend) {
         let now = Instant::now();
         let is_due = self.last_turn.is_none_or(|last| now >= last + PACE);
-        if !is_due && !self.server.busy() && !stores.has_finished() {
+        if !is_due && !self.busy() && !stores.has_finished() {
             return;
         }
         self.last_turn = Some(now);
-        let mut counter = Counter { desk: &mut self.desk, stores };
-        if let Err(cause) = self.server.turn(&mut counter) {
-            error!(%cause, "RPC");
+        for (door, server) in &mut self.doors {
+            let mut counter = Counter { desk: &mut self.desk, stores, door: *door };
+            if let Err(cause) = server.turn(&mut counter) {
+                error!(%cause, "RPC");
+            }
         }
     }
 
     /// Whether a turn is due although nothing is readable.
     pub(super) fn busy(&self) -> bool {
-        self.server.busy()
+        self.doors.iter().any(|(door, server)| server.busy() || self.desk.has_answers(*door))
     }
 
     /// When a turn is due at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.server.deadline(), self.desk.deadline()].into_iter().flatten().min()
+        let doors = self.doors.iter().filter_map(|(_, server)| server.deadline());
+        doors.chain(self.desk.deadline()).min()
     }
 
     /// Answers what is under way and nothing more. `stop` is readable.
@@ -92,27 +99,30 @@ impl Rpc {
     /// # Errors
     /// Waiting fails.
     pub(super) fn drain(self, stores: &mut StoreBackend, stop: BorrowedFd<'_>) -> Result<()> {
-        let Self { server, mut desk, .. } = self;
-        let drained = server.run(&mut Counter { desk: &mut desk, stores }, stop);
+        let Self { doors, mut desk, .. } = self;
+        let drained = doors
+            .into_iter()
+            .try_for_each(|(door, server)| server.run(&mut Counter { desk: &mut desk, stores, door }, stop));
         desk.settle(stores);
         Ok(drained?)
     }
 }
 
-/// Where the server hands requests over.
+/// Where a server hands requests over.
 struct Counter<'r> {
     desk: &'r mut Desk,
     stores: &'r mut StoreBackend,
+    door: Door,
 }
 
 impl Backend for Counter<'_> {
     fn submit(&mut self, id: RequestId, request: Request) {
-        self.desk.submit(self.stores, id, &request);
+        self.desk.submit(self.stores, Asker { door: self.door, id }, &request);
     }
 
     fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {
         self.stores.advance();
-        self.desk.poll(self.stores, replies);
+        self.desk.poll(self.stores, self.door, replies);
     }
 
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {

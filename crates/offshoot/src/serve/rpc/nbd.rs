@@ -46,8 +46,7 @@ impl Desk {
         let name = params.and_then(|params| params.bdev_name.as_deref());
         let only = name.map(|name| resolve::lvol(stores, LvolSelector::new(name))).transpose()?;
         let exports = stores.lvols().filter_map(|(store, lvol)| {
-            let state = stores.state(store)?;
-            let found = Found { store, state, lvol };
+            let found = Found { store, lvol };
             let wanted = only.is_none_or(|only| only.export() == found.export());
             (wanted && stores.is_offered(store, lvol)).then(|| self.export(stores, found))
         });

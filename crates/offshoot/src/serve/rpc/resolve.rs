@@ -4,13 +4,12 @@ use super::super::backend::StoreBackend;
 use super::super::openings::{Export, StoreId};
 use offshoot_rpc::types::selector::{LvolSelector, LvstoreSelector};
 use offshoot_rpc::{Errno, RpcError};
-use offshoot_store::{Blob, State};
+use offshoot_store::Blob;
 
 /// An lvol and where it is.
 #[derive(Clone, Copy)]
 pub(super) struct Found<'s> {
     pub(super) store: StoreId,
-    pub(super) state: &'s State,
     pub(super) lvol: &'s Blob,
 }
 
@@ -39,8 +38,8 @@ pub(super) fn lvstore(stores: &StoreBackend, selector: LvstoreSelector<'_>) -> R
 pub(super) fn find<'s>(stores: &'s StoreBackend, selector: LvolSelector<'_>) -> Option<Found<'s>> {
     let states = || stores.stores().map(|(id, store)| (id, store.engine().state()));
     if let Some(uuid) = selector.uuid()
-        && let Some(found) = states()
-            .find_map(|(store, state)| state.lvol_by_uuid(uuid).map(|lvol| Found { store, state, lvol }))
+        && let Some(found) =
+            states().find_map(|(store, state)| state.lvol_by_uuid(uuid).map(|lvol| Found { store, lvol }))
     {
         return Some(found);
     }
@@ -48,7 +47,7 @@ pub(super) fn find<'s>(stores: &'s StoreBackend, selector: LvolSelector<'_>) -> 
         let (store, state) = states().find(|(_, state)| state.name() == store_name)?;
         let shown = || state.lvols().find(|lvol| lvol.display_name() == name);
         let lvol = state.lvol_by_name(name.as_bytes()).or_else(shown)?;
-        Some(Found { store, state, lvol })
+        Some(Found { store, lvol })
     })
 }
 

@@ -1,0 +1,102 @@
+//! Commands on a store that a server holds: it runs them, and nobody sees the difference.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use crate::server::{Server, Store, offshoot, text};
+
+/// What a refused command said.
+fn refusal(output: &Output) -> String {
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{output:?}");
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn commands_say_the_same_with_a_server_and_without() {
+    let served = Store::init("lvs", "64M");
+    let alone = served.copy();
+    let server = served.serve();
+    for (command, args) in [
+        ("create", &["vol", "5M"][..]),
+        ("create", &["thick", "1M", "--thick"]),
+        ("snapshot", &["vol=snap"]),
+        ("clone", &["snap", "clone"]),
+        ("create", &["other", "5M"]),
+        ("set-parent", &["other", "snap"]),
+        ("rename", &["clone", "branch"]),
+        ("resize", &["branch", "8M"]),
+        ("revert", &["vol", "snap"]),
+        ("rm", &["other"]),
+        ("read-only", &["branch"]),
+        ("rename", &["--store", "renamed"]),
+    ] {
+        assert_eq!(served.run(command, args), alone.run(command, args), "{command} {args:?}");
+    }
+    for (command, args) in [
+        ("create", &["vol", "1M"][..]),
+        ("create", &["a/b", "1M"]),
+        ("create", &["huge", "100T", "--thick"]),
+        ("create", &["nothing", "0"]),
+        ("clone", &["vol", "c"]),
+        ("rm", &["nobody"]),
+        ("resize", &["snap", "1M"]),
+        ("snapshot", &["branch=b"]),
+    ] {
+        let with = refusal(&offshoot(command, &served.path, args));
+        assert_eq!(with, refusal(&offshoot(command, &alone.path, args)), "{command} {args:?}");
+    }
+    // Times of creation are not compared.
+    let names = |list: &str| {
+        let list: serde_json::Value = serde_json::from_str(list).unwrap();
+        let member = |lvol: &serde_json::Value| {
+            [&lvol["name"], &lvol["kind"], &lvol["own_bytes"]].map(|v| v.to_string())
+        };
+        list.as_array().unwrap().iter().map(member).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&served.run("ls", &["--json"])), names(&alone.run("ls", &["--json"])));
+    assert_eq!(served.run("tree", &[]).lines().count(), alone.run("tree", &[]).lines().count());
+    let before = served.run("ls", &[]);
+    server.stop();
+    assert_eq!(served.run("ls", &[]), before);
+}
+
+#[test]
+fn what_a_command_did_is_durable_and_clients_see_it() {
+    let store = Store::init("lvs", "64M");
+    let server = store.serve();
+    store.run("create", &["vol", "4M"]);
+    let mut connection = server.connect("vol");
+    connection.write(0, &[1; 4096], 0).unwrap();
+    store.run("snapshot", &["vol=snap"]);
+    connection.write(0, &[2; 4096], 0).unwrap();
+    assert_eq!(server.connect("snap").read(0, 4096).unwrap(), [1; 4096]);
+    let busy = "offshoot: \"vol\" is in use\n";
+    assert_eq!(refusal(&offshoot("rm", &store.path, &["vol"])), busy);
+    assert_eq!(refusal(&offshoot("resize", &store.path, &["vol", "1M"])), busy);
+    assert_eq!(refusal(&offshoot("revert", &store.path, &["vol", "snap"])), busy);
+    connection.disconnect();
+    store.run("revert", &["vol", "snap"]);
+    server.kill();
+    assert!(store.run("ls", &[]).contains("snap"));
+}
+
+#[test]
+fn the_store_is_found_by_what_it_is_and_not_by_its_path() {
+    let (one, two) = (Store::init("one", "64M"), Store::init("two", "64M"));
+    let server = Server::start(&[&one.path, &two.path], &[]);
+    let link = one.file("link");
+    std::os::unix::fs::symlink(&two.path, &link).unwrap();
+    assert!(offshoot("create", &link, &["vol", "4M"]).status.success());
+    assert_eq!(server.connect("two/vol").size_bytes, 4 << 20);
+    // Names of stores tell their exports apart.
+    let taken = refusal(&offshoot("rename", &one.path, &["--store", "two"]));
+    assert!(taken.contains("another store that is served is called \"two\""), "{taken}");
+    // What no server does for others is refused as ever.
+    let held = refusal(&offshoot("info", &one.path, &[]));
+    assert!(held.contains(&format!("is held by process {}", server.pid())), "{held}");
+    server.stop();
+    let folder = Path::new(text(&one.path)).parent().unwrap();
+    let left: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+}
