@@ -1,6 +1,7 @@
 //! `offshoot create`: a new lvol.
 
 use super::identity;
+use crate::clear::ClearMethod;
 use crate::interrupt::Interrupt;
 use crate::open::StoreArgs;
 use crate::progress::Progress;
@@ -29,6 +30,9 @@ pub(crate) struct CreateArgs {
     /// much again
     #[arg(long)]
     reserve: bool,
+    /// What is done with its space when it lets go of it: by deletion or a smaller size. What a client trims is unmapped
+    #[arg(long, value_enum, value_name = "METHOD", default_value_t)]
+    clear_method: ClearMethod,
 }
 
 /// Makes the lvol.
@@ -50,7 +54,11 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
         let verb = Verb::Create {
             identity: identity(&args.name),
             size_bytes,
-            options: CreateOptions { thick: args.thick, reserve: args.reserve },
+            options: CreateOptions {
+                thick: args.thick,
+                reserve: args.reserve,
+                clear_method: args.clear_method.into(),
+            },
         };
         let made = store.execute(verb)?;
         let state = store.state();
