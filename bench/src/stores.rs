@@ -26,6 +26,7 @@ pub(crate) fn options(cluster_size: u32, block_size: u32) -> InitOptions {
         block_size,
         md_page_size: 4096,
         native: true,
+        clear_method: offshoot_store::ClearMethod::Default,
     }
 }
 

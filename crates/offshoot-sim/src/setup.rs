@@ -4,6 +4,7 @@
 use crate::disk::{Caching, DiskState, SimDisk};
 use crate::random::Random;
 use offshoot_block::{BlockDevice, OpId};
+use offshoot_format::ClearMethod;
 use offshoot_store::limits::JOURNAL_BYTES_LEAST;
 use offshoot_store::{InitOptions, init};
 use uuid::Uuid;
@@ -90,6 +91,7 @@ impl Setup {
             md_page_size: 4096,
             journal_bytes: Some(self.journal_bytes),
             native: self.native,
+            clear_method: ClearMethod::Default,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::random::Random;
 use crate::setup::Setup;
 use crate::violation::{Promise, Violation};
 use offshoot_block::{BlockDevice, Buffer};
-use offshoot_format::{BlobCluster, BlobId, BlockState, NativeFlags};
+use offshoot_format::{BlobCluster, BlobId, BlockState, ClearMethod, NativeFlags};
 use offshoot_store::{CreateOptions, Identity, IoRequest, Rules, Store, Ticket, Underlay, Verb, Work};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -440,7 +440,8 @@ impl World {
         Some(match change {
             Change::Create { number, name, sectors, thick, reserve } => {
                 let (identity, size_bytes) = (identity(number, name), bytes(sectors));
-                let options = CreateOptions { thick: *thick, reserve: *reserve };
+                let options =
+                    CreateOptions { thick: *thick, reserve: *reserve, clear_method: clear_method(*number) };
                 Verb::Create { identity, size_bytes, options }
             }
             Change::Snapshot { items } => {
@@ -469,6 +470,16 @@ impl World {
                 Verb::SetParent { lvol: self.blob(*lvol)?, underlay }
             }
         })
+    }
+}
+
+/// Each is somebody's.
+fn clear_method(number: Number) -> ClearMethod {
+    match number % 4 {
+        0 => ClearMethod::None,
+        1 => ClearMethod::WriteZeroes,
+        2 => ClearMethod::Unmap,
+        _ => ClearMethod::Default,
     }
 }
 

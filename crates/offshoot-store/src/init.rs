@@ -10,7 +10,8 @@ use crate::verb::check_name;
 use alloc::{string::String, vec::Vec};
 use offshoot_block::{DeviceOffset, DeviceOp};
 use offshoot_format::{
-    Bitmap, BlobId, Flags, Layout, LayoutError, LayoutParams, MdPageIdx, StoreIdentity, SuperBlock, Xattr,
+    Bitmap, BlobId, ClearMethod, Flags, Layout, LayoutError, LayoutParams, MdPageIdx, StoreIdentity,
+    SuperBlock, Xattr,
 };
 use thiserror::Error;
 use uuid::Uuid;
@@ -32,6 +33,8 @@ pub struct InitOptions {
     pub journal_bytes: Option<u64>,
     /// Whether partial and zero clusters may arise, which SPDK cannot read until they are sealed away.
     pub native: bool,
+    /// What is done with the space for data, whatever it holds. Not remembered.
+    pub clear_method: ClearMethod,
 }
 
 /// Why a store cannot be made.
@@ -87,7 +90,12 @@ pub fn init(size_bytes: u64, options: &InitOptions) -> Result<(State, SuperBlock
     let metadata_bytes = u64::from(layout.metadata_clusters()) * u64::from(layout.cluster_size);
     let zero = DeviceOp::WriteZeroes { offset: DeviceOffset(0), len: metadata_bytes, may_unmap: true };
     let data_bytes = u64::from(layout.total_clusters) * u64::from(layout.cluster_size) - metadata_bytes;
-    let discard = DeviceOp::Unmap { offset: DeviceOffset(metadata_bytes), len: data_bytes };
+    let (offset, len) = (DeviceOffset(metadata_bytes), data_bytes);
+    let clear = match options.clear_method {
+        ClearMethod::None => None,
+        ClearMethod::Default | ClearMethod::Unmap => Some(DeviceOp::Unmap { offset, len }),
+        ClearMethod::WriteZeroes => Some(DeviceOp::WriteZeroes { offset, len, may_unmap: false }),
+    };
 
     let mut state = State::new(layout, Pool::new(clusters), Pool::new(md));
     let id = BlobId::from_root(MdPageIdx(0));
@@ -108,9 +116,7 @@ pub fn init(size_bytes: u64, options: &InitOptions) -> Result<(State, SuperBlock
         encoding: Encoding::Table,
     });
     let mut ops = alloc::vec![zero];
-    if data_bytes > 0 {
-        ops.push(discard);
-    }
+    ops.extend(clear.filter(|_| data_bytes > 0));
     let capture = Capture::take(&mut state, &mut Vec::new(), None, usize::MAX);
     let masks = checkpoint::masks(&state);
     ops.extend(write_pages(&state.layout, &capture.fresh));

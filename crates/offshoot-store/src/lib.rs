@@ -45,6 +45,7 @@ pub use init::{InitError, InitOptions, init};
 pub use io::Extent;
 pub use journal::JournalDamage;
 pub use load::{ClusterCopy, Finding, Found, Loaded, Loader, Note, Recovery, Repairs};
+pub use offshoot_format::ClearMethod;
 pub use options::{OpenOptions, Session};
 pub use pages::{BlobPages, OrdinalMd, Section, SectionMd, Spread, Totals};
 pub use pool::Pool;

@@ -16,8 +16,8 @@ use alloc::{
 };
 use core::ops::Range;
 use offshoot_format::{
-    BlobCluster, BlobId, ClusterIdx, ExtentOrdinal, Layout, MdPageIdx, block_bytes, blocks_per_cluster,
-    records_per_layer_page,
+    BlobCluster, BlobId, ClearMethod, ClusterIdx, ExtentOrdinal, Layout, MdPageIdx, block_bytes,
+    blocks_per_cluster, records_per_layer_page,
 };
 use uuid::Uuid;
 
@@ -98,6 +98,8 @@ pub struct State {
     pub(crate) md_promised: usize,
     /// Clusters that the records applied since the last [`State::take_freed`] let go.
     pub(crate) freed_clusters: Vec<ClusterIdx>,
+    /// Clusters that have been let go and are not to be discarded before they are used again, but cleared like this.
+    pub(crate) clearing: BTreeMap<ClusterIdx, ClearMethod>,
     /// Md pages likewise.
     pub(crate) freed_md: Vec<MdPageIdx>,
     /// Md pages taken since the last [`State::take_fresh_md`]: nothing that is durable refers to them, so that they
@@ -132,6 +134,7 @@ impl State {
             md_reserved: 0,
             md_promised: 0,
             freed_clusters: Vec::new(),
+            clearing: BTreeMap::new(),
             freed_md: Vec::new(),
             fresh_md: BTreeSet::new(),
         }
@@ -350,12 +353,18 @@ impl State {
         (core::mem::take(&mut self.freed_clusters), core::mem::take(&mut self.freed_md))
     }
 
+    /// How a cluster that has been let go is cleared before it is used again: never [`ClearMethod::Default`]. Asked once.
+    pub(crate) fn take_clearing(&mut self, cluster: ClusterIdx) -> ClearMethod {
+        self.clearing.remove(&cluster).unwrap_or(ClearMethod::Unmap)
+    }
+
     /// After a replay: what was freed and has been taken again since, which in life a barrier or a checkpoint came
     /// before, is not free; what was freed twice is freed once.
     pub(crate) fn settle_freed(&mut self) {
         self.freed_clusters.sort_unstable();
         self.freed_clusters.dedup();
         self.freed_clusters.retain(|cluster| !self.clusters.is_used(cluster.0));
+        self.clearing.retain(|cluster, _| !self.clusters.is_used(cluster.0));
         self.freed_md.sort_unstable();
         self.freed_md.dedup();
         self.freed_md.retain(|page| !self.md.is_used(page.0));

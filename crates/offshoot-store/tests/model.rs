@@ -202,9 +202,7 @@ impl World {
         let unit = self.cluster * self.scale;
         let bytes = |clusters: u64| clusters * unit;
         match op {
-            Op::Create { clusters, thick, reserve } => {
-                self.create(bytes(clusters), CreateOptions { thick, reserve });
-            }
+            Op::Create { clusters, thick, reserve } => self.create(clusters, thick, reserve),
             Op::Snapshot { lvol } => self.snapshot(&[lvol]),
             Op::GroupSnapshot { lvols } => self.snapshot(&lvols),
             Op::Clone { lvol } => {
@@ -299,7 +297,9 @@ impl World {
         }
     }
 
-    fn create(&mut self, size_bytes: u64, options: CreateOptions) {
+    fn create(&mut self, clusters: u64, thick: bool, reserve: bool) {
+        let size_bytes = clusters * self.cluster * self.scale;
+        let options = CreateOptions { thick, reserve, clear_method: common::clear_method(clusters) };
         let (name, identity) = self.fresh();
         self.execute(Verb::Create { identity, size_bytes, options }).unwrap();
         self.model.insert(name, vec![0; usize::try_from(size_bytes).unwrap()]);

@@ -29,7 +29,7 @@ fn reopen(store: Plain) -> Plain {
 }
 
 fn create(store: &mut Plain, name: &str, clusters: u64, thick: bool) -> Result<(), Error> {
-    let options = CreateOptions { thick, reserve: true };
+    let options = CreateOptions { thick, reserve: true, ..CreateOptions::default() };
     store.run(Verb::Create { identity: named(name), size_bytes: clusters * CLUSTER, options }).map(drop)
 }
 

@@ -6,6 +6,7 @@
 //! Will never do: interpret bytes of the format (that is `offshoot-format`), decide what a verb means (that is
 //! `offshoot-store`), or change a store for a command that only looks.
 
+mod clear;
 mod cli;
 mod commands;
 mod demo;

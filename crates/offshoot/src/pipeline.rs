@@ -434,6 +434,7 @@ mod tests {
             block_size: 512,
             md_page_size: 4096,
             native: false,
+            clear_method: offshoot_store::ClearMethod::Default,
             journal_bytes: None,
         };
         let writable = OpenOptions::writable([1; 16], None);

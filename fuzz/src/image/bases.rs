@@ -46,6 +46,7 @@ fn made(native: bool, life: Life) -> Base {
         md_page_size: 4096,
         journal_bytes: Some(128 << 10),
         native,
+        clear_method: offshoot_format::ClearMethod::Default,
     };
     let opening = OpenOptions::writable([5; 16], Some(SESSION));
     let device = MemDevice::new(4 << 20, 512);

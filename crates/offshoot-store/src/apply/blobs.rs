@@ -209,7 +209,7 @@ impl State {
             parent.clones.remove(&snapshot_id);
             parent.clones.insert(clone_id);
         }
-        self.free_clusters(&freed);
+        self.free_clusters(&freed, snapshot.flags.clear_method());
         // Only where both own something can one hide the other's layers.
         let mut joined = differing.clone();
         joined.retain(|ordinal| {

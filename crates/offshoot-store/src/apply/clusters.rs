@@ -7,7 +7,7 @@ use crate::record::{Encoding, MappedRun};
 use crate::state::{State, give_up};
 use alloc::{sync::Arc, vec::Vec};
 use core::ops::Range;
-use offshoot_format::{BlobCluster, BlobId, BlockState, ClusterIdx, ExtentOrdinal};
+use offshoot_format::{BlobCluster, BlobId, BlockState, ClearMethod, ClusterIdx, ExtentOrdinal};
 
 /// What a blob owns of one entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +90,7 @@ impl State {
     }
 
     pub(super) fn apply_zero_blocks(&mut self, id: BlobId, at: BlobCluster, blocks: Range<u32>) {
+        let freed_before = self.freed_clusters.len();
         let Some(blob) = self.blobs.get(&id) else { return };
         // Where the blob holds something of its own, nothing on disk need say whether the parent would show through:
         // what is put there must not depend on whether memory still knows, or a replay would not end as life did.
@@ -116,6 +117,10 @@ impl State {
             }
             below.covered_by(top, nothing_to_hide)
         });
+        // What a client trims is unmapped, whatever method its lvol has: SPDK does so.
+        for cluster in &self.freed_clusters[freed_before..] {
+            self.clearing.remove(cluster);
+        }
     }
 
     pub(super) fn apply_zero_clusters(&mut self, id: BlobId, range: Range<u64>) {
@@ -196,7 +201,8 @@ impl State {
                 .collect();
             blob.tree.remove_leaf(*ordinal);
             blob.own_clusters -= freed.len() as u64;
-            self.free_clusters(&freed);
+            let method = blob.flags.clear_method();
+            self.free_clusters(&freed, method);
             self.touch_ordinal(id, *ordinal, OrdinalMd::clear);
         }
     }
@@ -223,6 +229,7 @@ impl State {
         let is_backed = blob.reserve.on && is_backed(&new, owned);
         blob.tree.replace(at, new);
         blob.own_clusters = blob.own_clusters + after.clusters - before.clusters;
+        let method = blob.flags.clear_method();
         if blob.encoding == Encoding::Rle {
             // A changed cluster splits at most one run into three.
             blob.pages.rle_runs += 2;
@@ -232,7 +239,7 @@ impl State {
         }
         let freed: Vec<ClusterIdx> =
             clusters_before.into_iter().filter(|cluster| !clusters_after.contains(cluster)).collect();
-        self.free_clusters(&freed);
+        self.free_clusters(&freed, method);
         self.entry_backed(id, was_backed, is_backed);
         let (ordinal, slot) = ExtentOrdinal::of(at);
         let spread = self.units.spread;
@@ -243,11 +250,16 @@ impl State {
         });
     }
 
-    pub(super) fn free_clusters(&mut self, freed: &[ClusterIdx]) {
+    /// Clusters are let go by a blob with a clear method of its own.
+    pub(super) fn free_clusters(&mut self, freed: &[ClusterIdx], method: ClearMethod) {
         for cluster in freed {
             if !give_up(&mut self.disputed_clusters, cluster) {
                 self.clusters.drop_use(cluster.0);
                 self.freed_clusters.push(*cluster);
+                self.clearing.remove(cluster);
+                if matches!(method, ClearMethod::None | ClearMethod::WriteZeroes) {
+                    self.clearing.insert(*cluster, method);
+                }
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::record::{Lsn, Record};
 use crate::rules::Clause;
 use alloc::{collections::VecDeque, vec::Vec};
 use offshoot_block::DeviceOp;
-use offshoot_format::ClusterIdx;
+use offshoot_format::{ClearMethod, ClusterIdx};
 
 /// Discards under way at the same time. A file system that punches a hole keeps writers of the same file out
 /// meanwhile: one at a time, and none of them long, lets the writes of living volumes through in between.
@@ -23,11 +23,19 @@ pub(super) struct Freed {
     pub clusters: Vec<ClusterIdx>,
 }
 
+/// Freed clusters to be cleared in one operation.
+#[derive(Clone, Copy, Debug)]
+struct Discard {
+    first: u32,
+    count: u32,
+    method: ClearMethod,
+}
+
 /// What is on its way back to the pool of clusters, and who waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Space {
     waiting: Vec<TaskId>,
-    discards: VecDeque<(u32, u32)>,
+    discards: VecDeque<Discard>,
     discarding: usize,
     /// Whether a record that releases a part of a dying blob is on its way.
     releasing: bool,
@@ -128,7 +136,8 @@ impl Engine {
         }
     }
 
-    /// Discards freed clusters that a barrier covers and no I/O refers to, and then gives them back (R1).
+    /// Clears freed clusters that a barrier covers and no I/O refers to, each as its lvol wanted it, and then gives them
+    /// back (R1). Nobody reads what a cluster held before, cleared or not: who takes one writes it before it is shown (D4).
     pub(super) fn reclaim(&mut self) {
         if self.transition.is_recovering() {
             // What was replayed counts from the new header on: another crash may decide otherwise until then.
@@ -140,38 +149,55 @@ impl Engine {
         {
             let mut clusters = self.commit.freed.pop_front().map_or_else(Vec::new, |freed| freed.clusters);
             clusters.sort_unstable();
-            let mut runs = clusters.chunk_by(|left, right| left.0 + 1 == right.0);
-            while let Some([first, rest @ ..]) = runs.next() {
+            let clear = |cluster| (cluster, self.state.take_clearing(cluster));
+            let clusters: Vec<(ClusterIdx, ClearMethod)> = clusters.into_iter().map(clear).collect();
+            let mut runs =
+                clusters.chunk_by(|(left, how), (right, other)| left.0 + 1 == right.0 && how == other);
+            while let Some([(first, method), rest @ ..]) = runs.next() {
                 let count = u32::try_from(rest.len() + 1).unwrap_or(u32::MAX);
-                self.discard(*first, count);
+                match method {
+                    ClearMethod::None => self.give_back(first.0, count),
+                    method => self.discard(*first, count, *method),
+                }
             }
         }
     }
 
-    fn discard(&mut self, first: ClusterIdx, count: u32) {
+    fn discard(&mut self, first: ClusterIdx, count: u32, method: ClearMethod) {
         let at_once = u32::try_from(DISCARD_BYTES / self.state.units.cluster).unwrap_or(u32::MAX).max(1);
         let end = first.0 + count;
         let starts = (first.0..end).step_by(at_once as usize);
-        self.space.discards.extend(starts.map(|start| (start, at_once.min(end - start))));
+        let discard = |first| Discard { first, count: at_once.min(end - first), method };
+        self.space.discards.extend(starts.map(discard));
         self.next_discard();
     }
 
     fn next_discard(&mut self) {
         while self.space.discarding < DISCARDS_MAX
-            && let Some((first, count)) = self.space.discards.pop_front()
+            && let Some(Discard { first, count, method }) = self.space.discards.pop_front()
         {
             self.space.discarding += 1;
             let offset = self.state.block_offset(ClusterIdx(first), 0);
             let len = u64::from(count) * self.state.units.cluster;
-            self.emit(Target::Store, OpOwner::Discard { first, count }, DeviceOp::Unmap { offset, len });
+            let op = match method {
+                ClearMethod::WriteZeroes => DeviceOp::WriteZeroes { offset, len, may_unmap: false },
+                ClearMethod::Default | ClearMethod::None | ClearMethod::Unmap => {
+                    DeviceOp::Unmap { offset, len }
+                }
+            };
+            self.emit(Target::Store, OpOwner::Discard { first, count }, op);
         }
     }
 
     /// Freed clusters may be handed out again. A discard that failed only means that the device keeps the space.
     pub(super) fn discard_done(&mut self, first: u32, count: u32) {
         self.space.discarding -= 1;
-        (first..first + count).for_each(|cluster| self.state.clusters.release(cluster));
         self.next_discard();
+        self.give_back(first, count);
+    }
+
+    fn give_back(&mut self, first: u32, count: u32) {
+        (first..first + count).for_each(|cluster| self.state.clusters.release(cluster));
         self.resume_for_space();
     }
 

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::map::SLOTS;
 use crate::record::{Encoding, Record};
 use crate::state::State;
-use offshoot_format::{Flags, InvalidFlags, Xattr};
+use offshoot_format::{ClearMethod, Flags, InvalidFlags, Xattr};
 
 /// How an lvol is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct CreateOptions {
     pub thick: bool,
     /// Whatever it may need for being overwritten is kept for it, also after a snapshot.
     pub reserve: bool,
+    /// What is done with its clusters when it lets go of them. Its snapshots have the same; its clones the default.
+    pub clear_method: ClearMethod,
 }
 
 impl CreateOptions {
@@ -31,7 +33,7 @@ pub(super) fn plan(
     size_bytes: u64,
     options: CreateOptions,
 ) -> Result<Plan, Error> {
-    let CreateOptions { thick, reserve } = options;
+    let CreateOptions { thick, reserve, clear_method } = options;
     state.check_new_name(&identity.name)?;
     let len = state.clusters_for(size_bytes)?;
     let mut xattrs = identity.xattrs();
@@ -39,7 +41,7 @@ pub(super) fn plan(
         xattrs.push(Xattr::new(XATTR_RESERVE, "1"));
     }
     let encoding = encoding_for(len, &xattrs);
-    let mut flags = Flags::default();
+    let mut flags = Flags::default().with_clear_method(clear_method);
     flags.invalid.set(InvalidFlags::THIN_PROV, !thick);
     let runs = if thick { state.back_clusters(0, len)? } else { alloc::vec![] };
     let promised = if reserve && !thick { len } else { 0 };

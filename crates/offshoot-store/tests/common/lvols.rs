@@ -91,6 +91,7 @@ pub fn options(cluster_size: u32, block_size: u32, native: bool) -> InitOptions 
         block_size,
         md_page_size: 4096,
         native,
+        clear_method: offshoot_format::ClearMethod::Default,
     }
 }
 

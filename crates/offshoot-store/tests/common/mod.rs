@@ -7,7 +7,7 @@ mod space;
 use lvols::{options, writable};
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_device::MemDevice;
-use offshoot_format::BlobId;
+use offshoot_format::{BlobId, ClearMethod};
 use offshoot_store::{Change, CreateOptions, Error, Identity, State, Store, Verb};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -105,6 +105,12 @@ pub fn identity(name: &str, number: u128) -> Identity {
 pub fn create(store: &mut Store<ShuffledDevice>, name: &str, size_bytes: u64, thick: bool) {
     let identity = identity(name, u128::from(size_bytes) + 1000);
     store.execute(Verb::Create { identity, size_bytes, options: CreateOptions::provisioned(thick) }).unwrap();
+}
+
+/// One of all clear methods, the same for the same number.
+pub fn clear_method(number: u64) -> ClearMethod {
+    use ClearMethod::{Default, None, Unmap, WriteZeroes};
+    [Default, None, WriteZeroes, Unmap][usize::try_from(number % 4).unwrap()]
 }
 
 /// What each lvol reads, by name.

@@ -2,7 +2,7 @@
 //! whole or not at all.
 
 use crate::common::lvols::{Lvols as _, named, pattern, writable};
-use crate::common::{Model, compare};
+use crate::common::{Model, clear_method, compare};
 use crate::plain_checker::PlainStore;
 use crate::{BLOCK, CLUSTER, Tiny, tiny};
 use offshoot_store::{CreateOptions, Error, Store, Verb};
@@ -79,7 +79,7 @@ impl World {
     fn run(&mut self, op: Op) {
         match op {
             Op::Create { clusters, thick, reserve } => {
-                self.create(clusters, CreateOptions { thick, reserve });
+                self.create(clusters, CreateOptions { thick, reserve, clear_method: clear_method(clusters) });
             }
             Op::Snapshot { lvol } => {
                 let Some(name) = self.writable(lvol) else { return };

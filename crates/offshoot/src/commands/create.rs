@@ -1,6 +1,7 @@
 //! `offshoot create`: a new lvol.
 
 use super::identity;
+use crate::clear::ClearMethod;
 use crate::errand::{self, Change, Errand, Planned};
 use crate::interrupt::Interrupt;
 use crate::open::StoreArgs;
@@ -30,12 +31,19 @@ pub(crate) struct CreateArgs {
     /// much again
     #[arg(long)]
     reserve: bool,
+    /// What is done with its space when it lets go of it: by deletion or a smaller size. What a client trims is unmapped
+    #[arg(long, value_enum, value_name = "METHOD", default_value_t)]
+    clear_method: ClearMethod,
 }
 
 impl Change for CreateArgs {
     fn plan(&self, _state: &State) -> Result<Planned> {
         let size_bytes = self.size_bytes()?;
-        let options = CreateOptions { thick: self.thick, reserve: self.reserve };
+        let options = CreateOptions {
+            thick: self.thick,
+            reserve: self.reserve,
+            clear_method: self.clear_method.into(),
+        };
         let verb = Verb::Create { identity: identity(&self.name), size_bytes, options };
         let kind = match (self.thick, self.reserve) {
             (true, true) => "thick, with a reservation",

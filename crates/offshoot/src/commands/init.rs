@@ -1,5 +1,6 @@
 //! `offshoot init`: a new store in a file or on a block device.
 
+use crate::clear::ClearMethod;
 use crate::open::{described, device};
 use crate::report;
 use crate::size::{Bytes, Size};
@@ -41,6 +42,9 @@ pub(crate) struct InitArgs {
     /// Smallest unit of I/O, in bytes [default: 512 where the device has it]
     #[arg(long, value_name = "512|4096", value_parser = block_size)]
     block_size: Option<u32>,
+    /// What is done with the space for data
+    #[arg(long, value_enum, value_name = "METHOD", default_value_t)]
+    clear_method: ClearMethod,
     /// Use a file or device that holds something already; what it holds is lost
     #[arg(long)]
     force: bool,
@@ -83,6 +87,7 @@ pub(crate) fn run(args: &InitArgs) -> Result<()> {
         block_size: args.block_size.unwrap_or(512),
         md_page_size: 4096,
         native: true,
+        clear_method: args.clear_method.into(),
     };
     let size = args.size.map(Size::bytes).transpose()?;
     // A name or sizes that will not do are refused before anything is touched.

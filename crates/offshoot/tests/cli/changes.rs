@@ -42,6 +42,20 @@ fn a_reservation_is_told_and_kept() {
 }
 
 #[test]
+fn clear_methods_have_the_words_of_spdk() {
+    let bench = Bench::new();
+    bench.ok(&["init", "s", "--size", "24M", "--cluster-size", "64K", "--clear-method", "write_zeroes"]);
+    for (method, bits) in [("default", "0x0"), ("none", "0x1"), ("unmap", "0x2"), ("write_zeroes", "0x3")] {
+        bench.ok(&["create", "s", method, "64K", "--clear-method", method]);
+        let dump = bench.ok(&["dump", "s"]);
+        let named =
+            dump.split("\n[").find(|section| section.contains(&format!("xattr.name: \"{method}\""))).unwrap();
+        assert!(named.contains(&format!("md_ro_flags: {bits}")), "{method}: {named}");
+    }
+    assert_eq!(bench.output(&["create", "s", "a", "64K", "--clear-method", "burn"]).status.code(), Some(2));
+}
+
+#[test]
 fn a_thick_lvol_reads_zeros_where_another_one_was() {
     let bench = Bench::with_store();
     bench.write("image", 8 * MIB, &[(0, &noise(1, 8 * MIB))]);

@@ -114,6 +114,7 @@ fn record() -> (Vec<u8>, Vec<Logged>, Vec<u8>) {
         md_page_size: 4096,
         journal_bytes: None,
         native: true,
+        clear_method: offshoot_store::ClearMethod::Default,
     };
     let opening = OpenOptions::writable([1; 16], None);
     let (_, closed) = Store::init(disk.attach(), &options, &opening).unwrap().close();

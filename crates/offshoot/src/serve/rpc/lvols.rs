@@ -7,12 +7,12 @@ use super::errors::errno;
 use super::resolve;
 use crate::commands::identity;
 use offshoot_rpc::types::lvol::{
-    CloneLvol, CreateLvol, DecoupleParent, GetLvols, GroupSnapshot, Lvol, LvolName, LvstoreRef, RenameLvol,
-    ResizeLvol, RevertLvol, SetParent, SnapshotLvol, Unallocated,
+    CloneLvol, CreateLvol, DecoupleParent, GetLvols, GroupSnapshot, Lvol, LvolClear, LvolName, LvstoreRef,
+    RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol, Unallocated,
 };
 use offshoot_rpc::types::selector::{LvolSelector, alias};
 use offshoot_rpc::{Errno, Method, RpcError};
-use offshoot_store::{Blob, CreateOptions, State, Underlay, Verb, check_name};
+use offshoot_store::{Blob, ClearMethod, CreateOptions, State, Underlay, Verb, check_name};
 
 impl Desk {
     pub(super) fn create_lvol(
@@ -30,7 +30,13 @@ impl Desk {
             return Err(RpcError::refused(Errno::Exist));
         }
         let thick = !params.thin_provision.unwrap_or(false);
-        let options = CreateOptions::provisioned(thick);
+        let clear_method = match params.clear_method {
+            None | Some(LvolClear::Default) => ClearMethod::Default,
+            Some(LvolClear::None) => ClearMethod::None,
+            Some(LvolClear::Unmap) => ClearMethod::Unmap,
+            Some(LvolClear::WriteZeroes) => ClearMethod::WriteZeroes,
+        };
+        let options = CreateOptions { clear_method, ..CreateOptions::provisioned(thick) };
         let verb = Verb::Create { identity: identity(&params.lvol_name), size_bytes, options };
         self.start(stores, asker, store, verb, Then::Made(method))
     }

@@ -8,9 +8,11 @@ use super::desk::{Answer, Asker, Desk, Then, now};
 use super::errors::{errno, lacks_room};
 use super::resolve;
 use offshoot_block::{BlockDevice as _, DeviceError, DeviceOffset, DeviceOp, OpId};
-use offshoot_rpc::types::lvstore::{CreateLvstore, DeleteLvstore, GetLvstores, Lvstore, RenameLvstore};
+use offshoot_rpc::types::lvstore::{
+    CreateLvstore, DeleteLvstore, GetLvstores, Lvstore, LvstoreClear, RenameLvstore,
+};
 use offshoot_rpc::{Errno, Method, Reply, ResultText, RpcError};
-use offshoot_store::{InitOptions, OpenOptions, Store, Verb, check_name};
+use offshoot_store::{ClearMethod, InitOptions, OpenOptions, Store, Verb, check_name};
 use std::path::PathBuf;
 use tracing::warn;
 use uuid::Uuid;
@@ -135,6 +137,12 @@ fn options(base: &Base, params: &CreateLvstore) -> Result<InitOptions, RpcError>
         md_page_size,
         journal_bytes: None,
         native: true,
+        clear_method: match params.clear_method {
+            None => ClearMethod::Default,
+            Some(LvstoreClear::Unmap) => ClearMethod::Unmap,
+            Some(LvstoreClear::WriteZeroes) => ClearMethod::WriteZeroes,
+            Some(LvstoreClear::None) => ClearMethod::None,
+        },
     })
 }
 

@@ -14,6 +14,7 @@ fn store_with_lvol<D: HostDevice + 'static>(device: D) -> (Served, BlobId) {
         block_size: 512,
         md_page_size: 4096,
         native: true,
+        clear_method: offshoot_store::ClearMethod::Default,
     };
     let mut store = Store::init(
         Box::new(device) as Device,
