@@ -53,12 +53,15 @@ impl State {
                 self.chain_images(*blob)
                     + self.blob(*blob).map_or(0, |blob| self.range_images(blob, range.clone()))
             }
-            Record::Resize { blob, len, .. } => {
-                let ends = |blob: &Blob| {
+            Record::Resize { blob, len, runs } => {
+                let pages = |blob: &Blob| {
                     let last = |len: u64| self.range_images(blob, len.saturating_sub(1)..len);
-                    last(blob.len) + last(*len)
+                    // What was cut off lately has its extent pages still.
+                    let start = runs.first().map_or(0, |run| run.at.0);
+                    let end = runs.last().map_or(start, |run| run.at.0 + u64::from(run.length));
+                    last(blob.len) + last(*len) + self.range_images(blob, start..end)
                 };
-                self.chain_images(*blob) + self.blob(*blob).map_or(0, ends)
+                self.chain_images(*blob) + self.blob(*blob).map_or(0, pages)
             }
             Record::SetXattr { blob, .. }
             | Record::RemoveXattr { blob, .. }
