@@ -51,4 +51,4 @@ pub use record::{Assignment, Below, Encoding, Lsn, MappedRun, Record};
 pub use rules::{Clause, Rules};
 pub use state::{State, Units, XATTR_NATIVE};
 pub use store::{CreateError, ExternalDevice, Store};
-pub use verb::{Identity, Plan, SealCost, Underlay, Verb, check_name};
+pub use verb::{Identity, Plan, Underlay, Verb, WorkCost, check_name};

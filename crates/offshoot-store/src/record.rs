@@ -131,6 +131,19 @@ pub enum Record {
         /// Its cluster.
         at: BlobCluster,
     },
+    /// From this cluster on a blob shows nothing of what lies below it. It shows as much as before: where nothing is
+    /// hidden metadata does not say from where on, and this does, before something comes to be hidden there.
+    Inherit {
+        /// The blob.
+        blob: BlobId,
+        /// Clusters.
+        len: u64,
+    },
+    /// A blob of which every cluster is full and its own needs nothing below it: it has no parent any more, and is thick.
+    Inflate {
+        /// The blob.
+        blob: BlobId,
+    },
     /// Blocks of a cluster read zeros, whatever lies below.
     ZeroBlocks {
         /// The blob.
@@ -231,6 +244,8 @@ impl Record {
             | Self::Map { blob, .. }
             | Self::Fill { blob, .. }
             | Self::DropZeros { blob, .. }
+            | Self::Inherit { blob, .. }
+            | Self::Inflate { blob }
             | Self::ZeroBlocks { blob, .. }
             | Self::ZeroClusters { blob, .. }
             | Self::Resize { blob, .. }

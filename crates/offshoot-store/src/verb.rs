@@ -5,6 +5,7 @@
 
 mod clone;
 mod create;
+mod inflate;
 mod label;
 mod name;
 mod parent;
@@ -16,10 +17,12 @@ mod resize;
 mod revert;
 mod seal;
 mod snapshot;
+mod step;
 
 pub use name::check_name;
-pub use seal::SealCost;
+pub use seal::WorkCost;
 pub(crate) use seal::{Need, Needed};
+pub(crate) use step::Step;
 
 use crate::blob::{Blob, XATTR_CREATED};
 use crate::error::Error;
@@ -180,6 +183,14 @@ impl Verb {
         drains.sort_unstable();
         drains.dedup();
         drains
+    }
+
+    /// Lvols whose size, clusters or relations it changes.
+    pub(crate) fn reshapes(&self) -> Vec<BlobId> {
+        match self {
+            Self::SetReadOnly { .. } => Vec::new(),
+            _ => self.drains(),
+        }
     }
 
     /// The name of the new lvol, where making one is all that the verb does to the store.

@@ -1,8 +1,8 @@
 //! What can be typed: the commands and what they take.
 
 use crate::commands::{
-    check, clone, create, decouple, demo, dump, export, import, info, init, label, ls, read_only, rename,
-    resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
+    check, clone, create, decouple, demo, dump, export, import, inflate, info, init, label, ls, read_only,
+    rename, resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
 };
 use crate::report::Outcome;
 use anyhow::Result;
@@ -40,6 +40,7 @@ enum Command {
     ReadOnly(read_only::ReadOnlyArgs),
     Revert(revert::RevertArgs),
     SetParent(set_parent::SetParentArgs),
+    Inflate(inflate::InflateArgs),
     Decouple(decouple::DecoupleArgs),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
@@ -72,6 +73,7 @@ impl Cli {
             Command::ReadOnly(args) => read_only::run(&args),
             Command::Revert(args) => revert::run(&args),
             Command::SetParent(args) => set_parent::run(&args),
+            Command::Inflate(args) => inflate::run(&args),
             Command::Decouple(args) => decouple::run(&args),
             Command::Import(args) => import::run(&args),
             Command::Export(args) => export::run(&args),

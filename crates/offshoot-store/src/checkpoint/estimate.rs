@@ -18,6 +18,8 @@ impl Record {
             | Self::Map { .. }
             | Self::Fill { .. }
             | Self::DropZeros { .. }
+            | Self::Inherit { .. }
+            | Self::Inflate { .. }
             | Self::ZeroBlocks { .. }
             | Self::ZeroClusters { .. }
             | Self::Resize { .. }
@@ -66,6 +68,8 @@ impl State {
             Record::SetXattr { blob, .. }
             | Record::RemoveXattr { blob, .. }
             | Record::SetReadOnly { blob }
+            | Record::Inherit { blob, .. }
+            | Record::Inflate { blob }
             | Record::SetParent { blob, .. }
             | Record::MarkDying { blob }
             | Record::Release { blob, .. } => self.chain_images(*blob),

@@ -266,7 +266,11 @@ impl Engine {
         if write.pending == 0 {
             return self.commit_write(task);
         }
-        let may_unmap = !matches!(write.kind, Kind::Zeroes { allocate: true });
+        let may_unmap = match &write.kind {
+            Kind::Zeroes { allocate } => !allocate,
+            Kind::Fill(fill) => !fill.keeps_space,
+            Kind::Data(_) | Kind::Unmap => true,
+        };
         let mut ops = Vec::new();
         for run in &mut write.runs {
             let offset = run.device;
@@ -353,7 +357,9 @@ impl Engine {
             choices.iter().filter(|choice| fills && self.takes_layers_away(lvol, choice)).count();
         let taking_away = takes_away + zeroing.len();
         (0..taking_away).for_each(|_| self.commit.begin_zeroing(lvol));
-        let mut transactions = alloc::vec![choices.into_iter().map(map).collect::<Vec<Record>>()];
+        let clones = self.take_clones(task);
+        let mut transactions =
+            alloc::vec![clones.into_iter().chain(choices.into_iter().map(map)).collect::<Vec<Record>>()];
         for record in zeroing {
             match (record, transactions.first_mut()) {
                 (record @ Record::ZeroBlocks { .. }, Some(first)) => first.push(record),

@@ -90,6 +90,8 @@ const DROP_ZEROS: u8 = 21;
 const REMOVE_XATTR: u8 = 22;
 const SET_READ_ONLY: u8 = 23;
 const SET_PARENT: u8 = 24;
+const INHERIT: u8 = 40;
+const INFLATE: u8 = 41;
 
 // What lies below a blob.
 const BELOW_NOTHING: u64 = 0;
@@ -127,20 +129,21 @@ pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
         }
         Record::Map { blob, at, cluster, blocks } => {
             head(out, MAP, *blob);
-            put(out, at.0);
-            put(out, cluster.0.into());
-            put_range(out, &(blocks.start.into()..blocks.end.into()));
+            put_blocks_in(out, (*at, *cluster), blocks);
         }
         Record::Fill { blob, at, cluster, blocks } => {
             head(out, FILL, *blob);
-            put(out, at.0);
-            put(out, cluster.0.into());
-            put_range(out, &(blocks.start.into()..blocks.end.into()));
+            put_blocks_in(out, (*at, *cluster), blocks);
         }
         Record::DropZeros { blob, at } => {
             head(out, DROP_ZEROS, *blob);
             put(out, at.0);
         }
+        Record::Inherit { blob, len } => {
+            head(out, INHERIT, *blob);
+            put(out, *len);
+        }
+        Record::Inflate { blob } => head(out, INFLATE, *blob),
         Record::ZeroBlocks { blob, at, blocks } => {
             head(out, ZERO_BLOCKS, *blob);
             put(out, at.0);
@@ -237,6 +240,13 @@ fn put_id(out: &mut Vec<u8>, id: BlobId) {
     put(out, id.root().0.into());
 }
 
+/// Blocks of a blob's cluster in a physical one.
+fn put_blocks_in(out: &mut Vec<u8>, (at, cluster): (BlobCluster, ClusterIdx), blocks: &Range<u32>) {
+    put(out, at.0);
+    put(out, cluster.0.into());
+    put_range(out, &(blocks.start.into()..blocks.end.into()));
+}
+
 /// Start and length.
 fn put_range(out: &mut Vec<u8>, range: &Range<u64>) {
     put(out, range.start);
@@ -325,6 +335,8 @@ impl<'a> Reader<'a> {
                 blocks: self.blocks()?,
             },
             DROP_ZEROS => Record::DropZeros { blob: self.id()?, at: self.blob_cluster()? },
+            INHERIT => Record::Inherit { blob: self.id()?, len: self.len()? },
+            INFLATE => Record::Inflate { blob: self.id()? },
             ZERO_BLOCKS => {
                 Record::ZeroBlocks { blob: self.id()?, at: self.blob_cluster()?, blocks: self.blocks()? }
             }

@@ -96,6 +96,9 @@ pub(crate) enum Why {
     /// A blob that is not thin would have a cluster without backing.
     #[error("it is thick, and cluster {0} would not be backed")]
     Hole(u64),
+    /// It would need what it does not hold itself.
+    #[error("it does not hold every cluster itself")]
+    NotFull,
     /// The store does not allow new partial or zero clusters.
     #[error("cluster {0} would be in a state that the store does not allow")]
     NativeState(u64),
@@ -125,6 +128,9 @@ pub(crate) enum Why {
     /// A dying blob cannot go yet.
     #[error("it owns {0} clusters")]
     OwnsClusters(u64),
+    /// A part of it would read something else.
+    #[error("it would show more or less of what lies below")]
+    Visible,
     /// A value without which the store or the lvol could not be found again.
     #[error("the value of {0} is no good")]
     Value(&'static str),
@@ -155,6 +161,8 @@ impl State {
                 ("fill", *blob, self.fill_fits(*blob, *at, *cluster, blocks))
             }
             Record::DropZeros { blob, at } => ("drop zeros", *blob, self.drop_zeros_fits(*blob, *at)),
+            Record::Inherit { blob, len } => ("inherit", *blob, self.inherit_fits(*blob, *len)),
+            Record::Inflate { blob } => ("inflate", *blob, self.inflate_fits(*blob)),
             Record::ZeroBlocks { blob, at, blocks } => {
                 let whole = *blocks == (0..self.units.blocks);
                 ("zero blocks", *blob, self.zero_fits(*blob, &(at.0..at.0.saturating_add(1)), whole))
@@ -290,6 +298,19 @@ impl State {
         let blob = self.sound(id)?;
         within(blob, &(at.0..at.0.saturating_add(1)))?;
         if self.is_needless_zero(blob, at) { Ok(()) } else { Err(Why::Shown(at.0)) }
+    }
+
+    fn inherit_fits(&self, id: BlobId, len: u64) -> Result<(), Why> {
+        let blob = self.sound(id)?;
+        within(blob, &(0..len))?;
+        let changed = len.min(blob.inherit_len)..len.max(blob.inherit_len);
+        let mut held = self.held_by_parent(blob, changed);
+        if held.any(|at| self.shows_below(blob, BlobCluster(at))) { Err(Why::Visible) } else { Ok(()) }
+    }
+
+    fn inflate_fits(&self, id: BlobId) -> Result<(), Why> {
+        let blob = self.sound(id)?;
+        if self.is_all_full(blob) { Ok(()) } else { Err(Why::NotFull) }
     }
 
     fn zero_fits(&self, id: BlobId, range: &Range<u64>, whole: bool) -> Result<(), Why> {

@@ -261,12 +261,18 @@ impl Entry {
     /// The layers of the owner over another entry than before. `None` when they inherit nothing.
     #[must_use]
     pub fn over(&self, below: Self, owned: &dyn Fn(Tag) -> bool) -> Option<Self> {
+        if !self.shows_below(owned) {
+            return None;
+        }
         let (own, _) = self.split(owned);
-        let inherits = |layer: &OwnLayer| match layer {
-            OwnLayer::Full(..) => false,
-            OwnLayer::Partial(layer) => layer.states.any(BlockState::Inherit),
-        };
-        own.iter().all(inherits).then(|| own.into_iter().rev().fold(below, Self::covered_by_own))
+        Some(own.into_iter().rev().fold(below, Self::covered_by_own))
+    }
+
+    /// Whether the owner reads any block from what lies below its own layers.
+    #[must_use]
+    pub fn shows_below(&self, owned: &dyn Fn(Tag) -> bool) -> bool {
+        let own = self.layers().take_while(|(tag, ..)| owned(*tag));
+        own.into_iter().all(|(.., states)| states.is_some_and(|states| states.any(BlockState::Inherit)))
     }
 
     fn covered_by_own(self, layer: OwnLayer) -> Self {

@@ -17,9 +17,9 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::ops::Range;
 use offshoot_format::{BlobCluster, BlobId, ClusterIdx, ExtentOrdinal};
 
-/// What sealing a store takes.
+/// What a job takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SealCost {
+pub struct WorkCost {
     /// Clusters that are filled in, or freed of zeros that need no saying.
     pub filled: u64,
     /// Free clusters that this takes.
@@ -52,11 +52,11 @@ impl State {
     ///
     /// # Errors
     /// An lvol is damaged: nobody knows what it holds.
-    pub fn seal_cost(&self) -> Result<SealCost, Error> {
+    pub fn seal_cost(&self) -> Result<WorkCost, Error> {
         if let Some(blob) = self.blobs().find(|blob| blob.damage.is_some()) {
             return Err(Error::Damaged(blob.display_name()));
         }
-        let mut cost = SealCost::default();
+        let mut cost = WorkCost::default();
         for blob in self.blobs() {
             self.add_seal_cost(blob, &mut cost);
         }
@@ -67,7 +67,7 @@ impl State {
         Ok(cost)
     }
 
-    fn add_seal_cost(&self, blob: &Blob, cost: &mut SealCost) {
+    fn add_seal_cost(&self, blob: &Blob, cost: &mut WorkCost) {
         let (mut filled, mut extents, mut next) = (0, 0, ExtentOrdinal(0));
         while let Some((ordinal, needed)) = self.seal_needs(blob, next) {
             next = ExtentOrdinal(ordinal.0 + 1);
@@ -179,6 +179,33 @@ impl State {
             }
         }
         false
+    }
+
+    /// The records that say how far clones inherit from a blob, before it comes to hold something in a cluster in which
+    /// it holds nothing. Those that do not inherit that far and have nothing of their own there would hide it; where they
+    /// hid nothing until now, nothing on disk says from where on. They inherit to their ends then: it makes no difference.
+    pub(crate) fn settle_clones(&self, blob: &Blob, at: BlobCluster) -> Vec<Record> {
+        let mut records = Vec::new();
+        let mut open: Vec<BlobId> = blob.clones.iter().copied().collect();
+        while let Some(clone) = open.pop().and_then(|id| self.blob(id)) {
+            if at.0 >= clone.len || clone.damage.is_some() || !self.shows_below(clone, at) {
+                continue;
+            }
+            if at.0 < clone.inherit_len {
+                open.extend(clone.clones.iter().copied());
+                continue;
+            }
+            let mut tail = self.parent_tail(clone, clone.inherit_len..clone.len);
+            let hides = tail.any(|at| self.shows_below(clone, BlobCluster(at)));
+            let len = if hides { clone.inherit_len } else { clone.len };
+            records.push(Record::Inherit { blob: clone.id, len });
+        }
+        records
+    }
+
+    /// Whether a blob would show something in a cluster that lies below what it has there itself.
+    pub(crate) fn shows_below(&self, blob: &Blob, at: BlobCluster) -> bool {
+        blob.tree.entry(at).shows_below(&|tag| self.owner(tag) == Some(blob.id))
     }
 
     /// Every blob, clones before their parents.

@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod dump;
 pub(crate) mod export;
 pub(crate) mod import;
+pub(crate) mod inflate;
 pub(crate) mod info;
 pub(crate) mod init;
 pub(crate) mod label;

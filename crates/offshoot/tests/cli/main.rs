@@ -12,6 +12,7 @@ mod damage;
 mod demo;
 mod export;
 mod import;
+mod inflate;
 mod init;
 mod locks;
 mod looking;

@@ -5,6 +5,7 @@
 //! content does not change by it.
 
 use super::{Choice, Kind, Run, WriteTask};
+use crate::engine::job::Work;
 use crate::engine::{Engine, Task, TaskId, Ticket};
 use crate::error::Error;
 use crate::map::{Entry, Source};
@@ -23,6 +24,10 @@ pub(in crate::engine) struct Fill {
     pub bytes: u64,
     /// Bytes that its job was charged for when it began.
     pub charged: u64,
+    /// Whether zeros have to be backed by space of the device.
+    pub keeps_space: bool,
+    /// What has to be said of clones before.
+    clones: Vec<Record>,
     /// Clusters and md pages that it has from those of its job and has not used.
     drawn: usize,
     drawn_md: usize,
@@ -38,9 +43,20 @@ impl WriteTask {
         at: BlobCluster,
         blocks: Range<u32>,
         range: Range<u64>,
+        keeps_space: bool,
     ) -> Self {
         let charged = range.end - range.start;
-        let fill = Fill { at, blocks, bytes: 0, charged, drawn: 0, drawn_md: 0, settled: false };
+        let fill = Fill {
+            at,
+            blocks,
+            bytes: 0,
+            charged,
+            keeps_space,
+            clones: Vec::new(),
+            drawn: 0,
+            drawn_md: 0,
+            settled: false,
+        };
         Self::new(job, lvol, range, Kind::Fill(fill), false)
     }
 }
@@ -61,7 +77,8 @@ impl Engine {
         let Some(write) = self.write_task(task) else { return Ok(()) };
         let (lvol, range, job) = (write.lvol, write.range.clone(), write.ticket);
         let Some(blob) = self.state.blob(lvol) else { return Err(Error::UnknownBlob(lvol)) };
-        let target = match self.job_need(job, blob, fill.at) {
+        let need = self.work_of(job).and_then(|work| work.need(&self.state, blob, fill.at));
+        let target = match need {
             None => {
                 self.with_fill(task, |fill| fill.settled = true);
                 return Ok(());
@@ -198,7 +215,9 @@ impl Engine {
             self.after_zeroing.push(task);
             return false;
         }
-        if is_absent && self.state.is_hidden_by_clone(blob, at) {
+        let is_sealing =
+            self.write_task(task).and_then(|write| self.work_of(write.ticket)) == Some(Work::Seal);
+        if is_absent && is_sealing && self.state.is_hidden_by_clone(blob, at) {
             self.finish_write(task, Ok(()));
             return false;
         }
@@ -207,8 +226,40 @@ impl Engine {
             self.finish_write(task, Ok(()));
             return false;
         }
+        if is_absent && !is_sealing {
+            let clones = self.state.settle_clones(blob, at);
+            if let Err(error) = self.reserve_for_clones(task, &clones) {
+                self.finish_write(task, Err(error));
+                return false;
+            }
+            self.with_fill(task, |fill| fill.clones = clones);
+        }
         self.with_fill(task, |fill| fill.settled = true);
         true
+    }
+
+    /// Keeps back md pages for writing the chains of some blobs.
+    fn reserve_for_clones(&mut self, task: TaskId, records: &[Record]) -> Result<(), Error> {
+        let blobs = records.iter().flat_map(Record::blobs).filter_map(|id| self.state.blob(id));
+        let needed: usize =
+            blobs.map(|blob| blob.chain_pages_at_most().saturating_sub(blob.pages.chain.len())).sum();
+        let spare = self.state.md_spare();
+        if spare < needed {
+            return Err(Error::NoMdPages { needed: needed as u64, free: spare as u64 });
+        }
+        self.state.md_reserved += needed;
+        if let Some(write) = self.write_task_mut(task) {
+            write.md_reserved += needed;
+        }
+        Ok(())
+    }
+
+    /// What a fill says of clones.
+    pub(super) fn take_clones(&mut self, task: TaskId) -> Vec<Record> {
+        match self.write_task_mut(task) {
+            Some(WriteTask { kind: Kind::Fill(fill), .. }) => core::mem::take(&mut fill.clones),
+            _ => Vec::new(),
+        }
     }
 
     /// Whether a fill leaves a layer without data that another writer may count on.

@@ -1,0 +1,33 @@
+//! What a job ends with: one transaction, planned like a verb once the data is where it belongs.
+
+use super::{Plan, inflate};
+use crate::error::Error;
+use crate::state::State;
+use alloc::vec::Vec;
+use offshoot_format::BlobId;
+
+/// The last transaction of a job.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// An lvol that holds everything itself becomes thick and has no parent any more.
+    Inflate(BlobId),
+}
+
+impl Step {
+    /// Lvols whose writes must have finished before it is planned.
+    pub(crate) fn drains(self) -> Vec<BlobId> {
+        match self {
+            Self::Inflate(lvol) => alloc::vec![lvol],
+        }
+    }
+
+    /// Plans it against a State.
+    ///
+    /// # Errors
+    /// Why it cannot be done; [`Error::Restless`] when the job has something left to do before.
+    pub(crate) fn plan(self, state: &State) -> Result<Plan, Error> {
+        match self {
+            Self::Inflate(lvol) => inflate::plan(state, lvol),
+        }
+    }
+}
