@@ -5,6 +5,7 @@
 
 mod clone;
 mod create;
+mod decouple;
 mod inflate;
 mod label;
 mod name;
@@ -21,7 +22,7 @@ mod step;
 
 pub use name::check_name;
 pub use seal::WorkCost;
-pub(crate) use seal::{Need, Needed};
+pub(crate) use seal::{Blocks, Need, Needed};
 pub(crate) use step::Step;
 
 use crate::blob::{Blob, XATTR_CREATED};

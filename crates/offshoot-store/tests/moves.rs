@@ -5,6 +5,8 @@
 
 #[path = "moves/breaks.rs"]
 mod breaks;
+#[path = "moves/decouple.rs"]
+mod decouple;
 #[path = "moves/inflate.rs"]
 mod inflate;
 #[path = "common/lvols.rs"]

@@ -1,6 +1,6 @@
-//! The record that puts a blob onto something else.
+//! Records that put a blob onto something else.
 
-use crate::blob::External;
+use crate::blob::{Blob, External};
 use crate::map::{Entry, Leaf, Tag, Tree};
 use crate::record::Below;
 use crate::state::State;
@@ -16,10 +16,7 @@ impl State {
             Below::Blob(parent) => self.blob(*parent),
             Below::Nothing | Below::External(_) => None,
         };
-        let mut tree = parent.map_or_else(Tree::default, |parent| parent.tree.clone());
-        if parent.is_some_and(|parent| len < parent.len) {
-            tree.truncate(BlobCluster(len));
-        }
+        let tree = self.tree_over(id, parent, len);
         let external = match below {
             Below::External(external) => Some(External { id: external.clone(), len }),
             Below::Nothing | Below::Blob(_) => {
@@ -27,11 +24,6 @@ impl State {
             }
         };
         let parent = parent.map(|parent| parent.id);
-        for (at, entry) in self.own_entries(id) {
-            let owned = |tag: Tag| self.tags.owner(tag) == Some(id);
-            let entry = entry.over(tree.entry(at), &owned).unwrap_or(entry);
-            tree.replace(at, entry);
-        }
         if let Some(old) = old.and_then(|old| self.blobs.get_mut(&old)) {
             old.clones.remove(&id);
         }
@@ -46,6 +38,87 @@ impl State {
             blob.inherit_len = if matches!(below, Below::Nothing) { 0 } else { len };
         }
         self.touch_chain(id);
+    }
+
+    pub(super) fn apply_bypass(&mut self, id: BlobId, inherit_len: u64) {
+        let Some(blob) = self.blobs.get(&id) else { return };
+        let Some(old) = blob.parent.and_then(|old| self.blobs.get(&old)) else { return };
+        let (old, is_external) = (old.id, old.external_is_parent);
+        let parent = self.blobs.get(&old).and_then(|old| old.parent).and_then(|id| self.blobs.get(&id));
+        let tree = self.tree_over(id, parent, inherit_len);
+        let external = match is_external {
+            true => self.blobs.get(&old).and_then(|old| Self::inherited_external(old, inherit_len)),
+            false => parent.and_then(|parent| Self::inherited_external(parent, inherit_len)),
+        };
+        let parent = parent.map(|parent| parent.id);
+        if let Some(old) = self.blobs.get_mut(&old) {
+            old.clones.remove(&id);
+        }
+        if let Some(parent) = parent.and_then(|parent| self.blobs.get_mut(&parent)) {
+            parent.clones.insert(id);
+        }
+        if let Some(blob) = self.blobs.get_mut(&id) {
+            blob.tree = tree;
+            blob.parent = parent;
+            blob.external = external;
+            blob.external_is_parent = is_external;
+            blob.inherit_len = inherit_len;
+        }
+        self.touch_chain(id);
+        self.hand_external_down(id);
+        self.hand_tree_down(id);
+    }
+
+    /// Brings the maps of all the clones of a blob up to date with that of the blob.
+    fn hand_tree_down(&mut self, id: BlobId) {
+        let mut changed = alloc::vec![id];
+        while let Some(id) = changed.pop() {
+            let Some(parent) = self.blobs.get(&id) else { continue };
+            for id in parent.clones.iter().copied().collect::<Vec<_>>() {
+                let Some(clone) = self.blobs.get(&id) else { continue };
+                let parent = self.blobs.get(&clone.parent.unwrap_or(id));
+                let tree = match clone.damage {
+                    None => self.tree_over(id, parent, clone.inherit_len),
+                    Some(_) => self.known_over(clone, parent),
+                };
+                if let Some(clone) = self.blobs.get_mut(&id) {
+                    clone.tree = tree;
+                }
+                changed.push(id);
+            }
+        }
+    }
+
+    /// What a blob owns over what it inherits of another one.
+    fn tree_over(&self, id: BlobId, parent: Option<&Blob>, inherit_len: u64) -> Tree {
+        let mut tree = parent.map_or_else(Tree::default, |parent| parent.tree.clone());
+        if parent.is_some_and(|parent| inherit_len < parent.len) {
+            tree.truncate(BlobCluster(inherit_len));
+        }
+        let owned = |tag: Tag| self.tags.owner(tag) == Some(id);
+        for (at, entry) in self.own_entries(id) {
+            let entry = entry.over(tree.entry(at), &owned).unwrap_or(entry);
+            tree.replace(at, entry);
+        }
+        tree
+    }
+
+    /// The same of a damaged blob: what is not known of it is not inherited either.
+    fn known_over(&self, blob: &Blob, parent: Option<&Blob>) -> Tree {
+        let mut tree = blob.tree.clone();
+        let owned = |tag: Tag| self.tags.owner(tag) == Some(blob.id);
+        for ordinal in blob.tree.ordinals() {
+            for (slot, entry) in blob.tree.leaf(ordinal).into_iter().flat_map(Leaf::entries) {
+                let at = BlobCluster(ordinal.first_cluster().0 + slot as u64);
+                let below = parent.filter(|_| at.0 < blob.inherit_len).map(|parent| parent.tree.entry(at));
+                if !matches!(entry, Entry::Unknown)
+                    && let Some(entry) = entry.over(below.unwrap_or(Entry::Absent), &owned)
+                {
+                    tree.replace(at, entry);
+                }
+            }
+        }
+        tree
     }
 
     /// The entries of a blob in which it holds something itself.

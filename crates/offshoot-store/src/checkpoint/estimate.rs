@@ -18,6 +18,8 @@ impl Record {
             | Self::Map { .. }
             | Self::Fill { .. }
             | Self::DropZeros { .. }
+            | Self::KeepZeros { .. }
+            | Self::Bypass { .. }
             | Self::Inherit { .. }
             | Self::Inflate { .. }
             | Self::ZeroBlocks { .. }
@@ -47,6 +49,7 @@ impl State {
             Record::Map { blob, at, .. }
             | Record::Fill { blob, at, .. }
             | Record::DropZeros { blob, at }
+            | Record::KeepZeros { blob, at }
             | Record::ZeroBlocks { blob, at, .. } => {
                 let pages = self.blob(*blob).map_or(0, |blob| self.range_images(blob, at.0..at.0 + 1));
                 self.chain_images(*blob) + pages
@@ -70,6 +73,7 @@ impl State {
             | Record::SetReadOnly { blob }
             | Record::Inherit { blob, .. }
             | Record::Inflate { blob }
+            | Record::Bypass { blob, .. }
             | Record::SetParent { blob, .. }
             | Record::MarkDying { blob }
             | Record::Release { blob, .. } => self.chain_images(*blob),

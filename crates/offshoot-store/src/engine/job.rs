@@ -90,7 +90,8 @@ impl Engine {
     /// may copy until [`Engine::allow`] gives it more; `None` for no limit.
     pub fn start_job(&mut self, work: Work, allowed: Option<u64>) -> Ticket {
         let ticket = self.next_ticket();
-        let is_running = self.jobs.jobs.values().any(|job| job.work.excludes(work));
+        let work = self.settled(work);
+        let is_running = self.is_excluded(work);
         let startable = if is_running { Err(Error::JobRunning) } else { self.check_writable() };
         if let Err(error) = startable {
             self.reply(ticket, Err(error));
@@ -301,7 +302,7 @@ impl Engine {
     /// Nothing is left to do as far as the job knows. What was under way when it began, and verbs, may have added to it.
     fn settle_job(&mut self, ticket: Ticket) {
         let Some(job) = self.jobs.jobs.get_mut(&ticket) else { return };
-        if let Some(step) = job.work.last_step() {
+        if let Some(step) = job.work.last_step(&self.state) {
             // Its plan looks once more, with no write in flight.
             job.phase = Phase::End;
             job.under_way += 1;

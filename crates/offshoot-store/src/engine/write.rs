@@ -349,17 +349,11 @@ impl Engine {
             return;
         }
         // Data first: zeroing the last data of a layer gives its cluster back, which a block may be about to enter.
-        let map = |Choice { at, cluster, blocks, .. }| match fills {
-            true => Record::Fill { blob: lvol, at, cluster, blocks },
-            false => Record::Map { blob: lvol, at, cluster, blocks },
-        };
         let takes_away =
             choices.iter().filter(|choice| fills && self.takes_layers_away(lvol, choice)).count();
         let taking_away = takes_away + zeroing.len();
         (0..taking_away).for_each(|_| self.commit.begin_zeroing(lvol));
-        let clones = self.take_clones(task);
-        let mut transactions =
-            alloc::vec![clones.into_iter().chain(choices.into_iter().map(map)).collect::<Vec<Record>>()];
+        let mut transactions = alloc::vec![self.mapping(task)];
         for record in zeroing {
             match (record, transactions.first_mut()) {
                 (record @ Record::ZeroBlocks { .. }, Some(first)) => first.push(record),

@@ -92,6 +92,8 @@ const SET_READ_ONLY: u8 = 23;
 const SET_PARENT: u8 = 24;
 const INHERIT: u8 = 40;
 const INFLATE: u8 = 41;
+const KEEP_ZEROS: u8 = 42;
+const BYPASS: u8 = 43;
 
 // What lies below a blob.
 const BELOW_NOTHING: u64 = 0;
@@ -138,6 +140,14 @@ pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
         Record::DropZeros { blob, at } => {
             head(out, DROP_ZEROS, *blob);
             put(out, at.0);
+        }
+        Record::KeepZeros { blob, at } => {
+            head(out, KEEP_ZEROS, *blob);
+            put(out, at.0);
+        }
+        Record::Bypass { blob, inherit_len } => {
+            head(out, BYPASS, *blob);
+            put(out, *inherit_len);
         }
         Record::Inherit { blob, len } => {
             head(out, INHERIT, *blob);
@@ -335,6 +345,8 @@ impl<'a> Reader<'a> {
                 blocks: self.blocks()?,
             },
             DROP_ZEROS => Record::DropZeros { blob: self.id()?, at: self.blob_cluster()? },
+            KEEP_ZEROS => Record::KeepZeros { blob: self.id()?, at: self.blob_cluster()? },
+            BYPASS => Record::Bypass { blob: self.id()?, inherit_len: self.len()? },
             INHERIT => Record::Inherit { blob: self.id()?, len: self.len()? },
             INFLATE => Record::Inflate { blob: self.id()? },
             ZERO_BLOCKS => {

@@ -96,6 +96,9 @@ pub(crate) enum Why {
     /// A blob that is not thin would have a cluster without backing.
     #[error("it is thick, and cluster {0} would not be backed")]
     Hole(u64),
+    /// Only what has a parent can do without it.
+    #[error("it has no parent")]
+    NoParent,
     /// It would need what it does not hold itself.
     #[error("it does not hold every cluster itself")]
     NotFull,
@@ -161,6 +164,8 @@ impl State {
                 ("fill", *blob, self.fill_fits(*blob, *at, *cluster, blocks))
             }
             Record::DropZeros { blob, at } => ("drop zeros", *blob, self.drop_zeros_fits(*blob, *at)),
+            Record::KeepZeros { blob, at } => ("keep zeros", *blob, self.keep_zeros_fits(*blob, *at)),
+            Record::Bypass { blob, inherit_len } => ("bypass", *blob, self.bypass_fits(*blob, *inherit_len)),
             Record::Inherit { blob, len } => ("inherit", *blob, self.inherit_fits(*blob, *len)),
             Record::Inflate { blob } => ("inflate", *blob, self.inflate_fits(*blob)),
             Record::ZeroBlocks { blob, at, blocks } => {
@@ -298,6 +303,30 @@ impl State {
         let blob = self.sound(id)?;
         within(blob, &(at.0..at.0.saturating_add(1)))?;
         if self.is_needless_zero(blob, at) { Ok(()) } else { Err(Why::Shown(at.0)) }
+    }
+
+    fn keep_zeros_fits(&self, id: BlobId, at: BlobCluster) -> Result<(), Why> {
+        let blob = self.sound(id)?;
+        let range = at.0..at.0.saturating_add(1);
+        within(blob, &range)?;
+        if !self.native_allowed {
+            return Err(Why::NativeState(at.0));
+        }
+        self.layers_fit(blob, &range)
+    }
+
+    fn bypass_fits(&self, id: BlobId, inherit_len: u64) -> Result<(), Why> {
+        let blob = self.sound(id)?;
+        within(blob, &(0..inherit_len))?;
+        let parent = blob.parent.and_then(|parent| self.blob(parent)).ok_or(Why::NoParent)?;
+        if self.decouple_needs(blob, ExtentOrdinal(0)).is_some() {
+            return Err(Why::Visible);
+        }
+        // Where nothing is hidden it need not be known from where on.
+        let shown = self.bypassed_len(blob);
+        let changed = inherit_len.min(shown)..inherit_len.max(shown);
+        let mut held = self.held_by_parent(parent, changed);
+        if held.any(|at| self.shows_below(blob, BlobCluster(at))) { Err(Why::Visible) } else { Ok(()) }
     }
 
     fn inherit_fits(&self, id: BlobId, len: u64) -> Result<(), Why> {

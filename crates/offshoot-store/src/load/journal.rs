@@ -400,7 +400,7 @@ fn lose(state: &mut State, record: &Record) {
         | Record::ZeroBlocks { blob, .. }
         | Record::ZeroClusters { blob, .. }
         | Record::Resize { blob, .. } => alloc::vec![*blob],
-        Record::SetParent { blob: id, .. } => {
+        Record::SetParent { blob: id, .. } | Record::Bypass { blob: id, .. } => {
             // It may be sound itself, but what it is to read now is not.
             if let Some(blob) = state.blobs.get_mut(id) {
                 blob.damage.get_or_insert_with(|| "what it inherits from is damaged".into());

@@ -3,7 +3,7 @@
 //! What it reads from elsewhere is copied, zeros are left to the device; clusters that it holds in part become whole. In
 //! the end one record makes it thick. Here is what that takes and whether it is so far; the engine does it.
 
-use super::{Need, Needed, Plan, WorkCost, check_metadata};
+use super::{Blocks, Need, Needed, Plan, WorkCost, check_metadata};
 use crate::blob::Blob;
 use crate::error::Error;
 use crate::limits::{FILL_BYTES, FILLS_AT_ONCE};
@@ -50,7 +50,7 @@ impl State {
             }
             for (slot, _) in lvol.tree.leaf(*ordinal).into_iter().flat_map(Leaf::entries) {
                 seen += 1;
-                let Some(Need::Fill { target, missing }) =
+                let Some(Need::Fill { target, missing, .. }) =
                     self.inflate_need(lvol, BlobCluster(first + slot as u64))
                 else {
                     continue;
@@ -103,7 +103,7 @@ impl State {
             Entry::Absent | Entry::Full { .. } => (None, self.units.cluster),
             Entry::Stack(_) | Entry::Unknown => self.fill_target(blob, &entry, at),
         };
-        Some(Need::Fill { target, missing })
+        Some(Need::Fill { target, missing, blocks: Blocks::All })
     }
 
     /// Whether every cluster of a blob is full and its own.

@@ -30,17 +30,30 @@ pub struct WorkCost {
     pub md_pages: u64,
 }
 
-/// What a native cluster needs to be said in SPDK's format.
+/// Which blocks of a cluster a job is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blocks {
+    /// All of them.
+    All,
+    /// Those whose data another blob holds.
+    Of(BlobId),
+}
+
+/// What a cluster needs: for sealing, what it takes to be said in SPDK's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Nothing: it reads zeros by itself.
     DropZeros,
-    /// All of its blocks in one cluster.
+    /// To say itself what its parent says of zeros.
+    KeepZeros,
+    /// Some blocks in a cluster of the blob's own.
     Fill {
         /// The cluster of the blob's own that holds most of them, if it has one.
         target: Option<ClusterIdx>,
         /// Bytes that are not there.
         missing: u64,
+        /// Which blocks.
+        blocks: Blocks,
     },
 }
 
@@ -73,8 +86,8 @@ impl State {
             next = ExtentOrdinal(ordinal.0 + 1);
             cost.filled += needed.len() as u64;
             let fills = needed.iter().filter_map(|(_, need)| match need {
-                Need::DropZeros => None,
-                Need::Fill { target, missing } => Some((target, missing)),
+                Need::DropZeros | Need::KeepZeros => None,
+                Need::Fill { target, missing, .. } => Some((target, missing)),
             });
             let before = filled;
             for (target, missing) in fills {
@@ -138,7 +151,7 @@ impl State {
             return Some(Need::DropZeros);
         }
         let (target, missing) = self.fill_target(blob, &entry, at);
-        Some(Need::Fill { target, missing })
+        Some(Need::Fill { target, missing, blocks: Blocks::All })
     }
 
     /// The cluster of a blob's own that shows most of a cluster, and how many bytes it does not show.
@@ -267,7 +280,10 @@ impl State {
 }
 
 /// The ordinals of a range of clusters, from one on.
-fn ordinals(clusters: &Range<u64>, from: ExtentOrdinal) -> impl Iterator<Item = ExtentOrdinal> + use<> {
+pub(super) fn ordinals(
+    clusters: &Range<u64>,
+    from: ExtentOrdinal,
+) -> impl Iterator<Item = ExtentOrdinal> + use<> {
     let of = |at| ExtentOrdinal::of(BlobCluster(at)).0.0;
     let range = match clusters.is_empty() {
         true => 0..0,

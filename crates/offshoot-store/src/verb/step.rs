@@ -1,6 +1,6 @@
 //! What a job ends with: one transaction, planned like a verb once the data is where it belongs.
 
-use super::{Plan, inflate};
+use super::{Plan, decouple, inflate};
 use crate::error::Error;
 use crate::state::State;
 use alloc::vec::Vec;
@@ -11,13 +11,20 @@ use offshoot_format::BlobId;
 pub(crate) enum Step {
     /// An lvol that holds everything itself becomes thick and has no parent any more.
     Inflate(BlobId),
+    /// An lvol that shows nothing of its parent lies on what lies below it.
+    Bypass {
+        /// The lvol.
+        lvol: BlobId,
+        /// The parent.
+        parent: BlobId,
+    },
 }
 
 impl Step {
     /// Lvols whose writes must have finished before it is planned.
     pub(crate) fn drains(self) -> Vec<BlobId> {
         match self {
-            Self::Inflate(lvol) => alloc::vec![lvol],
+            Self::Inflate(lvol) | Self::Bypass { lvol, .. } => alloc::vec![lvol],
         }
     }
 
@@ -28,6 +35,7 @@ impl Step {
     pub(crate) fn plan(self, state: &State) -> Result<Plan, Error> {
         match self {
             Self::Inflate(lvol) => inflate::plan(state, lvol),
+            Self::Bypass { lvol, parent } => decouple::plan(state, lvol, parent),
         }
     }
 }

@@ -34,6 +34,18 @@ const MOVES: &[Move] = &[
         lvol: "snap",
         parent: None,
     },
+    Move {
+        name: "decouple a clone",
+        work: |id| Work::Decouple { lvol: id("clone") },
+        lvol: "clone",
+        parent: Some("base"),
+    },
+    Move {
+        name: "decouple a snapshot",
+        work: |id| Work::Decouple { lvol: id("snap") },
+        lvol: "snap",
+        parent: None,
+    },
 ];
 
 impl Move {

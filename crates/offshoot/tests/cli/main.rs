@@ -9,6 +9,7 @@ mod bad_input;
 mod bench;
 mod changes;
 mod damage;
+mod decouple;
 mod demo;
 mod export;
 mod import;

@@ -81,7 +81,8 @@ fn piece(
         entry.layers().next().is_some_and(|(tag, _, states)| states.is_some() && own(tag))
     });
     let at_once = if state.native_allowed || is_partial { at_once } else { u32::MAX };
-    if need == Need::DropZeros || reads_zeros || blocks.end - blocks.start <= at_once {
+    let is_said = matches!(need, Need::DropZeros | Need::KeepZeros);
+    if is_said || reads_zeros || blocks.end - blocks.start <= at_once {
         return (blocks.clone(), blocks.end..blocks.end);
     }
     let middle = blocks.start + at_once;

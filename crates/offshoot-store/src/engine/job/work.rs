@@ -19,27 +19,19 @@ pub enum Work {
         /// Which.
         lvol: BlobId,
     },
+    /// An lvol or snapshot comes to hold what its parent holds, and lies on what lies below the parent then. One that lies
+    /// on an external snapshot is inflated.
+    Decouple {
+        /// Which.
+        lvol: BlobId,
+    },
 }
 
 impl Work {
-    /// The lvols whose size, clusters and relations must stay as they are meanwhile.
-    fn binds(self) -> Vec<BlobId> {
-        match self {
-            Self::Seal => Vec::new(),
-            Self::Inflate { lvol } => alloc::vec![lvol],
-        }
-    }
-
-    /// Whether a job keeps another one from running beside it.
-    pub(super) fn excludes(self, other: Self) -> bool {
-        let theirs = other.binds();
-        self == other || self.binds().iter().any(|lvol| theirs.contains(lvol))
-    }
-
     /// Whether the clusters that it fills must be backed by space of the device, zeros or not.
     pub(super) fn keeps_space(self) -> bool {
         match self {
-            Self::Seal => false,
+            Self::Seal | Self::Decouple { .. } => false,
             Self::Inflate { .. } => true,
         }
     }
@@ -54,6 +46,7 @@ impl Work {
         match self {
             Self::Seal => state.seal_needs(blob, from),
             Self::Inflate { .. } => state.inflate_needs(blob, from),
+            Self::Decouple { .. } => state.decouple_needs(blob, from),
         }
     }
 
@@ -62,14 +55,20 @@ impl Work {
         match self {
             Self::Seal => state.seal_need(blob, at),
             Self::Inflate { .. } => state.inflate_need(blob, at),
+            Self::Decouple { .. } => state.decouple_need(blob, at),
         }
     }
 
     /// The transaction that makes it true once nothing is left to be filled.
-    pub(super) fn last_step(self) -> Option<Step> {
+    pub(super) fn last_step(self, state: &State) -> Option<Step> {
         match self {
             Self::Seal => None,
             Self::Inflate { lvol } => Some(Step::Inflate(lvol)),
+            Self::Decouple { lvol } => {
+                let parent = state.blob(lvol).and_then(|blob| blob.parent);
+                // Without a parent nothing is left to do, and its plan says so.
+                Some(Step::Bypass { lvol, parent: parent.unwrap_or(lvol) })
+            }
         }
     }
 }
@@ -81,14 +80,45 @@ impl Engine {
     /// Why it cannot be done: an lvol does not exist or is damaged, or cannot be read where it must be because its
     /// external snapshot is missing.
     pub fn work_cost(&self, work: Work) -> Result<WorkCost, Error> {
-        match work {
+        match self.settled(work) {
             Work::Seal => self.seal_cost(),
             Work::Inflate { lvol } => {
                 let cost = self.state.inflate_cost(lvol)?;
                 self.check_readable(lvol, &cost)?;
                 Ok(cost)
             }
+            // It copies nothing of an external snapshot.
+            Work::Decouple { lvol } => self.state.decouple_cost(lvol),
         }
+    }
+
+    /// What a job comes to in this State.
+    pub(super) fn settled(&self, work: Work) -> Work {
+        match work {
+            Work::Decouple { lvol } if self.state.blob(lvol).is_some_and(|blob| blob.external_is_parent) => {
+                Work::Inflate { lvol }
+            }
+            work => work,
+        }
+    }
+
+    /// The lvols whose size, clusters and relations must stay as they are while a job runs.
+    fn bound_by(&self, work: Work) -> Vec<BlobId> {
+        match work {
+            Work::Seal => Vec::new(),
+            Work::Inflate { lvol } => alloc::vec![lvol],
+            Work::Decouple { lvol } => {
+                let parent = self.state.blob(lvol).and_then(|blob| blob.parent);
+                parent.into_iter().chain([lvol]).collect()
+            }
+        }
+    }
+
+    /// Whether a job that runs keeps another one from running beside it.
+    pub(super) fn is_excluded(&self, work: Work) -> bool {
+        let bound = self.bound_by(work);
+        let mut running = self.jobs.jobs.values().map(|job| job.work);
+        running.any(|other| other == work || self.bound_by(other).iter().any(|lvol| bound.contains(lvol)))
     }
 
     fn check_readable(&self, lvol: BlobId, cost: &WorkCost) -> Result<(), Error> {
@@ -102,13 +132,13 @@ impl Engine {
     pub(super) fn targets_of(&self, work: Work) -> Vec<BlobId> {
         match work {
             Work::Seal => self.state.clones_first(),
-            Work::Inflate { lvol } => alloc::vec![lvol],
+            Work::Inflate { lvol } | Work::Decouple { lvol } => alloc::vec![lvol],
         }
     }
 
     /// Refuses a verb that a running job does not allow beside it.
     pub(in crate::engine) fn check_no_job(&self, verb: &Verb) -> Result<(), Error> {
-        let bound: Vec<BlobId> = self.jobs.jobs.values().flat_map(|job| job.work.binds()).collect();
+        let bound: Vec<BlobId> = self.jobs.jobs.values().flat_map(|job| self.bound_by(job.work)).collect();
         let busy = verb.reshapes().into_iter().find(|lvol| bound.contains(lvol));
         match busy.and_then(|lvol| self.state.blob(lvol)) {
             Some(lvol) => Err(Error::InUse(lvol.display_name())),

@@ -10,7 +10,7 @@ use crate::engine::{Engine, Task, TaskId, Ticket};
 use crate::error::Error;
 use crate::map::{Entry, Source};
 use crate::record::{Encoding, Record};
-use crate::verb::Need;
+use crate::verb::{Blocks, Need};
 use alloc::vec::Vec;
 use core::ops::Range;
 use offshoot_format::{BlobCluster, BlobId, ClusterIdx, ExtentOrdinal};
@@ -26,11 +26,15 @@ pub(in crate::engine) struct Fill {
     pub charged: u64,
     /// Whether zeros have to be backed by space of the device.
     pub keeps_space: bool,
+    /// The blocks that are moved.
+    pub parts: Vec<Range<u32>>,
     /// What has to be said of clones before.
     clones: Vec<Record>,
     /// Clusters and md pages that it has from those of its job and has not used.
     drawn: usize,
     drawn_md: usize,
+    /// Whether it may leave a layer where there was none.
+    adds_layer: bool,
     /// Whether it is done for good: nothing is left to do about these blocks, or a record says so.
     pub settled: bool,
 }
@@ -52,9 +56,11 @@ impl WriteTask {
             bytes: 0,
             charged,
             keeps_space,
+            parts: Vec::new(),
             clones: Vec::new(),
             drawn: 0,
             drawn_md: 0,
+            adds_layer: false,
             settled: false,
         };
         Self::new(job, lvol, range, Kind::Fill(fill), false)
@@ -78,7 +84,7 @@ impl Engine {
         let (lvol, range, job) = (write.lvol, write.range.clone(), write.ticket);
         let Some(blob) = self.state.blob(lvol) else { return Err(Error::UnknownBlob(lvol)) };
         let need = self.work_of(job).and_then(|work| work.need(&self.state, blob, fill.at));
-        let target = match need {
+        let (target, wanted) = match need {
             None => {
                 self.with_fill(task, |fill| fill.settled = true);
                 return Ok(());
@@ -89,9 +95,24 @@ impl Engine {
                 }
                 return self.draw_md_pages(task, job, 1);
             }
-            Some(Need::Fill { target, .. }) => target,
+            Some(Need::KeepZeros) => {
+                self.with_fill(task, |fill| fill.adds_layer = true);
+                if let Some(write) = self.write_task_mut(task) {
+                    write.zeroing.push(Record::KeepZeros { blob: lvol, at: fill.at });
+                }
+                return self.draw_md_pages(task, job, 1);
+            }
+            Some(Need::Fill { target, blocks, .. }) => (target, blocks),
         };
         let entry = blob.tree.entry(fill.at);
+        let parts = match wanted {
+            Blocks::All => alloc::vec![fill.blocks.clone()],
+            Blocks::Of(owner) => self.blocks_of(owner, &entry, &fill.blocks),
+        };
+        if parts.is_empty() {
+            self.with_fill(task, |fill| fill.settled = true);
+            return Ok(());
+        }
         let needs_extent = blob.encoding == Encoding::Table
             && blob.pages.ordinals.get(&ExtentOrdinal::of(fill.at).0).is_none_or(|md| md.extent.is_none());
         self.draw_md_pages(task, job, 1 + usize::from(needs_extent))?;
@@ -101,7 +122,11 @@ impl Engine {
             Some(cluster) if !own_top => (cluster, false),
             _ => (self.choose_for_fill(task, job, lvol, fill.at)?, true),
         };
-        self.plan_fill_runs(task, &entry, (fill.at, cluster), range);
+        self.plan_fill_runs(task, &entry, (fill.at, cluster), range, &parts);
+        self.with_fill(task, |fill| {
+            fill.adds_layer = wanted != Blocks::All;
+            fill.parts = parts;
+        });
         if let Some(write) = self.write_task_mut(task) {
             write.choices.push(Choice { at: fill.at, cluster, blocks: fill.blocks.clone(), shared });
             let bytes = write.runs.iter().map(|run| run.covers.end - run.covers.start).sum();
@@ -117,13 +142,22 @@ impl Engine {
         entry: &Entry,
         (at, target): (BlobCluster, ClusterIdx),
         range: Range<u64>,
+        parts: &[Range<u32>],
     ) {
         let base = at.0 * self.state.units.cluster;
+        let block = self.state.units.block;
         let mut runs: Vec<(Range<u64>, bool)> = Vec::new();
         let mut pos = range.start;
         while pos < range.end {
             let (source, run) = self.state.source_in(entry, at.0, pos, range.end);
             pos = run.end;
+            let is_part = |part: &Range<u32>| {
+                base + u64::from(part.start) * block <= run.start
+                    && run.start < base + u64::from(part.end) * block
+            };
+            if !parts.iter().any(is_part) {
+                continue;
+            }
             if matches!(source, Source::Cluster { cluster, .. } if cluster == target) {
                 continue;
             }
@@ -147,6 +181,23 @@ impl Engine {
         if let Some(write) = self.write_task_mut(task) {
             write.runs = runs;
         }
+    }
+
+    /// Those of some blocks whose data is in a cluster of `owner`.
+    fn blocks_of(&self, owner: BlobId, entry: &Entry, blocks: &Range<u32>) -> Vec<Range<u32>> {
+        let mut parts: Vec<Range<u32>> = Vec::new();
+        let mut block = blocks.start;
+        while block < blocks.end {
+            let (source, end) = entry.source(block, blocks.end);
+            if matches!(source, Source::Cluster { tag, .. } if self.state.owner(tag) == Some(owner)) {
+                match parts.last_mut() {
+                    Some(last) if last.end == block => last.end = end,
+                    _ => parts.push(block..end),
+                }
+            }
+            block = end;
+        }
+        parts
     }
 
     fn reads_zeros(&self, task: TaskId, at: BlobCluster, source: Source) -> bool {
@@ -221,7 +272,8 @@ impl Engine {
             self.finish_write(task, Ok(()));
             return false;
         }
-        let dropped = self.write_task(task).is_some_and(|write| !write.zeroing.is_empty());
+        let drops = |record: &Record| matches!(record, Record::DropZeros { .. });
+        let dropped = self.write_task(task).is_some_and(|write| write.zeroing.iter().any(drops));
         if dropped && !self.state.is_needless_zero(blob, at) {
             self.finish_write(task, Ok(()));
             return false;
@@ -254,12 +306,25 @@ impl Engine {
         Ok(())
     }
 
-    /// What a fill says of clones.
-    pub(super) fn take_clones(&mut self, task: TaskId) -> Vec<Record> {
-        match self.write_task_mut(task) {
-            Some(WriteTask { kind: Kind::Fill(fill), .. }) => core::mem::take(&mut fill.clones),
-            _ => Vec::new(),
-        }
+    /// The records of a write about the blocks for which clusters were chosen.
+    pub(super) fn mapping(&self, task: TaskId) -> Vec<Record> {
+        let Some(write) = self.write_task(task) else { return Vec::new() };
+        let blob = write.lvol;
+        let Kind::Fill(fill) = &write.kind else {
+            let map = |Choice { at, cluster, blocks, .. }| Record::Map { blob, at, cluster, blocks };
+            return write.choices.iter().cloned().map(map).collect();
+        };
+        let chosen = write.choices.first();
+        let fills = chosen.into_iter().flat_map(|Choice { at, cluster, .. }| {
+            let fill_in = |blocks: &Range<u32>| Record::Fill {
+                blob,
+                at: *at,
+                cluster: *cluster,
+                blocks: blocks.clone(),
+            };
+            fill.parts.iter().map(fill_in)
+        });
+        fill.clones.iter().cloned().chain(fills).collect()
     }
 
     /// Whether a fill leaves a layer without data that another writer may count on.
@@ -279,6 +344,7 @@ impl Engine {
         let (job, lvol, at) = (*ticket, *lvol, fill.at);
         let (drawn, drawn_md) = (core::mem::take(&mut fill.drawn), core::mem::take(&mut fill.drawn_md));
         let settled = fill.settled;
+        let adds_layer = fill.adds_layer;
         let blob = self.state.blob(lvol);
         let owned = |tag| self.state.owner(tag) == Some(lvol);
         let is_used = blob.is_some_and(|blob| blob.tree.entry(at).clusters_of(owned).next().is_some());
@@ -288,6 +354,11 @@ impl Engine {
         if !(settled && is_used) {
             self.put_clusters_back(job, drawn);
         }
-        self.put_md_back(job, drawn_md.saturating_sub(usize::from(settled && is_first)));
+        // A layer that it made may have a page of its own.
+        let layers = settled && adds_layer;
+        self.put_md_back(
+            job,
+            if layers { 0 } else { drawn_md.saturating_sub(usize::from(settled && is_first)) },
+        );
     }
 }

@@ -2,10 +2,10 @@ use super::*;
 use crate::blob::External;
 use crate::checkpoint::{Capture, extent_page, layer_pages};
 use crate::journal::codec::{decode_all, encode};
-use crate::map::Entry;
+use crate::map::{Entry, Source};
 use crate::pages::{OrdinalMd, Spread, Totals};
 use crate::pool::Pool;
-use crate::verb::Need;
+use crate::verb::{Blocks, Need};
 use offshoot_format::{
     Bitmap, DataRoFlags, ExtentPage, InvalidFlags, LayerPage, Layout, LayoutParams, MdPageIdx, PageImage,
     name_value, uuid_value,
@@ -75,7 +75,7 @@ fn draw() -> impl Strategy<Value = Draw> {
     let at = prop_oneof![0_u64..4, 509_u64..514, 1020_u64..1027, 0_u64..600];
     let len = prop_oneof![0_u64..6, 500_u64..530, 600_u64..1030];
     let numbers = (0_u32..64, 0_u32..4, 1_u32..=4);
-    (0_u8..46, prop::bool::weighted(0.15), 0_u32..MD_LEN, 0_u32..MD_LEN, at, len, numbers).prop_map(
+    (0_u8..52, prop::bool::weighted(0.15), 0_u32..MD_LEN, 0_u32..MD_LEN, at, len, numbers).prop_map(
         |(kind, wild, blob, other, at, len, (cluster, block, blocks))| Draw {
             kind,
             wild,
@@ -208,6 +208,7 @@ impl Draw {
                 Record::Inherit { blob, len: if self.block == 0 { len } else { self.len } }
             }
             41..=45 => self.towards_inflating(state, ClusterIdx(chosen)),
+            46..=51 => self.towards_decoupling(state, ClusterIdx(chosen)),
             _ => {
                 let snapshot = self.blob(state, |blob| blob.clones.len() == 1);
                 let clones = state.blob(snapshot).map(|blob| blob.clones.clone()).unwrap_or_default();
@@ -244,6 +245,33 @@ impl Draw {
                 Record::Fill { blob, at, cluster: target.unwrap_or(cluster), blocks: 0..4 }
             }
             Some((at, Need::DropZeros)) => Record::DropZeros { blob, at },
+            Some((at, Need::KeepZeros)) => Record::KeepZeros { blob, at },
+        }
+    }
+
+    /// A blob comes to hold what its parent holds, and is put onto what lies below then.
+    fn towards_decoupling(&self, state: &State, cluster: ClusterIdx) -> Record {
+        let blob = self.blob(state, |blob| blob.parent.is_some() && !blob.dying);
+        let known = state.blob(blob);
+        let needed = known.and_then(|blob| state.decouple_needs(blob, ExtentOrdinal(0)));
+        match needed.and_then(|(_, needed)| needed.first().copied()).filter(|_| !self.wild) {
+            None => {
+                let len = known.map_or(0, |blob| state.bypassed_len(blob));
+                Record::Bypass { blob, inherit_len: if self.wild { self.len } else { len } }
+            }
+            Some((at, Need::Fill { target, blocks, .. })) => {
+                let entry = known.map(|blob| blob.tree.entry(at));
+                let is_parents = |block: &u32| {
+                    let source = entry.as_ref().map(|entry| entry.source(*block, 4).0);
+                    let of = |tag| blocks == Blocks::All || Blocks::Of(state.owner(tag).unwrap()) == blocks;
+                    matches!(source, Some(Source::Cluster { tag, .. }) if of(tag)) || blocks == Blocks::All
+                };
+                let first = (0..4).find(is_parents).unwrap_or(0);
+                let last = (first..4).take_while(is_parents).last().unwrap_or(first);
+                Record::Fill { blob, at, cluster: target.unwrap_or(cluster), blocks: first..last + 1 }
+            }
+            Some((at, Need::DropZeros)) => Record::DropZeros { blob, at },
+            Some((at, Need::KeepZeros)) => Record::KeepZeros { blob, at },
         }
     }
 }
