@@ -227,6 +227,12 @@ impl World {
         let observer = self.model.tick();
         let mut rest = Vec::new();
         let (ticket, since) = match &op {
+            Op::Verb(change @ (Change::Inflate { lvol } | Change::Decouple { lvol, .. })) => {
+                let Some(lvol) = self.blob(*lvol) else { return };
+                let inflates = matches!(change, Change::Inflate { .. });
+                let work = if inflates { Work::Inflate { lvol } } else { Work::Decouple { lvol } };
+                (self.store.start_job(work, None), observer)
+            }
             Op::Verb(change) => {
                 let Some(verb) = self.verb(change) else { return };
                 rest = if self.split_groups { taken_apart(verb) } else { vec![verb] };
@@ -460,6 +466,8 @@ impl World {
                 };
                 Verb::SetParent { lvol: self.blob(*lvol)?, underlay }
             }
+            // These are jobs.
+            Change::Inflate { .. } | Change::Decouple { .. } => return None,
         })
     }
 }

@@ -44,6 +44,15 @@ pub(crate) enum Change {
         /// Of each cell whether the lvol itself says what it reads.
         own: Vec<bool>,
     },
+    /// An lvol with a parent comes to hold everything itself, and has no parent any more. Nobody reads anything else.
+    Inflate {
+        lvol: Number,
+    },
+    /// An lvol comes to hold what its parent holds, and lies on what that lies on.
+    Decouple {
+        lvol: Number,
+        onto: Option<Number>,
+    },
 }
 
 /// What shows which verbs a store has seen.
@@ -62,6 +71,7 @@ impl Change {
             Self::Snapshot { items } => items.iter().map(|(origin, ..)| *origin).collect(),
             Self::Clone { parent, .. } => vec![*parent],
             Self::Resize { lvol, .. } | Self::Rename { lvol, .. } => vec![*lvol],
+            Self::Inflate { lvol } | Self::Decouple { lvol, .. } => [vec![*lvol], lvols(*lvol)].concat(),
             Self::Remove { lvol } => [vec![*lvol], lvols(*lvol)].concat(),
             Self::Revert { lvol, snapshot } => [vec![*lvol, *snapshot], lvols(*lvol)].concat(),
             Self::SetParent { lvol, parent, .. } => {
@@ -90,7 +100,10 @@ impl Change {
             Self::Revert { lvol, snapshot } => {
                 found.get(lvol).is_some_and(|now| now.parent == Some(*snapshot))
             }
-            Self::SetParent { lvol, parent, .. } => found.get(lvol).is_some_and(|now| now.parent == *parent),
+            Self::SetParent { lvol, parent, .. } | Self::Decouple { lvol, onto: parent } => {
+                found.get(lvol).is_some_and(|now| now.parent == *parent)
+            }
+            Self::Inflate { lvol } => found.get(lvol).is_some_and(|now| now.parent.is_none()),
         }
     }
 
@@ -136,6 +149,16 @@ impl Change {
                 if let Some(lvol) = lvols.get_mut(lvol) {
                     lvol.parent = *parent;
                     lvol.put_onto(below.as_ref(), own);
+                }
+            }
+            Self::Inflate { lvol } => {
+                if let Some(lvol) = lvols.get_mut(lvol) {
+                    lvol.parent = None;
+                }
+            }
+            Self::Decouple { lvol, onto } => {
+                if let Some(lvol) = lvols.get_mut(lvol) {
+                    lvol.parent = *onto;
                 }
             }
             Self::Rename { lvol, name } => {

@@ -448,6 +448,7 @@ impl Engine {
             self.drop_choice(lvol, choice.at);
         }
         self.state.md_reserved -= md_reserved;
+        self.forget_sync(task);
         self.put_back(task);
         if let Some(epoch) = epoch {
             self.commit.epochs.end(epoch);

@@ -137,22 +137,10 @@ pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
             head(out, FILL, *blob);
             put_blocks_in(out, (*at, *cluster), blocks);
         }
-        Record::DropZeros { blob, at } => {
-            head(out, DROP_ZEROS, *blob);
-            put(out, at.0);
-        }
-        Record::KeepZeros { blob, at } => {
-            head(out, KEEP_ZEROS, *blob);
-            put(out, at.0);
-        }
-        Record::Bypass { blob, inherit_len } => {
-            head(out, BYPASS, *blob);
-            put(out, *inherit_len);
-        }
-        Record::Inherit { blob, len } => {
-            head(out, INHERIT, *blob);
-            put(out, *len);
-        }
+        Record::DropZeros { blob, at } => head_and(out, DROP_ZEROS, *blob, at.0),
+        Record::KeepZeros { blob, at } => head_and(out, KEEP_ZEROS, *blob, at.0),
+        Record::Bypass { blob, inherit_len } => head_and(out, BYPASS, *blob, *inherit_len),
+        Record::Inherit { blob, len } => head_and(out, INHERIT, *blob, *len),
         Record::Inflate { blob } => head(out, INFLATE, *blob),
         Record::ZeroBlocks { blob, at, blocks } => {
             head(out, ZERO_BLOCKS, *blob);
@@ -227,6 +215,11 @@ pub(crate) fn decode_all(bytes: &[u8], layout: &Layout) -> Result<Vec<Record>, C
 fn head(out: &mut Vec<u8>, kind: u8, blob: BlobId) {
     out.push(kind);
     put_id(out, blob);
+}
+
+fn head_and(out: &mut Vec<u8>, kind: u8, blob: BlobId, number: u64) {
+    head(out, kind, blob);
+    put(out, number);
 }
 
 fn put(out: &mut Vec<u8>, mut number: u64) {

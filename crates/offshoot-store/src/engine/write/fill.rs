@@ -26,6 +26,8 @@ pub(in crate::engine) struct Fill {
     pub charged: u64,
     /// Whether zeros have to be backed by space of the device.
     pub keeps_space: bool,
+    /// Whether a sync has been asked for since its data was written.
+    synced: bool,
     /// The blocks that are moved.
     pub parts: Vec<Range<u32>>,
     /// What has to be said of clones before.
@@ -56,6 +58,7 @@ impl WriteTask {
             bytes: 0,
             charged,
             keeps_space,
+            synced: false,
             parts: Vec::new(),
             clones: Vec::new(),
             drawn: 0,
@@ -70,6 +73,11 @@ impl WriteTask {
 impl Engine {
     pub(super) fn is_fill(&self, task: TaskId) -> bool {
         self.write_task(task).is_some_and(|write| matches!(write.kind, Kind::Fill(_)))
+    }
+
+    /// Its data is about to be written once more.
+    pub(super) fn forget_sync(&mut self, task: TaskId) {
+        self.with_fill(task, |fill| fill.synced = false);
     }
 
     fn with_fill(&mut self, task: TaskId, change: impl FnOnce(&mut Fill)) {
@@ -249,10 +257,18 @@ impl Engine {
     /// Whether a fill whose data is in place can be committed now. Otherwise it goes on later, or was in vain.
     pub(super) fn may_commit_fill(&mut self, task: TaskId) -> bool {
         let Some(write) = self.write_task(task) else { return false };
-        let Kind::Fill(Fill { at, settled, .. }) = write.kind else { return true };
+        let Kind::Fill(Fill { at, settled, synced, .. }) = write.kind else { return true };
         let lvol = write.lvol;
         if settled {
             return true;
+        }
+        // What is moved may be durable where it is, and has to be where it comes to: a device that fails may lose what it
+        // has not synced, and reads go on.
+        let moves = self.write_task(task).is_some_and(|write| !write.choices.is_empty());
+        if moves && !synced {
+            self.with_fill(task, |fill| fill.synced = true);
+            self.retry_after_barrier(task);
+            return false;
         }
         // What the records of a verb are about to change is not known before they are applied.
         if self.verb_is_committing() {
