@@ -57,6 +57,8 @@ pub enum Step {
     DecoupleNewest,
     /// The newest snapshot does.
     DecoupleSnapshot,
+    /// The oldest snapshot that has one clone goes into it.
+    Merge,
 }
 
 impl Step {
@@ -90,8 +92,13 @@ impl Step {
     ];
 
     /// The verbs that move data.
-    pub const MOVES: [Self; 4] =
-        [Self::InflateNewest, Self::InflateSnapshot, Self::DecoupleNewest, Self::DecoupleSnapshot];
+    pub const MOVES: [Self; 5] = [
+        Self::InflateNewest,
+        Self::InflateSnapshot,
+        Self::DecoupleNewest,
+        Self::DecoupleSnapshot,
+        Self::Merge,
+    ];
 
     /// Every step there is.
     pub fn all() -> impl Iterator<Item = Self> {
@@ -149,9 +156,7 @@ impl Step {
                 let own = world.own_cells(lvol);
                 world.model.lvol(lvol)?.parent.map(|_| Change::SetParent { lvol, parent: None, own })?
             }
-            Self::InflateNewest | Self::DecoupleNewest | Self::InflateSnapshot | Self::DecoupleSnapshot => {
-                return self.moves(&world.model).map(Op::Verb);
-            }
+            _ if Self::MOVES.contains(&self) => return self.moves(&world.model).map(Op::Verb),
             _ => {
                 let lvol = writable(&world.model).next()?;
                 let (number, _) = world.fresh();
@@ -162,6 +167,10 @@ impl Step {
     }
 
     fn moves(self, model: &Model) -> Option<Change> {
+        if self == Self::Merge {
+            let snapshot = snapshots(model).find(|lvol| model.clones(*lvol).count() == 1)?;
+            return Some(Change::Merge { snapshot, into: model.clones(snapshot).next()? });
+        }
         let is_clone = |lvol: &Number| model.lvol(*lvol).is_some_and(|lvol| lvol.parent.is_some());
         let lvol = match self {
             Self::InflateNewest | Self::DecoupleNewest => writable(model).filter(is_clone).last()?,

@@ -233,6 +233,10 @@ impl World {
                 let work = if inflates { Work::Inflate { lvol } } else { Work::Decouple { lvol } };
                 (self.store.start_job(work, None), observer)
             }
+            Op::Verb(Change::Merge { snapshot, into }) => {
+                let (Some(oldest), Some(into)) = (self.blob(*snapshot), self.blob(*into)) else { return };
+                (self.store.start_job(Work::Merge { oldest, into }, None), observer)
+            }
             Op::Verb(change) => {
                 let Some(verb) = self.verb(change) else { return };
                 rest = if self.split_groups { taken_apart(verb) } else { vec![verb] };
@@ -467,7 +471,7 @@ impl World {
                 Verb::SetParent { lvol: self.blob(*lvol)?, underlay }
             }
             // These are jobs.
-            Change::Inflate { .. } | Change::Decouple { .. } => return None,
+            Change::Inflate { .. } | Change::Decouple { .. } | Change::Merge { .. } => return None,
         })
     }
 }

@@ -8,6 +8,7 @@ mod create;
 mod decouple;
 mod inflate;
 mod label;
+mod merge;
 mod name;
 mod parent;
 mod read_only;

@@ -11,6 +11,8 @@ mod decouple;
 mod inflate;
 #[path = "common/lvols.rs"]
 mod lvols;
+#[path = "moves/merge.rs"]
+mod merge;
 #[path = "common/plain_checker.rs"]
 mod plain_checker;
 #[path = "crash/tape.rs"]

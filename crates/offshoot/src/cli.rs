@@ -1,8 +1,8 @@
 //! What can be typed: the commands and what they take.
 
 use crate::commands::{
-    check, clone, create, decouple, demo, dump, export, import, inflate, info, init, label, ls, read_only,
-    rename, resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
+    check, clone, create, decouple, demo, dump, export, import, inflate, info, init, label, ls, merge,
+    read_only, rename, resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
 };
 use crate::report::Outcome;
 use anyhow::Result;
@@ -42,6 +42,7 @@ enum Command {
     SetParent(set_parent::SetParentArgs),
     Inflate(inflate::InflateArgs),
     Decouple(decouple::DecoupleArgs),
+    Merge(merge::MergeArgs),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
     Seal(seal::SealArgs),
@@ -75,6 +76,7 @@ impl Cli {
             Command::SetParent(args) => set_parent::run(&args),
             Command::Inflate(args) => inflate::run(&args),
             Command::Decouple(args) => decouple::run(&args),
+            Command::Merge(args) => merge::run(&args),
             Command::Import(args) => import::run(&args),
             Command::Export(args) => export::run(&args),
             Command::Seal(args) => seal::run(&args),

@@ -26,7 +26,8 @@ pub(crate) fn run(store: &mut Store, what: &'static str, work: Work, rate: Optio
     }
     let interrupt = Interrupt::install()?;
     let cost = store.engine().work_cost(work)?;
-    if cost.filled > 0 {
+    // What a merge moves and frees is its command's to say.
+    if cost.filled > 0 && !matches!(work, Work::Merge { .. }) {
         report::done(Takes { cost, cluster_bytes: store.state().units.cluster });
     }
     let mut progress = Progress::new(what, Some(cost.bytes));

@@ -53,6 +53,11 @@ pub(crate) enum Change {
         lvol: Number,
         onto: Option<Number>,
     },
+    /// A snapshot goes into its only clone, and what both hold is joined.
+    Merge {
+        snapshot: Number,
+        into: Number,
+    },
 }
 
 /// What shows which verbs a store has seen.
@@ -72,7 +77,9 @@ impl Change {
             Self::Clone { parent, .. } => vec![*parent],
             Self::Resize { lvol, .. } | Self::Rename { lvol, .. } => vec![*lvol],
             Self::Inflate { lvol } | Self::Decouple { lvol, .. } => [vec![*lvol], lvols(*lvol)].concat(),
-            Self::Remove { lvol } => [vec![*lvol], lvols(*lvol)].concat(),
+            Self::Remove { lvol } | Self::Merge { snapshot: lvol, .. } => {
+                [vec![*lvol], lvols(*lvol)].concat()
+            }
             Self::Revert { lvol, snapshot } => [vec![*lvol, *snapshot], lvols(*lvol)].concat(),
             Self::SetParent { lvol, parent, .. } => {
                 parent.iter().copied().chain([*lvol]).chain(lvols(*lvol)).collect()
@@ -94,7 +101,7 @@ impl Change {
             Self::Create { number, .. } | Self::Clone { number, .. } => found.contains_key(number),
             // One alone would be half a verb, which the comparison that follows finds.
             Self::Snapshot { items } => items.iter().any(|(_, number, _)| found.contains_key(number)),
-            Self::Remove { lvol } => !found.contains_key(lvol),
+            Self::Remove { lvol } | Self::Merge { snapshot: lvol, .. } => !found.contains_key(lvol),
             Self::Resize { lvol, sectors } => found.get(lvol).is_some_and(|now| now.sectors == *sectors),
             Self::Rename { lvol, name } => found.get(lvol).is_some_and(|now| now.name == *name),
             Self::Revert { lvol, snapshot } => {
@@ -127,7 +134,7 @@ impl Change {
                     lvols.insert(*number, clone);
                 }
             }
-            Self::Remove { lvol } => {
+            Self::Remove { lvol } | Self::Merge { snapshot: lvol, .. } => {
                 let parent = lvols.remove(lvol).and_then(|removed| removed.parent);
                 for clone in lvols.values_mut().filter(|clone| clone.parent == Some(*lvol)) {
                     clone.parent = parent;

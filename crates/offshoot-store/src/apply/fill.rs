@@ -22,7 +22,9 @@ impl State {
     ) {
         let all = self.units.blocks;
         self.change_for_clones(id, at, |state| {
-            state.change_entry(id, at, |old, tag, owned| old.filled(tag, cluster, blocks, all, owned));
+            state.change_entry(id, at, |old, tag, owned| {
+                old.filled(tag, cluster, blocks, all, owned).without_hidden(owned)
+            });
         });
     }
 

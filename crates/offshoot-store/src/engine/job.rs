@@ -18,7 +18,8 @@ use crate::blob::Blob;
 use crate::error::Error;
 use crate::io::Epoch;
 use crate::limits::{FILLS_AT_ONCE, FILLS_BESIDE_OTHERS};
-use crate::verb::WorkCost;
+use crate::rules::Clause;
+use crate::verb::{Step, WorkCost};
 use alloc::{collections::BTreeMap, vec::Vec};
 use targets::Targets;
 pub use work::Work;
@@ -187,6 +188,9 @@ impl Engine {
         }
         let Some(work) = self.work_of(ticket) else { return };
         let cost = self.work_cost(work);
+        if let Some(step) = work.first_step(&self.state).filter(|_| cost.is_ok()) {
+            return self.begin_step(ticket, step);
+        }
         let kept = cost.and_then(|cost| self.keep_space(ticket, &cost).map(|()| cost));
         let cost = match kept {
             Ok(cost) => cost,
@@ -242,6 +246,13 @@ impl Engine {
 
     /// Starts fills, as many as may be.
     fn begin_fills(&mut self, ticket: Ticket) {
+        let since = self.jobs.jobs.get(&ticket).filter(|job| matches!(job.work, Work::Merge { .. }));
+        let since = since.and_then(|job| job.since);
+        if since.is_some_and(|since| !self.commit.epochs.is_clear(since))
+            && self.rules.hold(Clause::ReuseAfterIo)
+        {
+            return;
+        }
         let others = self.tasks.len() > self.jobs.fills;
         let most = if others { FILLS_BESIDE_OTHERS } else { FILLS_AT_ONCE };
         while self.jobs.fills < most {
@@ -304,9 +315,7 @@ impl Engine {
         let Some(job) = self.jobs.jobs.get_mut(&ticket) else { return };
         if let Some(step) = job.work.last_step(&self.state) {
             // Its plan looks once more, with no write in flight.
-            job.phase = Phase::End;
-            job.under_way += 1;
-            return self.start_step(ticket, step);
+            return self.begin_step(ticket, step);
         }
         let is_clear = job.since.is_none_or(|since| self.commit.epochs.is_clear(since));
         // Zeros that were planned over a cluster which a fill has brought below them since say so with a layer.
@@ -321,18 +330,35 @@ impl Engine {
         }
     }
 
-    /// The transaction that a job ends with is applied, or was refused.
-    pub(super) fn step_done(&mut self, ticket: Ticket, result: Result<(), Error>) {
+    fn begin_step(&mut self, ticket: Ticket, step: Step) {
+        let Some(job) = self.jobs.jobs.get_mut(&ticket) else { return };
+        job.phase = Phase::End;
+        job.under_way += 1;
+        self.start_step(ticket, step);
+    }
+
+    /// A transaction of a job is applied, or was refused.
+    pub(super) fn step_done(&mut self, ticket: Ticket, step: Step, result: Result<(), Error>) {
         let Some(job) = self.jobs.jobs.get_mut(&ticket) else { return };
         job.under_way -= 1;
-        match result {
+        match (step, result) {
+            (Step::Fold { snapshot, into }, Ok(())) => {
+                // Its id may soon be another's.
+                if job.work == (Work::Merge { oldest: snapshot, into }) {
+                    job.work = Work::Merge { oldest: into, into };
+                }
+                // What reads the snapshot that is gone must not find what its clusters are about to take up (R1).
+                job.since = Some(self.commit.epochs.advance());
+                job.settled += 1;
+                job.phase = Phase::Plan;
+            }
             // Also when it was to be ended meanwhile: it is done.
-            Ok(()) => {
+            (_, Ok(())) => {
                 job.error = None;
                 self.finish_job(ticket);
             }
-            Err(Error::Restless) => job.phase = Phase::Plan,
-            Err(error) => self.end_job(ticket, error),
+            (_, Err(Error::Restless)) => job.phase = Phase::Plan,
+            (_, Err(error)) => self.end_job(ticket, error),
         }
     }
 

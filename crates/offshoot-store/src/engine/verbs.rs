@@ -254,7 +254,7 @@ impl Engine {
             return;
         };
         match (verb.what, result) {
-            (Planned::Step(_), result) => self.step_done(verb.ticket, result.map(drop)),
+            (Planned::Step(step), result) => self.step_done(verb.ticket, step, result.map(drop)),
             (Planned::Verb(_), Ok(made)) => self.reply_after_barrier(verb.ticket, Reply::Made(made)),
             (Planned::Verb(_), Err(error)) => self.reply(verb.ticket, Err(error)),
         }

@@ -24,6 +24,8 @@ pub struct WorkCost {
     pub filled: u64,
     /// Free clusters that this takes.
     pub clusters: u64,
+    /// Clusters that come free.
+    pub freed: u64,
     /// Bytes that are copied or zeroed.
     pub bytes: u64,
     /// Md pages that this takes at most.
@@ -37,6 +39,8 @@ pub(crate) enum Blocks {
     All,
     /// Those whose data another blob holds.
     Of(BlobId),
+    /// Those whose data is in other clusters of the blob's own.
+    Joined,
 }
 
 /// What a cluster needs: for sealing, what it takes to be said in SPDK's format.

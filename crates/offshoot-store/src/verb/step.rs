@@ -1,6 +1,6 @@
 //! What a job ends with: one transaction, planned like a verb once the data is where it belongs.
 
-use super::{Plan, decouple, inflate};
+use super::{Plan, decouple, inflate, merge};
 use crate::error::Error;
 use crate::state::State;
 use alloc::vec::Vec;
@@ -18,13 +18,25 @@ pub(crate) enum Step {
         /// The parent.
         parent: BlobId,
     },
+    /// The parent of an lvol goes into it.
+    Fold {
+        /// The parent.
+        snapshot: BlobId,
+        /// The lvol.
+        into: BlobId,
+    },
+    /// An lvol has taken up what was to go into it.
+    Merged(BlobId),
 }
 
 impl Step {
     /// Lvols whose writes must have finished before it is planned.
     pub(crate) fn drains(self) -> Vec<BlobId> {
         match self {
-            Self::Inflate(lvol) | Self::Bypass { lvol, .. } => alloc::vec![lvol],
+            Self::Inflate(lvol) | Self::Bypass { lvol, .. } | Self::Fold { snapshot: lvol, .. } => {
+                alloc::vec![lvol]
+            }
+            Self::Merged(_) => Vec::new(),
         }
     }
 
@@ -36,6 +48,8 @@ impl Step {
         match self {
             Self::Inflate(lvol) => inflate::plan(state, lvol),
             Self::Bypass { lvol, parent } => decouple::plan(state, lvol, parent),
+            Self::Fold { snapshot, into } => merge::fold(state, snapshot, into),
+            Self::Merged(into) => merge::plan(state, into),
         }
     }
 }

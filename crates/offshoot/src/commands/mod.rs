@@ -13,6 +13,7 @@ pub(crate) mod info;
 pub(crate) mod init;
 pub(crate) mod label;
 pub(crate) mod ls;
+pub(crate) mod merge;
 pub(crate) mod read_only;
 pub(crate) mod rename;
 pub(crate) mod resize;

@@ -25,13 +25,21 @@ pub enum Work {
         /// Which.
         lvol: BlobId,
     },
+    /// An lvol takes up the snapshots that it lies on, down to one of them, and keeps one cluster where both hold parts of
+    /// one. [`State::merge_run`] says which from which to which.
+    Merge {
+        /// The last one that it takes up. The lvol itself: what was taken up before is joined.
+        oldest: BlobId,
+        /// The lvol.
+        into: BlobId,
+    },
 }
 
 impl Work {
     /// Whether the clusters that it fills must be backed by space of the device, zeros or not.
     pub(super) fn keeps_space(self) -> bool {
         match self {
-            Self::Seal | Self::Decouple { .. } => false,
+            Self::Seal | Self::Decouple { .. } | Self::Merge { .. } => false,
             Self::Inflate { .. } => true,
         }
     }
@@ -47,6 +55,7 @@ impl Work {
             Self::Seal => state.seal_needs(blob, from),
             Self::Inflate { .. } => state.inflate_needs(blob, from),
             Self::Decouple { .. } => state.decouple_needs(blob, from),
+            Self::Merge { .. } => state.join_needs(blob, from),
         }
     }
 
@@ -56,7 +65,16 @@ impl Work {
             Self::Seal => state.seal_need(blob, at),
             Self::Inflate { .. } => state.inflate_need(blob, at),
             Self::Decouple { .. } => state.decouple_need(blob, at),
+            Self::Merge { .. } => state.join_need(blob, at),
         }
+    }
+
+    /// The transaction that has to come before anything is filled.
+    pub(super) fn first_step(self, state: &State) -> Option<Step> {
+        let Self::Merge { oldest, into } = self else { return None };
+        let snapshot = state.blob(into)?.parent?;
+        let is_left = into != oldest && (snapshot == oldest || state.descends(snapshot, oldest));
+        is_left.then_some(Step::Fold { snapshot, into })
     }
 
     /// The transaction that makes it true once nothing is left to be filled.
@@ -69,6 +87,7 @@ impl Work {
                 // Without a parent nothing is left to do, and its plan says so.
                 Some(Step::Bypass { lvol, parent: parent.unwrap_or(lvol) })
             }
+            Self::Merge { into, .. } => Some(Step::Merged(into)),
         }
     }
 }
@@ -89,6 +108,7 @@ impl Engine {
             }
             // It copies nothing of an external snapshot.
             Work::Decouple { lvol } => self.state.decouple_cost(lvol),
+            Work::Merge { oldest, into } => self.state.merge_cost(oldest, into),
         }
     }
 
@@ -111,6 +131,16 @@ impl Engine {
                 let parent = self.state.blob(lvol).and_then(|blob| blob.parent);
                 parent.into_iter().chain([lvol]).collect()
             }
+            Work::Merge { oldest, into } => {
+                let mut bound = alloc::vec![into];
+                while let Some(parent) = bound.last().and_then(|id| self.state.blob(*id)?.parent)
+                    && bound.last() != Some(&oldest)
+                    && self.state.descends(into, oldest)
+                {
+                    bound.push(parent);
+                }
+                bound
+            }
         }
     }
 
@@ -132,7 +162,9 @@ impl Engine {
     pub(super) fn targets_of(&self, work: Work) -> Vec<BlobId> {
         match work {
             Work::Seal => self.state.clones_first(),
-            Work::Inflate { lvol } | Work::Decouple { lvol } => alloc::vec![lvol],
+            Work::Inflate { lvol } | Work::Decouple { lvol } | Work::Merge { into: lvol, .. } => {
+                alloc::vec![lvol]
+            }
         }
     }
 

@@ -115,7 +115,8 @@ impl Engine {
         let entry = blob.tree.entry(fill.at);
         let parts = match wanted {
             Blocks::All => alloc::vec![fill.blocks.clone()],
-            Blocks::Of(owner) => self.blocks_of(owner, &entry, &fill.blocks),
+            Blocks::Of(owner) => self.blocks_of(&entry, &fill.blocks, |blob, _| blob == owner),
+            Blocks::Joined => self.joined_blocks(lvol, &entry, target, &fill.blocks),
         };
         if parts.is_empty() {
             self.with_fill(task, |fill| fill.settled = true);
@@ -132,7 +133,7 @@ impl Engine {
         };
         self.plan_fill_runs(task, &entry, (fill.at, cluster), range, &parts);
         self.with_fill(task, |fill| {
-            fill.adds_layer = wanted != Blocks::All;
+            fill.adds_layer = matches!(wanted, Blocks::Of(_));
             fill.parts = parts;
         });
         if let Some(write) = self.write_task_mut(task) {
@@ -191,13 +192,38 @@ impl Engine {
         }
     }
 
-    /// Those of some blocks whose data is in a cluster of `owner`.
-    fn blocks_of(&self, owner: BlobId, entry: &Entry, blocks: &Range<u32>) -> Vec<Range<u32>> {
+    /// Those of some blocks whose data is in other clusters of an lvol than the target. Where these show nothing any more,
+    /// one block of the target: with its record they go.
+    fn joined_blocks(
+        &self,
+        lvol: BlobId,
+        entry: &Entry,
+        target: Option<ClusterIdx>,
+        blocks: &Range<u32>,
+    ) -> Vec<Range<u32>> {
+        let all = 0..self.state.units.blocks;
+        let is_other = |blob, cluster| blob == lvol && Some(cluster) != target;
+        if blocks.start == 0 && self.blocks_of(entry, &all, is_other).is_empty() {
+            let shown = self.blocks_of(entry, &all, |_, cluster| Some(cluster) == target);
+            return shown.first().map(|part| part.start..part.start + 1).into_iter().collect();
+        }
+        self.blocks_of(entry, blocks, is_other)
+    }
+
+    /// Those of some blocks whose data is in certain clusters, by their owners.
+    fn blocks_of(
+        &self,
+        entry: &Entry,
+        blocks: &Range<u32>,
+        wanted: impl Fn(BlobId, ClusterIdx) -> bool,
+    ) -> Vec<Range<u32>> {
         let mut parts: Vec<Range<u32>> = Vec::new();
         let mut block = blocks.start;
         while block < blocks.end {
             let (source, end) = entry.source(block, blocks.end);
-            if matches!(source, Source::Cluster { tag, .. } if self.state.owner(tag) == Some(owner)) {
+            if let Source::Cluster { tag, cluster } = source
+                && self.state.owner(tag).is_some_and(|owner| wanted(owner, cluster))
+            {
                 match parts.last_mut() {
                     Some(last) if last.end == block => last.end = end,
                     _ => parts.push(block..end),
