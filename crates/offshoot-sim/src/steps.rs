@@ -49,6 +49,16 @@ pub enum Step {
     Read,
     /// Everything native becomes what SPDK can read.
     Seal,
+    /// The newest writable lvol holds all that it reads.
+    InflateNewest,
+    /// The newest snapshot does.
+    InflateSnapshot,
+    /// The newest writable lvol holds what its parent holds.
+    DecoupleNewest,
+    /// The newest snapshot does.
+    DecoupleSnapshot,
+    /// The oldest snapshot that has one clone goes into it.
+    Merge,
 }
 
 impl Step {
@@ -80,6 +90,20 @@ impl Step {
         Self::Read,
         Self::Seal,
     ];
+
+    /// The verbs that move data.
+    pub const MOVES: [Self; 5] = [
+        Self::InflateNewest,
+        Self::InflateSnapshot,
+        Self::DecoupleNewest,
+        Self::DecoupleSnapshot,
+        Self::Merge,
+    ];
+
+    /// Every step there is.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::VERBS.into_iter().chain(Self::DATA).chain(Self::MOVES)
+    }
 
     /// What it comes to in a store, if anything.
     pub(crate) fn op(self, world: &mut World) -> Option<Op> {
@@ -132,6 +156,7 @@ impl Step {
                 let own = world.own_cells(lvol);
                 world.model.lvol(lvol)?.parent.map(|_| Change::SetParent { lvol, parent: None, own })?
             }
+            _ if Self::MOVES.contains(&self) => return self.moves(&world.model).map(Op::Verb),
             _ => {
                 let lvol = writable(&world.model).next()?;
                 let (number, _) = world.fresh();
@@ -139,6 +164,23 @@ impl Step {
             }
         };
         Some(Op::Verb(change))
+    }
+
+    fn moves(self, model: &Model) -> Option<Change> {
+        if self == Self::Merge {
+            let snapshot = snapshots(model).find(|lvol| model.clones(*lvol).count() == 1)?;
+            return Some(Change::Merge { snapshot, into: model.clones(snapshot).next()? });
+        }
+        let is_clone = |lvol: &Number| model.lvol(*lvol).is_some_and(|lvol| lvol.parent.is_some());
+        let lvol = match self {
+            Self::InflateNewest | Self::DecoupleNewest => writable(model).filter(is_clone).last()?,
+            _ => snapshots(model).filter(is_clone).last()?,
+        };
+        if matches!(self, Self::InflateNewest | Self::InflateSnapshot) {
+            return Some(Change::Inflate { lvol });
+        }
+        let parent = model.lvol(lvol)?.parent?;
+        Some(Change::Decouple { lvol, onto: model.lvol(parent)?.parent })
     }
 
     fn data(self, model: &Model, cluster: usize) -> Option<Op> {

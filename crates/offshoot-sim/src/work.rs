@@ -167,10 +167,12 @@ enum Task {
 
 /// Every step and every two verbs cut everywhere, every step failing everywhere, every four verbs compared.
 fn enumerations(bounds: Bounds, rules: Rules) -> Outcome {
-    let single = || Step::VERBS.into_iter().chain(Step::DATA).map(|step| vec![step]);
+    let single = || Step::all().map(|step| vec![step]);
     let mut tasks: Vec<Task> = single().map(Task::Cuts).collect();
     tasks.extend(single().map(Task::Errors));
     tasks.extend(sequences(&Step::VERBS, 2).map(Task::Cuts));
+    let pairs = Step::MOVES.into_iter().flat_map(|its| Step::all().map(move |other| (its, other)));
+    tasks.extend(pairs.flat_map(|(its, other)| [vec![its, other], vec![other, its]]).map(Task::Cuts));
     tasks.extend((1..=4).flat_map(|len| sequences(&Step::VERBS, len)).map(Task::Steps));
     let family = match Family::new(Setup::SMALLEST, rules) {
         Ok(family) => family,

@@ -30,7 +30,7 @@ pub(crate) fn draw(world: &mut World, random: &mut Random) -> Option<Op> {
 }
 
 fn verb(world: &mut World, random: &mut Random) -> Option<Op> {
-    match random.below(18) {
+    match random.below(23) {
         0..2 => create(world, random),
         2..5 => snapshot(world, random),
         5..8 => clone(world, random),
@@ -38,6 +38,9 @@ fn verb(world: &mut World, random: &mut Random) -> Option<Op> {
         12..15 => resize(world, random),
         16 => revert(world, random),
         17 => set_parent(world, random),
+        18 => inflate(world, random),
+        19..21 => decouple(world, random),
+        21..23 => merge(world, random),
         15 if random.chance(1, 2) => may_seal(world).then_some(Op::Seal),
         _ => rename(world, random),
     }
@@ -120,6 +123,25 @@ fn set_parent(world: &mut World, random: &mut Random) -> Option<Op> {
         })?),
     };
     world.is_thin(lvol).then(|| Op::Verb(Change::SetParent { lvol, parent, own: world.own_cells(lvol) }))
+}
+
+fn inflate(world: &mut World, random: &mut Random) -> Option<Op> {
+    let lvol = pick(world, random, |number, lvol| world.lies_on(number, lvol.parent))?;
+    Some(Op::Verb(Change::Inflate { lvol }))
+}
+
+fn decouple(world: &mut World, random: &mut Random) -> Option<Op> {
+    let lvol = pick(world, random, |number, lvol| world.lies_on(number, lvol.parent))?;
+    let parent = world.model.lvol(lvol)?.parent?;
+    let onto = world.model.lvol(parent)?.parent;
+    Some(Op::Verb(Change::Decouple { lvol, onto }))
+}
+
+fn merge(world: &mut World, random: &mut Random) -> Option<Op> {
+    let snapshot =
+        pick(world, random, |number, lvol| lvol.read_only && world.model.clones(number).count() == 1)?;
+    let into = world.model.clones(snapshot).next().filter(|into| world.lies_on(*into, Some(snapshot)))?;
+    Some(Op::Verb(Change::Merge { snapshot, into }))
 }
 
 /// A writable lvol that nothing is under way for.

@@ -233,6 +233,16 @@ impl World {
         let observer = self.model.tick();
         let mut rest = Vec::new();
         let (ticket, since) = match &op {
+            Op::Verb(change @ (Change::Inflate { lvol } | Change::Decouple { lvol, .. })) => {
+                let Some(lvol) = self.blob(*lvol) else { return };
+                let inflates = matches!(change, Change::Inflate { .. });
+                let work = if inflates { Work::Inflate { lvol } } else { Work::Decouple { lvol } };
+                (self.store.start_job(work, None), observer)
+            }
+            Op::Verb(Change::Merge { snapshot, into }) => {
+                let (Some(oldest), Some(into)) = (self.blob(*snapshot), self.blob(*into)) else { return };
+                (self.store.start_job(Work::Merge { oldest, into }, None), observer)
+            }
             Op::Verb(change) => {
                 let Some(verb) = self.verb(change) else { return };
                 rest = if self.split_groups { taken_apart(verb) } else { vec![verb] };
@@ -426,6 +436,13 @@ impl World {
         Some((blob, start, end - start))
     }
 
+    /// Whether an lvol has a parent, and no snapshot that was removed is between the two.
+    pub(crate) fn lies_on(&self, lvol: Number, parent: Option<Number>) -> bool {
+        let Some(parent) = parent.and_then(|parent| self.blob(parent)) else { return false };
+        let blob = self.blob(lvol).and_then(|id| self.store.state().blob(id));
+        blob.is_some_and(|blob| blob.parent == Some(parent))
+    }
+
     fn blob(&self, lvol: Number) -> Option<BlobId> {
         self.store.state().lvol_by_uuid(Uuid::from_u128(lvol)).map(|blob| blob.id)
     }
@@ -469,6 +486,8 @@ impl World {
                 };
                 Verb::SetParent { lvol: self.blob(*lvol)?, underlay }
             }
+            // These are jobs.
+            Change::Inflate { .. } | Change::Decouple { .. } | Change::Merge { .. } => return None,
         })
     }
 }

@@ -23,9 +23,18 @@ fn cut(sequences: impl Iterator<Item = Vec<Step>>, bounds: Bounds) -> Counts {
 
 #[test]
 fn every_step_with_every_cut() {
-    let steps = Step::VERBS.into_iter().chain(Step::DATA).map(|step| vec![step]);
+    let steps = Step::all().map(|step| vec![step]);
     let counts = cut(steps, Bounds::FEW);
     assert!(counts.states > 3000 && counts.torn > 100, "{counts}");
+}
+
+#[test]
+fn every_move_around_a_verb_with_every_cut() {
+    let moves = || Step::MOVES.into_iter();
+    let before = moves().flat_map(|its| Step::VERBS.into_iter().map(move |verb| vec![verb, its]));
+    let behind = moves().flat_map(|its| Step::VERBS.into_iter().map(move |verb| vec![its, verb]));
+    let written = moves().map(|its| vec![Step::FirstWrite, Step::Zero, its]);
+    cut(before.chain(behind).chain(written), SOME);
 }
 
 #[test]

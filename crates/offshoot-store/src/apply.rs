@@ -6,6 +6,7 @@
 mod blobs;
 mod clusters;
 mod fill;
+mod inflate;
 mod pages;
 mod parent;
 mod reserve;
@@ -32,6 +33,10 @@ impl State {
                 self.apply_fill(*blob, *at, *cluster, blocks.clone());
             }
             Record::DropZeros { blob, at } => self.apply_drop_zeros(*blob, *at),
+            Record::KeepZeros { blob, at } => self.apply_keep_zeros(*blob, *at),
+            Record::Bypass { blob, inherit_len } => self.apply_bypass(*blob, *inherit_len),
+            Record::Inherit { blob, len } => self.apply_inherit(*blob, *len),
+            Record::Inflate { blob } => self.apply_inflate(*blob),
             Record::ZeroBlocks { blob, at, blocks } => self.apply_zero_blocks(*blob, *at, blocks.clone()),
             Record::ZeroClusters { blob, range } => self.apply_zero_clusters(*blob, range.clone()),
             Record::Resize { blob, len, runs } => {

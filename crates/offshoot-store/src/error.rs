@@ -166,6 +166,17 @@ pub enum Error {
         /// Their names.
         clones: String,
     },
+    /// Snapshots that are to be merged do not lie on each other.
+    #[error("\"{name}\" does not lie on \"{parent}\"")]
+    NotConsecutive {
+        /// The newer one.
+        name: String,
+        /// The older one.
+        parent: String,
+    },
+    /// A snapshot that is to be merged into its clone.
+    #[error("\"{0}\" has no clone that it could go into")]
+    NoClone(String),
     /// The lvol is exported or otherwise in use.
     #[error("\"{0}\" is in use")]
     InUse(String),
@@ -269,6 +280,8 @@ impl Error {
             | Self::SizesDiffer { .. }
             | Self::NotItsSnapshot { .. }
             | Self::NotRelated { .. }
+            | Self::NotConsecutive { .. }
+            | Self::NoClone(_)
             | Self::BadLabel { .. }
             | Self::TooManyLabels { .. }
             | Self::NoSuperBlob

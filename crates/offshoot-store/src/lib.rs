@@ -54,4 +54,4 @@ pub use record::{Assignment, Below, Encoding, Lsn, MappedRun, Record};
 pub use rules::{Clause, Rules};
 pub use state::{State, Units, XATTR_NATIVE};
 pub use store::{CreateError, ExternalDevice, Store};
-pub use verb::{CreateOptions, Identity, Plan, SealCost, Underlay, Verb, check_name};
+pub use verb::{CreateOptions, Identity, Plan, Underlay, Verb, WorkCost, check_name};

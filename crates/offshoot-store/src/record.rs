@@ -135,6 +135,33 @@ pub enum Record {
         /// Its cluster.
         at: BlobCluster,
     },
+    /// Blocks of a cluster that the parent of a blob says read zeros, the blob says so itself of.
+    KeepZeros {
+        /// The blob.
+        blob: BlobId,
+        /// Its cluster.
+        at: BlobCluster,
+    },
+    /// A blob that shows nothing of what its parent holds or says itself lies on what lies below the parent.
+    Bypass {
+        /// The blob.
+        blob: BlobId,
+        /// Clusters up to which that shows through. 0 where there is nothing.
+        inherit_len: u64,
+    },
+    /// From this cluster on a blob shows nothing of what lies below it. It shows as much as before: where nothing is
+    /// hidden metadata does not say from where on, and this does, before something comes to be hidden there.
+    Inherit {
+        /// The blob.
+        blob: BlobId,
+        /// Clusters.
+        len: u64,
+    },
+    /// A blob of which every cluster is full and its own needs nothing below it: it has no parent any more, and is thick.
+    Inflate {
+        /// The blob.
+        blob: BlobId,
+    },
     /// Blocks of a cluster read zeros, whatever lies below.
     ZeroBlocks {
         /// The blob.
@@ -251,6 +278,10 @@ impl Record {
             | Self::Map { blob, .. }
             | Self::Fill { blob, .. }
             | Self::DropZeros { blob, .. }
+            | Self::KeepZeros { blob, .. }
+            | Self::Bypass { blob, .. }
+            | Self::Inherit { blob, .. }
+            | Self::Inflate { blob }
             | Self::ZeroBlocks { blob, .. }
             | Self::ZeroClusters { blob, .. }
             | Self::Resize { blob, .. }

@@ -207,16 +207,31 @@ impl<D: BlockDevice> Store<D> {
         work: Work,
         mut watch: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        let job = self.engine.start_job(work, None);
+        self.run_paced_job(work, None, |progress| watch(progress).map_continue(|()| None))
+    }
+
+    /// Runs a job to its durable end, at a pace: it may copy `allowed` bytes, and then those that `watch` allows it as
+    /// it goes on ([`Engine::allow`]). `watch` has the clock: it waits itself where the job can but wait.
+    ///
+    /// # Errors
+    /// As [`Store::run_job`].
+    pub fn run_paced_job(
+        &mut self,
+        work: Work,
+        allowed: Option<u64>,
+        mut watch: impl FnMut(Progress) -> ControlFlow<(), Option<u64>>,
+    ) -> Result<(), Error> {
+        let job = self.engine.start_job(work, allowed);
         loop {
             while let Some((done, result)) = self.engine.poll_reply() {
                 if done == job {
                     return result.map(drop);
                 }
             }
-            let progress = self.engine.progress(job);
-            if progress.is_some_and(|progress| watch(progress).is_break()) {
-                self.engine.cancel(job);
+            match self.engine.progress(job).map(&mut watch) {
+                Some(ControlFlow::Break(())) => self.engine.cancel(job),
+                Some(ControlFlow::Continue(Some(bytes))) => self.engine.allow(job, Some(bytes)),
+                Some(ControlFlow::Continue(None)) | None => {}
             }
             self.step();
         }

@@ -5,8 +5,11 @@
 
 mod clone;
 mod create;
+mod decouple;
 mod deferred;
+mod inflate;
 mod label;
+mod merge;
 mod name;
 mod parent;
 mod read_only;
@@ -17,11 +20,13 @@ mod resize;
 mod revert;
 mod seal;
 mod snapshot;
+mod step;
 
 pub use create::CreateOptions;
 pub use name::check_name;
-pub use seal::SealCost;
-pub(crate) use seal::{Need, Needed};
+pub use seal::WorkCost;
+pub(crate) use seal::{Blocks, Need, Needed};
+pub(crate) use step::Step;
 
 use crate::apply::md_pages_at_most;
 use crate::blob::{Blob, XATTR_CREATED};
@@ -197,6 +202,14 @@ impl Verb {
         drains.sort_unstable();
         drains.dedup();
         drains
+    }
+
+    /// Lvols whose size, clusters or relations it changes.
+    pub(crate) fn reshapes(&self, state: &State) -> Vec<BlobId> {
+        match self {
+            Self::SetReadOnly { .. } => Vec::new(),
+            _ => self.drains(state),
+        }
     }
 
     /// The name of the new lvol, where making one is all that the verb does to the store.

@@ -1,8 +1,8 @@
 //! What can be typed: the commands and what they take.
 
 use crate::commands::{
-    check, clone, copy, create, decouple, demo, diff, dump, export, import, info, init, label, ls, read_only,
-    rename, resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
+    check, clone, copy, create, decouple, demo, diff, dump, export, import, inflate, info, init, label, ls,
+    merge, read_only, rename, resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
 };
 use crate::errand::{self, Errand};
 use crate::report::Outcome;
@@ -41,7 +41,9 @@ enum Command {
     ReadOnly(read_only::ReadOnlyArgs),
     Revert(revert::RevertArgs),
     SetParent(set_parent::SetParentArgs),
+    Inflate(inflate::InflateArgs),
     Decouple(decouple::DecoupleArgs),
+    Merge(merge::MergeArgs),
     Diff(diff::DiffArgs),
     Copy(copy::CopyArgs),
     Import(import::ImportArgs),
@@ -75,7 +77,9 @@ impl Cli {
             Command::ReadOnly(args) => errand::run(&Errand::ReadOnly(args)),
             Command::Revert(args) => errand::run(&Errand::Revert(args)),
             Command::SetParent(args) => errand::run(&Errand::SetParent(args)),
+            Command::Inflate(args) => inflate::run(&args),
             Command::Decouple(args) => decouple::run(&args),
+            Command::Merge(args) => merge::run(&args),
             Command::Diff(args) => diff::run(&args),
             Command::Copy(args) => copy::run(&args),
             Command::Import(args) => import::run(&args),

@@ -47,6 +47,20 @@ pub(crate) enum Change {
         /// Of each cell whether the lvol itself says what it reads.
         own: Vec<bool>,
     },
+    /// An lvol with a parent comes to hold everything itself, and has no parent any more. Nobody reads anything else.
+    Inflate {
+        lvol: Number,
+    },
+    /// An lvol comes to hold what its parent holds, and lies on what that lies on.
+    Decouple {
+        lvol: Number,
+        onto: Option<Number>,
+    },
+    /// A snapshot goes into its only clone, and what both hold is joined.
+    Merge {
+        snapshot: Number,
+        into: Number,
+    },
 }
 
 /// What shows which verbs a store has seen.
@@ -65,7 +79,10 @@ impl Change {
             Self::Snapshot { items } => items.iter().map(|(origin, ..)| *origin).collect(),
             Self::Clone { parent, .. } => vec![*parent],
             Self::Resize { lvol, .. } | Self::Rename { lvol, .. } => vec![*lvol],
-            Self::Remove { lvol, .. } => [vec![*lvol], lvols(*lvol)].concat(),
+            Self::Inflate { lvol }
+            | Self::Decouple { lvol, .. }
+            | Self::Remove { lvol, .. }
+            | Self::Merge { snapshot: lvol, .. } => [vec![*lvol], lvols(*lvol)].concat(),
             Self::Revert { lvol, snapshot } => [vec![*lvol, *snapshot], lvols(*lvol)].concat(),
             Self::SetParent { lvol, parent, .. } => {
                 parent.iter().copied().chain([*lvol]).chain(lvols(*lvol)).collect()
@@ -98,13 +115,16 @@ impl Change {
             Self::Create { number, .. } | Self::Clone { number, .. } => found.contains_key(number),
             // One alone would be half a verb, which the comparison that follows finds.
             Self::Snapshot { items } => items.iter().any(|(_, number, _)| found.contains_key(number)),
-            Self::Remove { lvol, .. } => !found.contains_key(lvol),
+            Self::Remove { lvol, .. } | Self::Merge { snapshot: lvol, .. } => !found.contains_key(lvol),
             Self::Resize { lvol, sectors } => found.get(lvol).is_some_and(|now| now.sectors == *sectors),
             Self::Rename { lvol, name } => found.get(lvol).is_some_and(|now| now.name == *name),
             Self::Revert { lvol, snapshot } => {
                 found.get(lvol).is_some_and(|now| now.parent == Some(*snapshot))
             }
-            Self::SetParent { lvol, parent, .. } => found.get(lvol).is_some_and(|now| now.parent == *parent),
+            Self::SetParent { lvol, parent, .. } | Self::Decouple { lvol, onto: parent } => {
+                found.get(lvol).is_some_and(|now| now.parent == *parent)
+            }
+            Self::Inflate { lvol } => found.get(lvol).is_some_and(|now| now.parent.is_none()),
         }
     }
 
@@ -130,7 +150,7 @@ impl Change {
                     lvols.insert(*number, clone);
                 }
             }
-            Self::Remove { lvol, .. } => {
+            Self::Remove { lvol, .. } | Self::Merge { snapshot: lvol, .. } => {
                 let parent = lvols.remove(lvol).and_then(|removed| removed.parent);
                 for clone in lvols.values_mut().filter(|clone| clone.parent == Some(*lvol)) {
                     clone.parent = parent;
@@ -152,6 +172,16 @@ impl Change {
                 if let Some(lvol) = lvols.get_mut(lvol) {
                     lvol.parent = *parent;
                     lvol.put_onto(below.as_ref(), own);
+                }
+            }
+            Self::Inflate { lvol } => {
+                if let Some(lvol) = lvols.get_mut(lvol) {
+                    lvol.parent = None;
+                }
+            }
+            Self::Decouple { lvol, onto } => {
+                if let Some(lvol) = lvols.get_mut(lvol) {
+                    lvol.parent = *onto;
                 }
             }
             Self::Rename { lvol, name } => {

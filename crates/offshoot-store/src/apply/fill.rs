@@ -22,7 +22,9 @@ impl State {
     ) {
         let all = self.units.blocks;
         self.change_for_clones(id, at, |state| {
-            state.change_entry(id, at, |old, tag, owned| old.filled(tag, cluster, blocks, all, owned));
+            state.change_entry(id, at, |old, tag, owned| {
+                old.filled(tag, cluster, blocks, all, owned).without_hidden(owned)
+            });
         });
     }
 
@@ -31,6 +33,15 @@ impl State {
             return;
         }
         self.change_for_clones(id, at, |state| state.change_entry(id, at, |_, _, _| Entry::Absent));
+    }
+
+    pub(super) fn apply_keep_zeros(&mut self, id: BlobId, at: BlobCluster) {
+        let Some(zeros) = self.blob(id).and_then(|blob| self.zeroed_by_parent(blob, at)) else {
+            return;
+        };
+        self.change_for_clones(id, at, |state| {
+            state.change_entry(id, at, |old, tag, owned| old.with_zeros(tag, &zeros, owned));
+        });
     }
 
     /// Whether everything that is stored for a cluster of a blob is that it reads zeros, and it would without.

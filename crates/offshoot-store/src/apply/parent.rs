@@ -1,4 +1,4 @@
-//! The record that puts a blob onto something else.
+//! Records that put a blob onto something else.
 
 use crate::blob::{Blob, External};
 use crate::map::{Entry, Leaf, Tag, Tree};
@@ -42,34 +42,86 @@ impl State {
         self.touch_chain(id);
     }
 
-    /// Brings what a blob inherits up to date with its parent, of which less may be known than before.
-    pub(crate) fn inherit_anew(&mut self, id: BlobId) {
-        let Some(blob) = self.blob(id) else { return };
-        let Some(parent) = blob.parent.and_then(|parent| self.blob(parent)) else { return };
-        let lost_len = blob.lost_len.max(parent.lost_len.min(blob.inherit_len));
-        let mut tree = self.tree_over(id, Some(parent), blob.inherit_len);
-        for ordinal in blob.tree.ordinals() {
-            let first = ordinal.first_cluster().0;
-            let entries = blob.tree.leaf(ordinal).into_iter().flat_map(Leaf::entries);
-            for (slot, _) in entries.filter(|(_, entry)| matches!(entry, Entry::Unknown)) {
-                tree.replace(BlobCluster(first + slot as u64), Entry::Unknown);
-            }
+    pub(super) fn apply_bypass(&mut self, id: BlobId, inherit_len: u64) {
+        let Some(blob) = self.blobs.get(&id) else { return };
+        let Some(old) = blob.parent.and_then(|old| self.blobs.get(&old)) else { return };
+        let (old, is_external) = (old.id, old.external_is_parent);
+        let parent = self.blobs.get(&old).and_then(|old| old.parent).and_then(|id| self.blobs.get(&id));
+        let tree = self.tree_over(id, parent, inherit_len);
+        let lost_len = parent.map_or(0, |parent| parent.lost_len.min(inherit_len));
+        let external = match is_external {
+            true => self.blobs.get(&old).and_then(|old| Self::inherited_external(old, inherit_len)),
+            false => parent.and_then(|parent| Self::inherited_external(parent, inherit_len)),
+        };
+        let parent = parent.map(|parent| parent.id);
+        if let Some(old) = self.blobs.get_mut(&old) {
+            old.clones.remove(&id);
+        }
+        if let Some(parent) = parent.and_then(|parent| self.blobs.get_mut(&parent)) {
+            parent.clones.insert(id);
         }
         if let Some(blob) = self.blobs.get_mut(&id) {
-            (blob.tree, blob.lost_len) = (tree, lost_len);
+            blob.tree = tree;
+            blob.parent = parent;
+            blob.external = external;
+            blob.external_is_parent = is_external;
+            blob.inherit_len = inherit_len;
+            blob.lost_len = lost_len;
+        }
+        self.touch_chain(id);
+        self.hand_external_down(id);
+        self.hand_tree_down(id);
+    }
+
+    /// Brings the maps of all the clones of a blob up to date with that of the blob.
+    pub(crate) fn hand_tree_down(&mut self, id: BlobId) {
+        let mut changed = alloc::vec![id];
+        while let Some(id) = changed.pop() {
+            let Some(parent) = self.blobs.get(&id) else { continue };
+            for id in parent.clones.iter().copied().collect::<Vec<_>>() {
+                let Some(clone) = self.blobs.get(&id) else { continue };
+                let parent = self.blobs.get(&clone.parent.unwrap_or(id));
+                let lost_len = parent.map_or(0, |parent| parent.lost_len.min(clone.inherit_len));
+                let (tree, lost_len) = match clone.is_readable() {
+                    true => (self.tree_over(id, parent, clone.inherit_len), lost_len),
+                    false => (self.known_over(clone, parent), lost_len.max(clone.lost_len)),
+                };
+                if let Some(clone) = self.blobs.get_mut(&id) {
+                    (clone.tree, clone.lost_len) = (tree, lost_len);
+                }
+                changed.push(id);
+            }
         }
     }
 
-    /// The tree of a blob: what it owns, over so many clusters of what it inherits from.
-    fn tree_over(&self, id: BlobId, parent: Option<&Blob>, len: u64) -> Tree {
+    /// What a blob owns over what it inherits of another one.
+    fn tree_over(&self, id: BlobId, parent: Option<&Blob>, inherit_len: u64) -> Tree {
         let mut tree = parent.map_or_else(Tree::default, |parent| parent.tree.clone());
-        if parent.is_some_and(|parent| len < parent.len) {
-            tree.truncate(BlobCluster(len));
+        if parent.is_some_and(|parent| inherit_len < parent.len) {
+            tree.truncate(BlobCluster(inherit_len));
         }
+        let owned = |tag: Tag| self.tags.owner(tag) == Some(id);
         for (at, entry) in self.own_entries(id) {
-            let owned = |tag: Tag| self.tags.owner(tag) == Some(id);
             let entry = entry.over(tree.entry(at), &owned).unwrap_or(entry);
             tree.replace(at, entry);
+        }
+        tree
+    }
+
+    /// The same of a damaged blob: what is not known of it is not inherited either.
+    fn known_over(&self, blob: &Blob, parent: Option<&Blob>) -> Tree {
+        let mut tree = blob.tree.clone();
+        let owned = |tag: Tag| self.tags.owner(tag) == Some(blob.id);
+        for ordinal in blob.tree.ordinals() {
+            for (slot, entry) in blob.tree.leaf(ordinal).into_iter().flat_map(Leaf::entries) {
+                let at = BlobCluster(ordinal.first_cluster().0 + slot as u64);
+                let below = parent.filter(|_| at.0 < blob.inherit_len).map(|parent| parent.tree.entry(at));
+                if !matches!(entry, Entry::Unknown)
+                    && let Some(entry) = entry.over(below.unwrap_or(Entry::Absent), &owned)
+                {
+                    tree.replace(at, entry);
+                }
+            }
         }
         tree
     }

@@ -18,6 +18,10 @@ impl Record {
             | Self::Map { .. }
             | Self::Fill { .. }
             | Self::DropZeros { .. }
+            | Self::KeepZeros { .. }
+            | Self::Bypass { .. }
+            | Self::Inherit { .. }
+            | Self::Inflate { .. }
             | Self::ZeroBlocks { .. }
             | Self::ZeroClusters { .. }
             | Self::Resize { .. }
@@ -45,6 +49,7 @@ impl State {
             Record::Map { blob, at, .. }
             | Record::Fill { blob, at, .. }
             | Record::DropZeros { blob, at }
+            | Record::KeepZeros { blob, at }
             | Record::ZeroBlocks { blob, at, .. } => {
                 let pages = self.blob(*blob).map_or(0, |blob| self.range_images(blob, at.0..at.0 + 1));
                 self.chain_images(*blob) + pages
@@ -53,16 +58,22 @@ impl State {
                 self.chain_images(*blob)
                     + self.blob(*blob).map_or(0, |blob| self.range_images(blob, range.clone()))
             }
-            Record::Resize { blob, len, .. } => {
-                let ends = |blob: &Blob| {
+            Record::Resize { blob, len, runs } => {
+                let pages = |blob: &Blob| {
                     let last = |len: u64| self.range_images(blob, len.saturating_sub(1)..len);
-                    last(blob.len) + last(*len)
+                    // What was cut off lately has its extent pages still.
+                    let start = runs.first().map_or(0, |run| run.at.0);
+                    let end = runs.last().map_or(start, |run| run.at.0 + u64::from(run.length));
+                    last(blob.len) + last(*len) + self.range_images(blob, start..end)
                 };
-                self.chain_images(*blob) + self.blob(*blob).map_or(0, ends)
+                self.chain_images(*blob) + self.blob(*blob).map_or(0, pages)
             }
             Record::SetXattr { blob, .. }
             | Record::RemoveXattr { blob, .. }
             | Record::SetReadOnly { blob }
+            | Record::Inherit { blob, .. }
+            | Record::Inflate { blob }
+            | Record::Bypass { blob, .. }
             | Record::SetParent { blob, .. }
             | Record::MarkDying { blob }
             | Record::Release { blob, .. } => self.chain_images(*blob),

@@ -10,6 +10,7 @@
 
 mod seal;
 mod targets;
+mod work;
 
 use super::write::{Fill, WriteTask};
 use super::{Engine, Reply, Ticket};
@@ -17,18 +18,11 @@ use crate::blob::Blob;
 use crate::error::Error;
 use crate::io::Epoch;
 use crate::limits::{FILLS_AT_ONCE, FILLS_BESIDE_OTHERS};
-use crate::verb::{Need, SealCost};
+use crate::rules::Clause;
+use crate::verb::{Step, WorkCost};
 use alloc::{collections::BTreeMap, vec::Vec};
-use offshoot_format::BlobCluster;
 use targets::Targets;
-
-/// What a job is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Work {
-    /// Everything in the store becomes what SPDK can read. Nothing native arises any more until the store is closed.
-    Seal,
-}
+pub use work::Work;
 
 /// How far a job has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +35,8 @@ pub struct Progress {
     pub bytes_done: u64,
     /// Bytes in all.
     pub bytes: u64,
+    /// Whether all that it can do is wait until it is allowed more.
+    pub waits: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +47,8 @@ enum Phase {
     Fill,
     /// Waiting for what had begun before, to look once more.
     Settle,
+    /// Waiting for the transaction that it ends with.
+    End,
 }
 
 #[derive(Debug)]
@@ -93,7 +91,8 @@ impl Engine {
     /// may copy until [`Engine::allow`] gives it more; `None` for no limit.
     pub fn start_job(&mut self, work: Work, allowed: Option<u64>) -> Ticket {
         let ticket = self.next_ticket();
-        let is_running = self.jobs.jobs.values().any(|job| job.work == work);
+        let work = self.settled(work);
+        let is_running = self.is_excluded(work);
         let startable = if is_running { Err(Error::JobRunning) } else { self.check_writable() };
         if let Err(error) = startable {
             self.reply(ticket, Err(error));
@@ -139,7 +138,7 @@ impl Engine {
     /// How far a job has come, while it runs.
     #[must_use]
     pub fn progress(&self, job: Ticket) -> Option<Progress> {
-        self.jobs.jobs.get(&job).map(|job| job.progress)
+        self.jobs.jobs.get(&job).map(|job| Progress { waits: job.waits(), ..job.progress })
     }
 
     /// Ends every job: the store is about to be closed.
@@ -150,8 +149,7 @@ impl Engine {
 
     /// Whether a job has anything to do that it may do now.
     pub(super) fn has_jobs(&self) -> bool {
-        let is_idle = |job: &Job| job.phase == Phase::Fill && job.under_way == 0 && !job.may_begin();
-        self.jobs.jobs.values().any(|job| job.error.is_some() || !is_idle(job))
+        self.jobs.jobs.values().any(|job| !job.waits())
     }
 
     /// One bounded step of every job.
@@ -178,6 +176,7 @@ impl Engine {
             Phase::Plan => self.plan_job(ticket),
             Phase::Fill => self.begin_fills(ticket),
             Phase::Settle => self.settle_job(ticket),
+            Phase::End => {}
         }
     }
 
@@ -187,10 +186,11 @@ impl Engine {
         if self.verb_is_committing() {
             return;
         }
-        let cost = match self.work_of(ticket) {
-            None => return,
-            Some(Work::Seal) => self.seal_cost(),
-        };
+        let Some(work) = self.work_of(ticket) else { return };
+        let cost = self.work_cost(work);
+        if let Some(step) = work.first_step(&self.state).filter(|_| cost.is_ok()) {
+            return self.begin_step(ticket, step);
+        }
         let kept = cost.and_then(|cost| self.keep_space(ticket, &cost).map(|()| cost));
         let cost = match kept {
             Ok(cost) => cost,
@@ -201,12 +201,11 @@ impl Engine {
                 return self.step_job(ticket);
             }
         };
-        match self.work_of(ticket) {
-            Some(Work::Seal) => self.begin_seal(ticket),
-            None => return,
+        if work == Work::Seal {
+            self.begin_seal(ticket);
         }
         let since = self.commit.epochs.advance();
-        let targets = Targets::new(self.state.clones_first());
+        let targets = Targets::new(self.targets_of(work));
         let Some(job) = self.jobs.jobs.get_mut(&ticket) else { return };
         job.vain = if job.settled == 0 { job.vain + 1 } else { 0 };
         job.settled = 0;
@@ -222,7 +221,7 @@ impl Engine {
     }
 
     /// Keeps what a job may need, in place of what is kept for it already.
-    fn keep_space(&mut self, ticket: Ticket, cost: &SealCost) -> Result<(), Error> {
+    fn keep_space(&mut self, ticket: Ticket, cost: &WorkCost) -> Result<(), Error> {
         self.free_space(ticket);
         let (clusters, md_pages) = (index(cost.clusters), index(cost.md_pages));
         let (free, spare) = (self.state.clusters.available() as u64, self.state.md_spare());
@@ -247,14 +246,19 @@ impl Engine {
 
     /// Starts fills, as many as may be.
     fn begin_fills(&mut self, ticket: Ticket) {
+        let since = self.jobs.jobs.get(&ticket).filter(|job| matches!(job.work, Work::Merge { .. }));
+        let since = since.and_then(|job| job.since);
+        if since.is_some_and(|since| !self.commit.epochs.is_clear(since))
+            && self.rules.hold(Clause::ReuseAfterIo)
+        {
+            return;
+        }
         let others = self.tasks.len() > self.jobs.fills;
         let most = if others { FILLS_BESIDE_OTHERS } else { FILLS_AT_ONCE };
         while self.jobs.fills < most {
             let Some(job) = self.jobs.jobs.get_mut(&ticket).filter(|job| job.may_begin()) else { return };
             let (state, work) = (&self.state, job.work);
-            let needs = |blob: &Blob, from| match work {
-                Work::Seal => state.seal_needs(blob, from),
-            };
+            let needs = |blob: &Blob, from| work.needs(state, blob, from);
             let Some((lvol, at, blocks)) = job.targets.next(state, needs) else {
                 if job.under_way == 0 {
                     job.phase = Phase::Settle;
@@ -269,7 +273,7 @@ impl Engine {
             if let Some(job) = self.jobs.jobs.get_mut(&ticket) {
                 job.begun += range.end - range.start;
             }
-            self.start_write(WriteTask::fill(ticket, lvol, at, blocks, range));
+            self.start_write(WriteTask::fill(ticket, lvol, at, blocks, range, work.keeps_space()));
         }
     }
 
@@ -308,20 +312,53 @@ impl Engine {
 
     /// Nothing is left to do as far as the job knows. What was under way when it began, and verbs, may have added to it.
     fn settle_job(&mut self, ticket: Ticket) {
-        let Some(job) = self.jobs.jobs.get(&ticket) else { return };
+        let Some(job) = self.jobs.jobs.get_mut(&ticket) else { return };
+        if let Some(step) = job.work.last_step(&self.state) {
+            // Its plan looks once more, with no write in flight.
+            return self.begin_step(ticket, step);
+        }
         let is_clear = job.since.is_none_or(|since| self.commit.epochs.is_clear(since));
         // Zeros that were planned over a cluster which a fill has brought below them since say so with a layer.
         if !is_clear || self.verb_is_running() || self.commit.zeroing().next().is_some() {
             return;
         }
-        let is_done = match job.work {
-            Work::Seal => self.is_seal_done(),
-        };
-        match is_done {
+        match self.is_seal_done() {
             Ok(true) => self.finish_job(ticket),
             Ok(false) if self.is_releasing() => {}
             Ok(false) => self.set_phase(ticket, Phase::Plan),
             Err(error) => self.end_job(ticket, error),
+        }
+    }
+
+    fn begin_step(&mut self, ticket: Ticket, step: Step) {
+        let Some(job) = self.jobs.jobs.get_mut(&ticket) else { return };
+        job.phase = Phase::End;
+        job.under_way += 1;
+        self.start_step(ticket, step);
+    }
+
+    /// A transaction of a job is applied, or was refused.
+    pub(super) fn step_done(&mut self, ticket: Ticket, step: Step, result: Result<(), Error>) {
+        let Some(job) = self.jobs.jobs.get_mut(&ticket) else { return };
+        job.under_way -= 1;
+        match (step, result) {
+            (Step::Fold { snapshot, into }, Ok(())) => {
+                // Its id may soon be another's.
+                if job.work == (Work::Merge { oldest: snapshot, into }) {
+                    job.work = Work::Merge { oldest: into, into };
+                }
+                // What reads the snapshot that is gone must not find what its clusters are about to take up (R1).
+                job.since = Some(self.commit.epochs.advance());
+                job.settled += 1;
+                job.phase = Phase::Plan;
+            }
+            // Also when it was to be ended meanwhile: it is done.
+            (_, Ok(())) => {
+                job.error = None;
+                self.finish_job(ticket);
+            }
+            (_, Err(Error::Restless)) => job.phase = Phase::Plan,
+            (_, Err(error)) => self.end_job(ticket, error),
         }
     }
 
@@ -330,14 +367,12 @@ impl Engine {
         let Some(job) = self.jobs.jobs.remove(&ticket) else { return };
         match job.error {
             None => {
-                match job.work {
-                    Work::Seal => self.jobs.sealed = true,
-                }
+                self.jobs.sealed |= job.work == Work::Seal;
                 self.reply_after_barrier(ticket, Reply::Done);
             }
             Some(error) => {
-                match job.work {
-                    Work::Seal => self.abandon_seal(),
+                if job.work == Work::Seal {
+                    self.abandon_seal();
                 }
                 self.reply(ticket, Err(error));
             }
@@ -357,15 +392,8 @@ impl Engine {
         }
     }
 
-    fn work_of(&self, ticket: Ticket) -> Option<Work> {
+    pub(super) fn work_of(&self, ticket: Ticket) -> Option<Work> {
         self.jobs.jobs.get(&ticket).map(|job| job.work)
-    }
-
-    /// What a cluster needs by the lights of a job.
-    pub(super) fn job_need(&self, ticket: Ticket, blob: &Blob, at: BlobCluster) -> Option<Need> {
-        match self.work_of(ticket)? {
-            Work::Seal => self.state.seal_need(blob, at),
-        }
     }
 
     /// Takes clusters out of those that are kept for a job, for one of its fills. Says how many there were.
@@ -403,6 +431,11 @@ impl Engine {
 }
 
 impl Job {
+    /// Whether it has to be allowed more before anything else happens.
+    fn waits(&self) -> bool {
+        self.error.is_none() && self.phase == Phase::Fill && self.under_way == 0 && !self.may_begin()
+    }
+
     /// Whether it may begin another fill.
     fn may_begin(&self) -> bool {
         self.error.is_none() && self.allowed.is_none_or(|allowed| self.begun < allowed)

@@ -11,15 +11,23 @@ use super::journal::After;
 use super::{Engine, OpOwner, Reply, Target, Task, TaskId, Ticket};
 use crate::error::Error;
 use crate::io::Mode;
-use crate::verb::{Plan, Verb};
+use crate::verb::{Plan, Step, Verb};
 use alloc::{string::String, vec::Vec};
 use offshoot_block::{DeviceError, DeviceOp};
 use offshoot_format::BlobId;
 
+/// What is planned and committed as one transaction.
+#[derive(Debug)]
+enum Planned {
+    Verb(Verb),
+    /// What the job of that ticket ends with.
+    Step(Step),
+}
+
 #[derive(Debug)]
 pub(super) struct VerbTask {
     ticket: Ticket,
-    verb: Verb,
+    what: Planned,
     /// The name that it gives, where it may run beside others.
     makes: Option<String>,
     /// Lvols to drain, those held first.
@@ -37,11 +45,21 @@ impl Engine {
         if let Err(error) = self.check_writable() {
             return self.reply(ticket, Err(error));
         }
+        let makes = verb.only_makes().map(String::from);
+        self.start_planned(ticket, Planned::Verb(verb), makes);
+    }
+
+    /// Starts what a job ends with, under its ticket. The job hears of it.
+    pub(super) fn start_step(&mut self, job: Ticket, step: Step) {
+        self.start_planned(job, Planned::Step(step), None);
+    }
+
+    fn start_planned(&mut self, ticket: Ticket, what: Planned, makes: Option<String>) {
         let verb = VerbTask {
             ticket,
-            makes: verb.only_makes().map(String::from),
+            what,
+            makes,
             drains: Vec::new(),
-            verb,
             held: 0,
             waits_for_lvol: false,
             plan: None,
@@ -65,7 +83,10 @@ impl Engine {
             }
             if let Some(Task::Verb(verb)) = self.tasks.get_mut(task.0) {
                 // Nothing changes relations until it is done.
-                verb.drains = verb.verb.drains(&self.state);
+                verb.drains = match &verb.what {
+                    Planned::Verb(verb) => verb.drains(&self.state),
+                    Planned::Step(step) => step.drains(&self.state),
+                };
             }
             self.resume(task);
         }
@@ -104,7 +125,10 @@ impl Engine {
     fn plan_verb(&mut self, task: TaskId) {
         let planned = match (self.check_writable(), self.verb_task(task)) {
             (Err(error), _) => Err(error),
-            (Ok(()), Some(verb)) => verb.verb.plan(&self.state),
+            (Ok(()), Some(VerbTask { what: Planned::Verb(verb), .. })) => {
+                self.check_no_job(verb).and_then(|()| verb.plan(&self.state))
+            }
+            (Ok(()), Some(VerbTask { what: Planned::Step(step), .. })) => step.plan(&self.state),
             (Ok(()), None) => return,
         };
         match planned {
@@ -240,9 +264,10 @@ impl Engine {
         let Some(Task::Verb(verb)) = self.tasks.remove(task.0) else {
             return;
         };
-        match result {
-            Ok(made) => self.reply_after_barrier(verb.ticket, Reply::Made(made)),
-            Err(error) => self.reply(verb.ticket, Err(error)),
+        match (verb.what, result) {
+            (Planned::Step(step), result) => self.step_done(verb.ticket, step, result.map(drop)),
+            (Planned::Verb(_), Ok(made)) => self.reply_after_barrier(verb.ticket, Reply::Made(made)),
+            (Planned::Verb(_), Err(error)) => self.reply(verb.ticket, Err(error)),
         }
         self.verbs.end(verb.makes.as_deref());
         for fill in self.verbs.take_fills() {

@@ -266,7 +266,11 @@ impl Engine {
         if write.pending == 0 {
             return self.commit_write(task);
         }
-        let may_unmap = !matches!(write.kind, Kind::Zeroes { allocate: true });
+        let may_unmap = match &write.kind {
+            Kind::Zeroes { allocate } => !allocate,
+            Kind::Fill(fill) => !fill.keeps_space,
+            Kind::Data(_) | Kind::Unmap => true,
+        };
         let mut ops = Vec::new();
         for run in &mut write.runs {
             let offset = run.device;
@@ -345,15 +349,11 @@ impl Engine {
             return;
         }
         // Data first: zeroing the last data of a layer gives its cluster back, which a block may be about to enter.
-        let map = |Choice { at, cluster, blocks, .. }| match fills {
-            true => Record::Fill { blob: lvol, at, cluster, blocks },
-            false => Record::Map { blob: lvol, at, cluster, blocks },
-        };
         let takes_away =
             choices.iter().filter(|choice| fills && self.takes_layers_away(lvol, choice)).count();
         let taking_away = takes_away + zeroing.len();
         (0..taking_away).for_each(|_| self.commit.begin_zeroing(lvol));
-        let mut transactions = alloc::vec![choices.into_iter().map(map).collect::<Vec<Record>>()];
+        let mut transactions = alloc::vec![self.mapping(task)];
         for record in zeroing {
             match (record, transactions.first_mut()) {
                 (record @ Record::ZeroBlocks { .. }, Some(first)) => first.push(record),
@@ -448,6 +448,7 @@ impl Engine {
             self.drop_choice(lvol, choice.at);
         }
         self.state.md_reserved -= md_reserved;
+        self.forget_sync(task);
         self.put_back(task);
         if let Some(epoch) = epoch {
             self.commit.epochs.end(epoch);

@@ -90,6 +90,10 @@ const DROP_ZEROS: u8 = 21;
 const REMOVE_XATTR: u8 = 22;
 const SET_READ_ONLY: u8 = 23;
 const SET_PARENT: u8 = 24;
+const INHERIT: u8 = 40;
+const INFLATE: u8 = 41;
+const KEEP_ZEROS: u8 = 42;
+const BYPASS: u8 = 43;
 
 // What lies below a blob.
 const BELOW_NOTHING: u64 = 0;
@@ -129,20 +133,17 @@ pub(crate) fn encode(record: &Record, out: &mut Vec<u8>) {
         }
         Record::Map { blob, at, cluster, blocks } => {
             head(out, MAP, *blob);
-            put(out, at.0);
-            put(out, cluster.0.into());
-            put_range(out, &(blocks.start.into()..blocks.end.into()));
+            put_blocks_in(out, (*at, *cluster), blocks);
         }
         Record::Fill { blob, at, cluster, blocks } => {
             head(out, FILL, *blob);
-            put(out, at.0);
-            put(out, cluster.0.into());
-            put_range(out, &(blocks.start.into()..blocks.end.into()));
+            put_blocks_in(out, (*at, *cluster), blocks);
         }
-        Record::DropZeros { blob, at } => {
-            head(out, DROP_ZEROS, *blob);
-            put(out, at.0);
-        }
+        Record::DropZeros { blob, at } => head_and(out, DROP_ZEROS, *blob, at.0),
+        Record::KeepZeros { blob, at } => head_and(out, KEEP_ZEROS, *blob, at.0),
+        Record::Bypass { blob, inherit_len } => head_and(out, BYPASS, *blob, *inherit_len),
+        Record::Inherit { blob, len } => head_and(out, INHERIT, *blob, *len),
+        Record::Inflate { blob } => head(out, INFLATE, *blob),
         Record::ZeroBlocks { blob, at, blocks } => {
             head(out, ZERO_BLOCKS, *blob);
             put(out, at.0);
@@ -218,6 +219,11 @@ fn head(out: &mut Vec<u8>, kind: u8, blob: BlobId) {
     put_id(out, blob);
 }
 
+fn head_and(out: &mut Vec<u8>, kind: u8, blob: BlobId, number: u64) {
+    head(out, kind, blob);
+    put(out, number);
+}
+
 fn put(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(low_bits(number) | 0x80);
@@ -237,6 +243,13 @@ fn put_count(out: &mut Vec<u8>, count: usize) {
 fn put_id(out: &mut Vec<u8>, id: BlobId) {
     debug_assert!(id.is_valid(), "{id} names no blob");
     put(out, id.root().0.into());
+}
+
+/// Blocks of a blob's cluster in a physical one.
+fn put_blocks_in(out: &mut Vec<u8>, (at, cluster): (BlobCluster, ClusterIdx), blocks: &Range<u32>) {
+    put(out, at.0);
+    put(out, cluster.0.into());
+    put_range(out, &(blocks.start.into()..blocks.end.into()));
 }
 
 /// Start and length.
@@ -334,6 +347,10 @@ impl<'a> Reader<'a> {
                 blocks: self.blocks()?,
             },
             DROP_ZEROS => Record::DropZeros { blob: self.id()?, at: self.blob_cluster()? },
+            KEEP_ZEROS => Record::KeepZeros { blob: self.id()?, at: self.blob_cluster()? },
+            BYPASS => Record::Bypass { blob: self.id()?, inherit_len: self.len()? },
+            INHERIT => Record::Inherit { blob: self.id()?, len: self.len()? },
+            INFLATE => Record::Inflate { blob: self.id()? },
             ZERO_BLOCKS => {
                 Record::ZeroBlocks { blob: self.id()?, at: self.blob_cluster()?, blocks: self.blocks()? }
             }

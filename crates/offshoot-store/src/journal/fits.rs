@@ -9,7 +9,7 @@
 
 use crate::blob::Blob;
 use crate::limits::CHAIN_DEPTH_MAX;
-use crate::map::Tag;
+use crate::map::{Entry, Tag};
 use crate::pages::{OrdinalMd, by_ordinal, by_range};
 use crate::record::{Below, Encoding, MappedRun, Record};
 use crate::state::State;
@@ -104,6 +104,12 @@ pub(crate) enum Why {
     /// A blob that is not thin would have a cluster without backing.
     #[error("it is thick, and cluster {0} would not be backed")]
     Hole(u64),
+    /// Only what has a parent can do without it.
+    #[error("it has no parent")]
+    NoParent,
+    /// It would need what it does not hold itself.
+    #[error("it does not hold every cluster itself")]
+    NotFull,
     /// The store does not allow new partial or zero clusters.
     #[error("cluster {0} would be in a state that the store does not allow")]
     NativeState(u64),
@@ -133,6 +139,9 @@ pub(crate) enum Why {
     /// A dying blob cannot go yet.
     #[error("it owns {0} clusters")]
     OwnsClusters(u64),
+    /// A part of it would read something else.
+    #[error("it would show more or less of what lies below")]
+    Visible,
     /// A value without which the store or the lvol could not be found again.
     #[error("the value of {0} is no good")]
     Value(&'static str),
@@ -165,6 +174,10 @@ impl State {
                 ("fill", *blob, self.fill_fits(*blob, *at, *cluster, blocks))
             }
             Record::DropZeros { blob, at } => ("drop zeros", *blob, self.drop_zeros_fits(*blob, *at)),
+            Record::KeepZeros { blob, at } => ("keep zeros", *blob, self.keep_zeros_fits(*blob, *at)),
+            Record::Bypass { blob, inherit_len } => ("bypass", *blob, self.bypass_fits(*blob, *inherit_len)),
+            Record::Inherit { blob, len } => ("inherit", *blob, self.inherit_fits(*blob, *len)),
+            Record::Inflate { blob } => ("inflate", *blob, self.inflate_fits(*blob)),
             Record::ZeroBlocks { blob, at, blocks } => {
                 let whole = *blocks == (0..self.units.blocks);
                 ("zero blocks", *blob, self.zero_fits(*blob, &(at.0..at.0.saturating_add(1)), whole))
@@ -281,6 +294,10 @@ impl State {
         within(blob, &(at.0..at.0.saturating_add(1)))?;
         let entry = blob.tree.entry(at);
         let owned = |tag: Tag| self.tags.owner(tag) == Some(id);
+        let is_own_full = matches!(&entry, Entry::Full { tag, .. } if owned(*tag));
+        if !blob.is_thin() && is_own_full && *blocks != (0..self.units.blocks) {
+            return Err(Why::Hole(at.0));
+        }
         // What is native already may become less so, part by part.
         let is_partial = entry.layers().next().is_some_and(|(tag, _, states)| states.is_some() && owned(tag));
         if !self.native_allowed && !is_partial && *blocks != (0..self.units.blocks) {
@@ -302,6 +319,43 @@ impl State {
         let blob = self.readable(id)?;
         within(blob, &(at.0..at.0.saturating_add(1)))?;
         if self.is_needless_zero(blob, at) { Ok(()) } else { Err(Why::Shown(at.0)) }
+    }
+
+    fn keep_zeros_fits(&self, id: BlobId, at: BlobCluster) -> Result<(), Why> {
+        let blob = self.readable(id)?;
+        let range = at.0..at.0.saturating_add(1);
+        within(blob, &range)?;
+        if !self.native_allowed {
+            return Err(Why::NativeState(at.0));
+        }
+        self.layers_fit(blob, &range)
+    }
+
+    fn bypass_fits(&self, id: BlobId, inherit_len: u64) -> Result<(), Why> {
+        let blob = self.readable(id)?;
+        within(blob, &(0..inherit_len))?;
+        let parent = self.readable(blob.parent.ok_or(Why::NoParent)?)?;
+        if self.decouple_needs(blob, ExtentOrdinal(0)).is_some() {
+            return Err(Why::Visible);
+        }
+        // Where nothing is hidden it need not be known from where on.
+        let shown = self.bypassed_len(blob);
+        let changed = inherit_len.min(shown)..inherit_len.max(shown);
+        let mut held = self.held_by_parent(parent, changed);
+        if held.any(|at| self.shows_below(blob, BlobCluster(at))) { Err(Why::Visible) } else { Ok(()) }
+    }
+
+    fn inherit_fits(&self, id: BlobId, len: u64) -> Result<(), Why> {
+        let blob = self.readable(id)?;
+        within(blob, &(0..len))?;
+        let changed = len.min(blob.inherit_len)..len.max(blob.inherit_len);
+        let mut held = self.held_by_parent(blob, changed);
+        if held.any(|at| self.shows_below(blob, BlobCluster(at))) { Err(Why::Visible) } else { Ok(()) }
+    }
+
+    fn inflate_fits(&self, id: BlobId) -> Result<(), Why> {
+        let blob = self.readable(id)?;
+        if self.is_all_full(blob) { Ok(()) } else { Err(Why::NotFull) }
     }
 
     fn zero_fits(&self, id: BlobId, range: &Range<u64>, whole: bool) -> Result<(), Why> {

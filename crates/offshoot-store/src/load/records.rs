@@ -74,7 +74,11 @@ impl Lost {
             Record::SetParent { blob, below: Below::Blob(parent) } if moves_onto(state, *blob, *parent) => {
                 state.apply(&record);
             }
-            Record::SetParent { blob, .. } => self.cut_off(state, *blob, "what it inherits from is lost"),
+            Record::SetParent { blob, .. } | Record::Bypass { blob, .. } | Record::Inflate { blob } => {
+                self.cut_off(state, *blob, "what it inherits from is lost");
+            }
+            // That it shows as much as before was seen in life.
+            Record::Inherit { blob, .. } if is_readable(state, *blob) => state.apply(&record),
             Record::Adopt { snapshot, clone } if self.stands_in(state, *snapshot, *clone) => {
                 state.apply(&Record::MarkDying { blob: *snapshot });
                 state.apply(&Record::Destroy { blob: *snapshot });
@@ -99,7 +103,7 @@ impl Lost {
                 state.apply(&record);
             }
             // It goes on saying by itself that it reads zeros.
-            Record::DropZeros { blob, .. } if is_readable(state, *blob) => {}
+            Record::DropZeros { blob, .. } | Record::KeepZeros { blob, .. } if is_readable(state, *blob) => {}
             // What would be written of its map is not what the journal says.
             _ if map_of(&record).is_some_and(|id| is_readable(state, id)) => return Err(misfit),
             _ => {
@@ -178,7 +182,7 @@ impl Lost {
 
     /// What a snapshot left to an lvol is not known, so that it cannot be told from what lies below both.
     fn condemn_heir(&self, state: &mut State, record: &Record) {
-        let Record::SetParent { blob, .. } = record else { return };
+        let (Record::SetParent { blob, .. } | Record::Bypass { blob, .. }) = record else { return };
         let parent = state.blob(*blob).and_then(|blob| blob.parent);
         if parent.is_some_and(|parent| self.removed.contains(&parent)) {
             condemn(state, *blob, "what it took over from a snapshot cannot be read");
@@ -298,6 +302,8 @@ fn map_of(record: &Record) -> Option<BlobId> {
         Record::Map { blob, .. }
         | Record::Fill { blob, .. }
         | Record::DropZeros { blob, .. }
+        | Record::KeepZeros { blob, .. }
+        | Record::Inherit { blob, .. }
         | Record::ZeroBlocks { blob, .. }
         | Record::ZeroClusters { blob, .. }
         | Record::Resize { blob, .. }
@@ -331,13 +337,6 @@ fn condemn(state: &mut State, id: BlobId, why: &str) {
 
 /// What clones still have of blobs that are outdated is forgotten.
 fn forget_outdated(state: &mut State) {
-    let outdated = state.blobs().filter(|blob| blob.outdated).flat_map(|blob| blob.clones.iter().copied());
-    let mut heirs: Vec<BlobId> = outdated.collect();
-    let mut seen = BTreeSet::new();
-    while let Some(heir) = heirs.pop() {
-        if seen.insert(heir) {
-            state.inherit_anew(heir);
-            heirs.extend(state.blob(heir).iter().flat_map(|blob| blob.clones.iter().copied()));
-        }
-    }
+    let outdated: Vec<BlobId> = state.blobs().filter(|blob| blob.outdated).map(|blob| blob.id).collect();
+    outdated.into_iter().for_each(|id| state.hand_tree_down(id));
 }

@@ -258,15 +258,68 @@ impl Entry {
         own.into_iter().rev().fold(below.clone(), Self::covered_by_own)
     }
 
+    /// Blocks that read zeros because another owner, whose layers come next below those of the owner, says so.
+    #[must_use]
+    pub fn zeroed_below(
+        &self,
+        blocks: u32,
+        owned: &dyn Fn(Tag) -> bool,
+        theirs: &dyn Fn(Tag) -> bool,
+    ) -> Option<BlockStates> {
+        let mut seen = BlockStates::all(blocks, BlockState::Inherit);
+        let mut zeros = seen.clone();
+        for (tag, _, states) in self.layers() {
+            // A full cluster hides what is below, and so does whatever is neither's.
+            let Some(states) = states.filter(|_| owned(tag) || theirs(tag)) else { break };
+            let mut block = 0;
+            while block < blocks {
+                let (state, end) = (states.of(block), states.run_end(block, blocks));
+                for block in (block..end).filter(|_| state != BlockState::Inherit) {
+                    if seen.of(block) == BlockState::Inherit {
+                        seen.set(block..block + 1, BlockState::Data);
+                        if state == BlockState::Zero && theirs(tag) {
+                            zeros.set(block..block + 1, BlockState::Zero);
+                        }
+                    }
+                }
+                block = end;
+            }
+        }
+        zeros.any(BlockState::Zero).then_some(zeros)
+    }
+
+    /// The entry with some blocks that the owner itself says read zeros.
+    #[must_use]
+    pub fn with_zeros(self, tag: Tag, zeros: &BlockStates, owned: &dyn Fn(Tag) -> bool) -> Self {
+        let blocks = zeros.blocks();
+        let (mut top, below) = match self {
+            Self::Stack(stack) if owned(stack.top.tag) => (stack.top.clone(), stack.below.clone()),
+            other => {
+                let states = BlockStates::all(blocks, BlockState::Inherit);
+                (Layer { tag, cluster: None, states }, other)
+            }
+        };
+        for block in (0..blocks).filter(|block| zeros.of(*block) == BlockState::Zero) {
+            top.states.set(block..block + 1, BlockState::Zero);
+        }
+        below.covered_by(top, false)
+    }
+
     /// The layers of the owner over another entry than before. `None` when they inherit nothing.
     #[must_use]
     pub fn over(&self, below: Self, owned: &dyn Fn(Tag) -> bool) -> Option<Self> {
+        if !self.shows_below(owned) {
+            return None;
+        }
         let (own, _) = self.split(owned);
-        let inherits = |layer: &OwnLayer| match layer {
-            OwnLayer::Full(..) => false,
-            OwnLayer::Partial(layer) => layer.states.any(BlockState::Inherit),
-        };
-        own.iter().all(inherits).then(|| own.into_iter().rev().fold(below, Self::covered_by_own))
+        Some(own.into_iter().rev().fold(below, Self::covered_by_own))
+    }
+
+    /// Whether the owner reads any block from what lies below its own layers.
+    #[must_use]
+    pub fn shows_below(&self, owned: &dyn Fn(Tag) -> bool) -> bool {
+        let own = self.layers().take_while(|(tag, ..)| owned(*tag));
+        own.into_iter().all(|(.., states)| states.is_some_and(|states| states.any(BlockState::Inherit)))
     }
 
     fn covered_by_own(self, layer: OwnLayer) -> Self {

@@ -42,12 +42,16 @@ fn hidden_name(lvol: &Blob) -> alloc::string::String {
 /// Lets go of what waits only for the lvols that lose their parent by a plan.
 pub(super) fn let_go(state: &State, plan: &mut Plan) {
     let losing = plan.records.iter().filter_map(|record| match record {
-        Record::MarkDying { blob } | Record::SetParent { blob, .. } => Some(*blob),
+        Record::MarkDying { blob } | Record::SetParent { blob, .. } | Record::Inflate { blob } => {
+            Some((*blob, usize::MAX))
+        }
+        // What lies below the parent gets a clone instead of losing one.
+        Record::Bypass { blob, .. } => Some((*blob, 1)),
         _ => None,
     });
-    for clone in losing.collect::<Vec<_>>() {
+    for (clone, depth) in losing.collect::<Vec<_>>() {
         let mut gone = clone;
-        for snapshot in state.deferred_ancestors(clone).filter_map(|id| state.blob(id)) {
+        for snapshot in state.deferred_ancestors(clone).filter_map(|id| state.blob(id)).take(depth) {
             let mut left = snapshot.clones.iter().copied().filter(|other| *other != gone);
             match (left.next(), left.next()) {
                 _ if snapshot.damage.is_some() => break,

@@ -17,30 +17,47 @@ use alloc::{collections::BTreeMap, vec::Vec};
 use core::ops::Range;
 use offshoot_format::{BlobCluster, BlobId, ClusterIdx, ExtentOrdinal};
 
-/// What sealing a store takes.
+/// What a job takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SealCost {
+pub struct WorkCost {
     /// Clusters that are filled in, or freed of zeros that need no saying.
     pub filled: u64,
     /// Free clusters that this takes.
     pub clusters: u64,
+    /// Clusters that come free.
+    pub freed: u64,
     /// Bytes that are copied or zeroed.
     pub bytes: u64,
     /// Md pages that this takes at most.
     pub md_pages: u64,
 }
 
-/// What a native cluster needs to be said in SPDK's format.
+/// Which blocks of a cluster a job is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blocks {
+    /// All of them.
+    All,
+    /// Those whose data another blob holds.
+    Of(BlobId),
+    /// Those whose data is in other clusters of the blob's own.
+    Joined,
+}
+
+/// What a cluster needs: for sealing, what it takes to be said in SPDK's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
     /// Nothing: it reads zeros by itself.
     DropZeros,
-    /// All of its blocks in one cluster.
+    /// To say itself what its parent says of zeros.
+    KeepZeros,
+    /// Some blocks in a cluster of the blob's own.
     Fill {
         /// The cluster of the blob's own that holds most of them, if it has one.
         target: Option<ClusterIdx>,
         /// Bytes that are not there.
         missing: u64,
+        /// Which blocks.
+        blocks: Blocks,
     },
 }
 
@@ -52,11 +69,11 @@ impl State {
     ///
     /// # Errors
     /// An lvol is damaged: nobody knows what it holds.
-    pub fn seal_cost(&self) -> Result<SealCost, Error> {
+    pub fn seal_cost(&self) -> Result<WorkCost, Error> {
         if let Some(blob) = self.blobs().find(|blob| blob.damage.is_some()) {
             return Err(Error::Damaged(blob.display_name()));
         }
-        let mut cost = SealCost::default();
+        let mut cost = WorkCost::default();
         for blob in self.blobs() {
             self.add_seal_cost(blob, &mut cost);
         }
@@ -67,14 +84,14 @@ impl State {
         Ok(cost)
     }
 
-    fn add_seal_cost(&self, blob: &Blob, cost: &mut SealCost) {
+    fn add_seal_cost(&self, blob: &Blob, cost: &mut WorkCost) {
         let (mut filled, mut extents, mut next) = (0, 0, ExtentOrdinal(0));
         while let Some((ordinal, needed)) = self.seal_needs(blob, next) {
             next = ExtentOrdinal(ordinal.0 + 1);
             cost.filled += needed.len() as u64;
             let fills = needed.iter().filter_map(|(_, need)| match need {
-                Need::DropZeros => None,
-                Need::Fill { target, missing } => Some((target, missing)),
+                Need::DropZeros | Need::KeepZeros => None,
+                Need::Fill { target, missing, .. } => Some((target, missing)),
             });
             let before = filled;
             for (target, missing) in fills {
@@ -138,7 +155,7 @@ impl State {
             return Some(Need::DropZeros);
         }
         let (target, missing) = self.fill_target(blob, &entry, at);
-        Some(Need::Fill { target, missing })
+        Some(Need::Fill { target, missing, blocks: Blocks::All })
     }
 
     /// The cluster of a blob's own that shows most of a cluster, and how many bytes it does not show.
@@ -179,6 +196,33 @@ impl State {
             }
         }
         false
+    }
+
+    /// The records that say how far clones inherit from a blob, before it comes to hold something in a cluster in which
+    /// it holds nothing. Those that do not inherit that far and have nothing of their own there would hide it; where they
+    /// hid nothing until now, nothing on disk says from where on. They inherit to their ends then: it makes no difference.
+    pub(crate) fn settle_clones(&self, blob: &Blob, at: BlobCluster) -> Vec<Record> {
+        let mut records = Vec::new();
+        let mut open: Vec<BlobId> = blob.clones.iter().copied().collect();
+        while let Some(clone) = open.pop().and_then(|id| self.blob(id)) {
+            if at.0 >= clone.len || clone.damage.is_some() || !self.shows_below(clone, at) {
+                continue;
+            }
+            if at.0 < clone.inherit_len {
+                open.extend(clone.clones.iter().copied());
+                continue;
+            }
+            let mut tail = self.parent_tail(clone, clone.inherit_len..clone.len);
+            let hides = tail.any(|at| self.shows_below(clone, BlobCluster(at)));
+            let len = if hides { clone.inherit_len } else { clone.len };
+            records.push(Record::Inherit { blob: clone.id, len });
+        }
+        records
+    }
+
+    /// Whether a blob would show something in a cluster that lies below what it has there itself.
+    pub(crate) fn shows_below(&self, blob: &Blob, at: BlobCluster) -> bool {
+        blob.tree.entry(at).shows_below(&|tag| self.owner(tag) == Some(blob.id))
     }
 
     /// Every blob, clones before their parents.
@@ -240,7 +284,10 @@ impl State {
 }
 
 /// The ordinals of a range of clusters, from one on.
-fn ordinals(clusters: &Range<u64>, from: ExtentOrdinal) -> impl Iterator<Item = ExtentOrdinal> + use<> {
+pub(super) fn ordinals(
+    clusters: &Range<u64>,
+    from: ExtentOrdinal,
+) -> impl Iterator<Item = ExtentOrdinal> + use<> {
     let of = |at| ExtentOrdinal::of(BlobCluster(at)).0.0;
     let range = match clusters.is_empty() {
         true => 0..0,

@@ -1,6 +1,6 @@
 //! `offshoot info`: what a store is like.
 
-use super::seal::Takes;
+use crate::job::Takes;
 use crate::json::{self, StoreInfo};
 use crate::open::{Store, StoreArgs};
 use crate::report;

@@ -4,14 +4,14 @@ use super::Ticket;
 use crate::engine::Engine;
 use crate::engine::journal::After;
 use crate::error::Error;
-use crate::verb::SealCost;
+use crate::verb::WorkCost;
 
 impl Engine {
     /// What sealing takes now.
     ///
     /// # Errors
     /// An lvol is damaged, or cannot be read where it must be because its external snapshot is missing.
-    pub fn seal_cost(&self) -> Result<SealCost, Error> {
+    pub fn seal_cost(&self) -> Result<WorkCost, Error> {
         let cost = self.state.seal_cost()?;
         let degraded = self.state.blobs().find(|blob| {
             let needs = || self.state.seal_needs(blob, offshoot_format::ExtentOrdinal(0)).is_some();

@@ -74,7 +74,15 @@ fn piece(
         let in_blob = base + state.units.cluster <= state.bytes(blob);
         in_blob && state.extents(blob, base..base + state.units.cluster, 2).iter().all(|extent| extent.hole)
     });
-    if need == Need::DropZeros || reads_zeros || blocks.end - blocks.start <= at_once {
+    // Where native states may not arise, a cluster becomes the blob's own in one go.
+    let own = |tag| state.owner(tag) == Some(id);
+    let entry = state.blob(id).map(|blob| blob.tree.entry(at));
+    let is_partial = entry.is_some_and(|entry| {
+        entry.layers().next().is_some_and(|(tag, _, states)| states.is_some() && own(tag))
+    });
+    let at_once = if state.native_allowed || is_partial { at_once } else { u32::MAX };
+    let is_said = matches!(need, Need::DropZeros | Need::KeepZeros);
+    if is_said || reads_zeros || blocks.end - blocks.start <= at_once {
         return (blocks.clone(), blocks.end..blocks.end);
     }
     let middle = blocks.start + at_once;

@@ -5,11 +5,12 @@
 //! content does not change by it.
 
 use super::{Choice, Kind, Run, WriteTask};
+use crate::engine::job::Work;
 use crate::engine::{Engine, Task, TaskId, Ticket};
 use crate::error::Error;
 use crate::map::{Entry, Source};
 use crate::record::{Encoding, Record};
-use crate::verb::Need;
+use crate::verb::{Blocks, Need};
 use alloc::vec::Vec;
 use core::ops::Range;
 use offshoot_format::{BlobCluster, BlobId, ClusterIdx, ExtentOrdinal};
@@ -23,9 +24,19 @@ pub(in crate::engine) struct Fill {
     pub bytes: u64,
     /// Bytes that its job was charged for when it began.
     pub charged: u64,
+    /// Whether zeros have to be backed by space of the device.
+    pub keeps_space: bool,
+    /// Whether a sync has been asked for since its data was written.
+    synced: bool,
+    /// The blocks that are moved.
+    pub parts: Vec<Range<u32>>,
+    /// What has to be said of clones before.
+    clones: Vec<Record>,
     /// Clusters and md pages that it has from those of its job and has not used.
     drawn: usize,
     drawn_md: usize,
+    /// Whether it may leave a layer where there was none.
+    adds_layer: bool,
     /// Whether it is done for good: nothing is left to do about these blocks, or a record says so.
     pub settled: bool,
 }
@@ -38,9 +49,23 @@ impl WriteTask {
         at: BlobCluster,
         blocks: Range<u32>,
         range: Range<u64>,
+        keeps_space: bool,
     ) -> Self {
         let charged = range.end - range.start;
-        let fill = Fill { at, blocks, bytes: 0, charged, drawn: 0, drawn_md: 0, settled: false };
+        let fill = Fill {
+            at,
+            blocks,
+            bytes: 0,
+            charged,
+            keeps_space,
+            synced: false,
+            parts: Vec::new(),
+            clones: Vec::new(),
+            drawn: 0,
+            drawn_md: 0,
+            adds_layer: false,
+            settled: false,
+        };
         Self::new(job, lvol, range, Kind::Fill(fill), false)
     }
 }
@@ -48,6 +73,11 @@ impl WriteTask {
 impl Engine {
     pub(super) fn is_fill(&self, task: TaskId) -> bool {
         self.write_task(task).is_some_and(|write| matches!(write.kind, Kind::Fill(_)))
+    }
+
+    /// Its data is about to be written once more.
+    pub(super) fn forget_sync(&mut self, task: TaskId) {
+        self.with_fill(task, |fill| fill.synced = false);
     }
 
     fn with_fill(&mut self, task: TaskId, change: impl FnOnce(&mut Fill)) {
@@ -61,7 +91,8 @@ impl Engine {
         let Some(write) = self.write_task(task) else { return Ok(()) };
         let (lvol, range, job) = (write.lvol, write.range.clone(), write.ticket);
         let Some(blob) = self.state.blob(lvol) else { return Err(Error::UnknownBlob(lvol)) };
-        let target = match self.job_need(job, blob, fill.at) {
+        let need = self.work_of(job).and_then(|work| work.need(&self.state, blob, fill.at));
+        let (target, wanted) = match need {
             None => {
                 self.with_fill(task, |fill| fill.settled = true);
                 return Ok(());
@@ -72,9 +103,25 @@ impl Engine {
                 }
                 return self.draw_md_pages(task, job, 1);
             }
-            Some(Need::Fill { target, .. }) => target,
+            Some(Need::KeepZeros) => {
+                self.with_fill(task, |fill| fill.adds_layer = true);
+                if let Some(write) = self.write_task_mut(task) {
+                    write.zeroing.push(Record::KeepZeros { blob: lvol, at: fill.at });
+                }
+                return self.draw_md_pages(task, job, 1);
+            }
+            Some(Need::Fill { target, blocks, .. }) => (target, blocks),
         };
         let entry = blob.tree.entry(fill.at);
+        let parts = match wanted {
+            Blocks::All => alloc::vec![fill.blocks.clone()],
+            Blocks::Of(owner) => self.blocks_of(&entry, &fill.blocks, |blob, _| blob == owner),
+            Blocks::Joined => self.joined_blocks(lvol, &entry, target, &fill.blocks),
+        };
+        if parts.is_empty() {
+            self.with_fill(task, |fill| fill.settled = true);
+            return Ok(());
+        }
         let needs_extent = blob.encoding == Encoding::Table
             && blob.pages.ordinals.get(&ExtentOrdinal::of(fill.at).0).is_none_or(|md| md.extent.is_none());
         self.draw_md_pages(task, job, 1 + usize::from(needs_extent))?;
@@ -84,7 +131,11 @@ impl Engine {
             Some(cluster) if !own_top => (cluster, false),
             _ => (self.choose_for_fill(task, job, lvol, fill.at)?, true),
         };
-        self.plan_fill_runs(task, &entry, (fill.at, cluster), range);
+        self.plan_fill_runs(task, &entry, (fill.at, cluster), range, &parts);
+        self.with_fill(task, |fill| {
+            fill.adds_layer = matches!(wanted, Blocks::Of(_));
+            fill.parts = parts;
+        });
         if let Some(write) = self.write_task_mut(task) {
             write.choices.push(Choice { at: fill.at, cluster, blocks: fill.blocks.clone(), shared });
             let bytes = write.runs.iter().map(|run| run.covers.end - run.covers.start).sum();
@@ -100,13 +151,22 @@ impl Engine {
         entry: &Entry,
         (at, target): (BlobCluster, ClusterIdx),
         range: Range<u64>,
+        parts: &[Range<u32>],
     ) {
         let base = at.0 * self.state.units.cluster;
+        let block = self.state.units.block;
         let mut runs: Vec<(Range<u64>, bool)> = Vec::new();
         let mut pos = range.start;
         while pos < range.end {
             let (source, run) = self.state.source_in(entry, at.0, pos, range.end);
             pos = run.end;
+            let is_part = |part: &Range<u32>| {
+                base + u64::from(part.start) * block <= run.start
+                    && run.start < base + u64::from(part.end) * block
+            };
+            if !parts.iter().any(is_part) {
+                continue;
+            }
             if matches!(source, Source::Cluster { cluster, .. } if cluster == target) {
                 continue;
             }
@@ -130,6 +190,48 @@ impl Engine {
         if let Some(write) = self.write_task_mut(task) {
             write.runs = runs;
         }
+    }
+
+    /// Those of some blocks whose data is in other clusters of an lvol than the target. Where these show nothing any more,
+    /// one block of the target: with its record they go.
+    fn joined_blocks(
+        &self,
+        lvol: BlobId,
+        entry: &Entry,
+        target: Option<ClusterIdx>,
+        blocks: &Range<u32>,
+    ) -> Vec<Range<u32>> {
+        let all = 0..self.state.units.blocks;
+        let is_other = |blob, cluster| blob == lvol && Some(cluster) != target;
+        if blocks.start == 0 && self.blocks_of(entry, &all, is_other).is_empty() {
+            let shown = self.blocks_of(entry, &all, |_, cluster| Some(cluster) == target);
+            return shown.first().map(|part| part.start..part.start + 1).into_iter().collect();
+        }
+        self.blocks_of(entry, blocks, is_other)
+    }
+
+    /// Those of some blocks whose data is in certain clusters, by their owners.
+    fn blocks_of(
+        &self,
+        entry: &Entry,
+        blocks: &Range<u32>,
+        wanted: impl Fn(BlobId, ClusterIdx) -> bool,
+    ) -> Vec<Range<u32>> {
+        let mut parts: Vec<Range<u32>> = Vec::new();
+        let mut block = blocks.start;
+        while block < blocks.end {
+            let (source, end) = entry.source(block, blocks.end);
+            if let Source::Cluster { tag, cluster } = source
+                && self.state.owner(tag).is_some_and(|owner| wanted(owner, cluster))
+            {
+                match parts.last_mut() {
+                    Some(last) if last.end == block => last.end = end,
+                    _ => parts.push(block..end),
+                }
+            }
+            block = end;
+        }
+        parts
     }
 
     fn reads_zeros(&self, task: TaskId, at: BlobCluster, source: Source) -> bool {
@@ -181,10 +283,18 @@ impl Engine {
     /// Whether a fill whose data is in place can be committed now. Otherwise it goes on later, or was in vain.
     pub(super) fn may_commit_fill(&mut self, task: TaskId) -> bool {
         let Some(write) = self.write_task(task) else { return false };
-        let Kind::Fill(Fill { at, settled, .. }) = write.kind else { return true };
+        let Kind::Fill(Fill { at, settled, synced, .. }) = write.kind else { return true };
         let lvol = write.lvol;
         if settled {
             return true;
+        }
+        // What is moved may be durable where it is, and has to be where it comes to: a device that fails may lose what it
+        // has not synced, and reads go on.
+        let moves = self.write_task(task).is_some_and(|write| !write.choices.is_empty());
+        if moves && !synced {
+            self.with_fill(task, |fill| fill.synced = true);
+            self.retry_after_barrier(task);
+            return false;
         }
         // What the records of a verb are about to change is not known before they are applied.
         if self.verb_is_committing() {
@@ -198,17 +308,65 @@ impl Engine {
             self.after_zeroing.push(task);
             return false;
         }
-        if is_absent && self.state.is_hidden_by_clone(blob, at) {
+        let is_sealing =
+            self.write_task(task).and_then(|write| self.work_of(write.ticket)) == Some(Work::Seal);
+        if is_absent && is_sealing && self.state.is_hidden_by_clone(blob, at) {
             self.finish_write(task, Ok(()));
             return false;
         }
-        let dropped = self.write_task(task).is_some_and(|write| !write.zeroing.is_empty());
+        let drops = |record: &Record| matches!(record, Record::DropZeros { .. });
+        let dropped = self.write_task(task).is_some_and(|write| write.zeroing.iter().any(drops));
         if dropped && !self.state.is_needless_zero(blob, at) {
             self.finish_write(task, Ok(()));
             return false;
         }
+        if is_absent && !is_sealing {
+            let clones = self.state.settle_clones(blob, at);
+            if let Err(error) = self.reserve_for_clones(task, &clones) {
+                self.finish_write(task, Err(error));
+                return false;
+            }
+            self.with_fill(task, |fill| fill.clones = clones);
+        }
         self.with_fill(task, |fill| fill.settled = true);
         true
+    }
+
+    /// Keeps back md pages for writing the chains of some blobs.
+    fn reserve_for_clones(&mut self, task: TaskId, records: &[Record]) -> Result<(), Error> {
+        let blobs = records.iter().flat_map(Record::blobs).filter_map(|id| self.state.blob(id));
+        let needed: usize =
+            blobs.map(|blob| blob.chain_pages_at_most().saturating_sub(blob.pages.chain.len())).sum();
+        let spare = self.state.md_spare();
+        if spare < needed {
+            return Err(Error::NoMdPages { needed: needed as u64, free: spare as u64 });
+        }
+        self.state.md_reserved += needed;
+        if let Some(write) = self.write_task_mut(task) {
+            write.md_reserved += needed;
+        }
+        Ok(())
+    }
+
+    /// The records of a write about the blocks for which clusters were chosen.
+    pub(super) fn mapping(&self, task: TaskId) -> Vec<Record> {
+        let Some(write) = self.write_task(task) else { return Vec::new() };
+        let blob = write.lvol;
+        let Kind::Fill(fill) = &write.kind else {
+            let map = |Choice { at, cluster, blocks, .. }| Record::Map { blob, at, cluster, blocks };
+            return write.choices.iter().cloned().map(map).collect();
+        };
+        let chosen = write.choices.first();
+        let fills = chosen.into_iter().flat_map(|Choice { at, cluster, .. }| {
+            let fill_in = |blocks: &Range<u32>| Record::Fill {
+                blob,
+                at: *at,
+                cluster: *cluster,
+                blocks: blocks.clone(),
+            };
+            fill.parts.iter().map(fill_in)
+        });
+        fill.clones.iter().cloned().chain(fills).collect()
     }
 
     /// Whether a fill leaves a layer without data that another writer may count on.
@@ -228,6 +386,7 @@ impl Engine {
         let (job, lvol, at) = (*ticket, *lvol, fill.at);
         let (drawn, drawn_md) = (core::mem::take(&mut fill.drawn), core::mem::take(&mut fill.drawn_md));
         let settled = fill.settled;
+        let adds_layer = fill.adds_layer;
         let blob = self.state.blob(lvol);
         let owned = |tag| self.state.owner(tag) == Some(lvol);
         let is_used = blob.is_some_and(|blob| blob.tree.entry(at).clusters_of(owned).next().is_some());
@@ -237,6 +396,11 @@ impl Engine {
         if !(settled && is_used) {
             self.put_clusters_back(job, drawn);
         }
-        self.put_md_back(job, drawn_md.saturating_sub(usize::from(settled && is_first)));
+        // A layer that it made may have a page of its own.
+        let layers = settled && adds_layer;
+        self.put_md_back(
+            job,
+            if layers { 0 } else { drawn_md.saturating_sub(usize::from(settled && is_first)) },
+        );
     }
 }

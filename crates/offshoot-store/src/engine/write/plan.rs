@@ -75,6 +75,7 @@ impl Engine {
             let piece = Piece { at, range: pos..((at + 1) * cluster_bytes).min(range.end) };
             pos = piece.range.end;
             let thin = self.state.blob(lvol).is_some_and(crate::blob::Blob::is_thin);
+            let thin = thin && !self.is_inflating(lvol);
             if zeroes && thin && !keeps_space {
                 self.plan_zero(task, lvol, &piece)?;
             } else {
@@ -248,7 +249,12 @@ impl Engine {
     }
 
     fn choose_for_write(&mut self, lvol: BlobId, at: u64) -> Result<offshoot_format::ClusterIdx, Error> {
-        self.choose_cluster(lvol, BlobCluster(at)).ok_or_else(|| self.state.no_clusters(1))
+        if let Some(cluster) = self.choose_cluster(lvol, BlobCluster(at)) {
+            return Ok(cluster);
+        }
+        let drawn = self.draw_for_write(lvol);
+        let cluster = if drawn { self.choose_cluster(lvol, BlobCluster(at)) } else { None };
+        cluster.ok_or_else(|| self.state.no_clusters(1))
     }
 
     /// Keeps back the md pages that the records of this write may need, next to those of all others in flight.

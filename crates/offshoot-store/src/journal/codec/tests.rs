@@ -88,6 +88,11 @@ fn record() -> impl Strategy<Value = Record> {
             blocks
         }),
         (id(), at()).prop_map(|(blob, at)| Record::DropZeros { blob, at }),
+        (id(), below(LVOL_CLUSTERS_MAX + 1)).prop_map(|(blob, len)| Record::Inherit { blob, len }),
+        id().prop_map(|blob| Record::Inflate { blob }),
+        (id(), at()).prop_map(|(blob, at)| Record::KeepZeros { blob, at }),
+        (id(), below(LVOL_CLUSTERS_MAX + 1))
+            .prop_map(|(blob, inherit_len)| Record::Bypass { blob, inherit_len }),
         (id(), flags(), xattrs(), below(LVOL_CLUSTERS_MAX + 1), runs(), encoding).prop_map(
             |(id, flags, xattrs, len, runs, encoding)| Record::Create {
                 id,
