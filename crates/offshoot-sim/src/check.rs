@@ -10,7 +10,8 @@ use crate::power::Power;
 use crate::random::Random;
 use crate::violation::{Promise, Violation};
 use offshoot_block::BlockDevice;
-use offshoot_store::{Blob, State, Store};
+use offshoot_format::BlobId;
+use offshoot_store::{Blob, Error, State, Store};
 use std::collections::BTreeMap;
 
 /// What each cell of each lvol was found to read.
@@ -214,9 +215,18 @@ pub(crate) fn contents<D: BlockDevice>(
         let blob = store.state().lvol_by_uuid(uuid::Uuid::from_u128(number)).map(|blob| blob.id);
         let Some(id) = blob else { continue };
         let len = lvol.len() * index(SECTOR_BYTES);
-        let bytes = store
-            .read(id, 0, len)
-            .map_err(|error| Violation::new(Promise::D6, format!("{} cannot be read: {error}", lvol.name)))?;
+        let bytes = match store.read(id, 0, len) {
+            Ok(bytes) => bytes,
+            // After a sync that failed. All else of it can be read.
+            Err(Error::MayBeLost { .. }) => {
+                readable_sectors(store, id, lvol, observer)?;
+                continue;
+            }
+            Err(error) => {
+                let what = format!("{} cannot be read: {error}", lvol.name);
+                return Err(Violation::new(Promise::D6, what));
+            }
+        };
         let versions = versions(lvol, 0, bytes.as_slice(), observer)?;
         let extents = store.extents(id, 0..len as u64, usize::MAX).unwrap_or_default();
         for hole in extents.iter().filter(|extent| extent.hole) {
@@ -229,6 +239,26 @@ pub(crate) fn contents<D: BlockDevice>(
         contents.insert(number, versions);
     }
     Ok(contents)
+}
+
+/// What can be read of an lvol reads something that an observer may see.
+fn readable_sectors<D: BlockDevice>(
+    store: &mut Store<D>,
+    id: BlobId,
+    lvol: &Lvol,
+    observer: Observer,
+) -> Result<(), Violation> {
+    for sector in 0..lvol.len() {
+        match store.read(id, sector as u64 * SECTOR_BYTES, index(SECTOR_BYTES)) {
+            Ok(bytes) => drop(versions(lvol, cell::first(sector), bytes.as_slice(), observer)?),
+            Err(Error::MayBeLost { .. }) => {}
+            Err(error) => {
+                let what = format!("{} cannot be read: {error}", lvol.name);
+                return Err(Violation::new(Promise::D6, what));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Every snapshot shows one moment, and so do the members of a group.

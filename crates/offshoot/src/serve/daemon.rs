@@ -72,8 +72,9 @@ impl Backend for Daemon<'_> {
     }
 
     fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {
-        self.stores.poll(replies);
+        // First, since it moves the stores along too: what they have answered by then is taken below.
         self.rpc.turn(self.stores);
+        self.stores.poll(replies);
     }
 
     fn wakeup(&self) -> Option<BorrowedFd<'_>> {
@@ -81,7 +82,7 @@ impl Backend for Daemon<'_> {
     }
 
     fn busy(&self) -> bool {
-        self.stores.must_be_polled() || self.rpc.busy()
+        self.stores.must_be_polled() || self.stores.has_finished() || self.rpc.busy()
     }
 
     fn deadline(&self) -> Option<Instant> {

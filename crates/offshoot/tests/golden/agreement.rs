@@ -22,8 +22,11 @@ pub(crate) fn info_and_ls_say_what_spdk_said(opened: &Opened) {
     let (manifest, state) = (&opened.golden.manifest, opened.state());
     let lvstore = &state.lvstores[0];
     let super_block = &manifest.super_block;
+    let mut info = opened.json("info");
+    let space = ["metadata", "allocated", "pending_free", "free", "committed", "reserved"]
+        .map(|what| taken(&mut info, &format!("{what}_bytes")));
     assert_eq!(
-        opened.json("info"),
+        info,
         json!({
             "name": lvstore.name,
             "uuid": lvstore.uuid,
@@ -42,8 +45,32 @@ pub(crate) fn info_and_ls_say_what_spdk_said(opened: &Opened) {
         opened.name()
     );
 
-    let listed = opened.json("ls");
-    let listed = listed.as_array().unwrap();
+    let mut listed = opened.json("ls");
+    let listed = listed.as_array_mut().unwrap();
+    let own: u64 = listed.iter().map(|lvol| lvol["own_bytes"].as_u64().unwrap()).sum();
+    for lvol in &mut *listed {
+        let (shared, freed) = (taken(lvol, "shared_bytes"), taken(lvol, "freed_bytes"));
+        let is_leaf = lvol["clones"].as_array().is_some_and(Vec::is_empty);
+        assert!(!is_leaf || freed == lvol["own_bytes"], "{}: {lvol}, {freed} come free", opened.name());
+        assert!(lvol["parent"].is_string() || shared == 0, "{}: {lvol} shares {shared}", opened.name());
+    }
+    let [metadata, allocated, pending_free, free, committed, reserved] = space;
+    let clusters = super_block.size / u64::from(super_block.cluster_size);
+    assert_eq!(
+        metadata + allocated + free,
+        clusters * u64::from(super_block.cluster_size),
+        "{}",
+        opened.name()
+    );
+    assert_eq!(
+        (allocated, free, pending_free, reserved),
+        (own, lvstore.free_clusters * u64::from(lvstore.cluster_size), 0, 0),
+        "{}",
+        opened.name()
+    );
+    let thick = |lvol: &&Lvol| !lvol.is_thin_provisioned && !is_read_only(opened, lvol);
+    let promised: u64 = state.lvols.iter().filter(thick).map(|lvol| lvol.size_bytes).sum();
+    assert_eq!(committed, promised, "{}", opened.name());
     let listed: BTreeMap<&str, &Value> =
         listed.iter().map(|lvol| (lvol["name"].as_str().unwrap(), lvol)).collect();
     let expected: BTreeMap<&str, Value> = state
@@ -55,6 +82,11 @@ pub(crate) fn info_and_ls_say_what_spdk_said(opened: &Opened) {
     for (name, expected) in expected {
         assert_eq!(*listed[name], expected, "{}: {name}", opened.name());
     }
+}
+
+/// A number of an object, which is left without it.
+fn taken(object: &mut Value, member: &str) -> u64 {
+    object.as_object_mut().unwrap().remove(member).unwrap().as_u64().unwrap()
 }
 
 /// An lvol as `ls --json` shows it, from what SPDK says of it.
@@ -81,6 +113,7 @@ fn as_listed(opened: &Opened, lvol: &Lvol, cluster_size: u32) -> Value {
         "damaged": false,
         "degraded": false,
         "labels": {},
+        "reserved": false,
     })
 }
 

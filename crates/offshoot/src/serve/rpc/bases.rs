@@ -3,6 +3,7 @@
 use super::super::openings::StoreId;
 use super::super::served::Device;
 use crate::open;
+use offshoot_block::DeviceGeometry;
 use offshoot_device::{FileDevice, OpenError, OpenOptions};
 use offshoot_rpc::types::bdev::AioSpecific;
 use offshoot_rpc::types::selector::parse_uuid;
@@ -20,9 +21,13 @@ pub(super) struct Bare {
 impl Bare {
     /// Opens a file under an exclusive lock.
     pub(super) fn open(path: &Path, aio: &AioSpecific, block: u32) -> Result<Self, OpenError> {
-        let file = open_file(path, aio, block)?;
+        open_file(path, aio, block).map(Self::of)
+    }
+
+    /// A file that is open.
+    pub(super) fn of(file: FileDevice) -> Self {
         let session = open::opening(&file, false).session;
-        Ok(Self { device: Box::new(file), session })
+        Self { device: Box::new(file), session }
     }
 }
 
@@ -68,13 +73,27 @@ pub(super) struct Base {
     pub(super) name: String,
     pub(super) uuid: Uuid,
     pub(super) kind: Kind,
-    /// Bytes of a block.
+    /// Bytes of a block. 0: not known yet.
     pub(super) block: u32,
+    /// 0: not known yet.
     pub(super) size_bytes: u64,
     pub(super) holds: Holds,
 }
 
 impl Base {
+    /// Whether it was looked at, so that it can be used.
+    pub(super) fn is_there(&self) -> bool {
+        self.size_bytes > 0
+    }
+
+    /// Takes note of what its device is like.
+    pub(super) fn measure(&mut self, geometry: DeviceGeometry) {
+        self.size_bytes = geometry.size_bytes;
+        if self.block == 0 {
+            self.block = geometry.logical_block;
+        }
+    }
+
     /// Where its stores are, for people.
     pub(super) fn path(&self) -> PathBuf {
         match &self.kind {

@@ -9,7 +9,7 @@ use super::errors::errno_of_open;
 use super::lvols::is_clone;
 use super::resolve;
 use offshoot_block::{BlockDevice as _, DeviceGeometry};
-use offshoot_device::{FileDevice, MemDevice};
+use offshoot_device::MemDevice;
 use offshoot_rpc::types::bdev::{
     AioSpecific, Bdev, BdevName, ClaimType, CreateAio, CreateMalloc, DriverSpecific, GetBdevs, IoTypes,
     LvolSpecific, RateLimits,
@@ -42,7 +42,7 @@ impl Desk {
         params: Option<GetBdevs>,
     ) -> Answer {
         let Some(GetBdevs { name: Some(name), timeout }) = params else {
-            let bases = self.bases.iter().map(describe_base);
+            let bases = self.bases.iter().filter(|base| base.is_there()).map(describe_base);
             let lvols = stores.lvols().filter_map(|(store, lvol)| self.describe_lvol(stores, store, lvol));
             return now(&bases.chain(lvols).collect::<Vec<_>>());
         };
@@ -90,13 +90,13 @@ impl Desk {
             fallocate: params.fallocate.unwrap_or(false),
             nowait: params.nowait.unwrap_or(false),
         };
-        let geometry = geometry(&aio, block)?;
+        // Opened on a thread: the lock may have to be waited for.
         self.bases.add(Base {
             name: params.name.clone(),
             uuid: params.uuid.unwrap_or_else(Uuid::new_v4),
             kind: Kind::Aio(aio.clone()),
-            block: if block == 0 { geometry.logical_block } else { block },
-            size_bytes: geometry.size_bytes,
+            block,
+            size_bytes: 0,
             holds: Holds::Busy,
         });
         let (name, externals) = (params.name.clone(), self.externals.clone());
@@ -198,8 +198,8 @@ impl Desk {
 /// Descriptions.
 impl Desk {
     fn find_bdev(&self, stores: &StoreBackend, name: &str) -> Option<Bdev> {
-        let base = self.bases.find(name).map(describe_base);
-        base.or_else(|| {
+        let base = self.bases.find(name).filter(|base| base.is_there());
+        base.map(describe_base).or_else(|| {
             let found = resolve::find(stores, LvolSelector::new(name))?;
             self.describe_lvol(stores, found.store, found.lvol)
         })
@@ -300,49 +300,33 @@ fn describe_base(base: &Base) -> Bdev {
     }
 }
 
-/// What a file is like.
-///
-/// # Errors
-/// It cannot be opened, or its size or block is not what was asked for.
-fn geometry(aio: &AioSpecific, block: u32) -> Result<DeviceGeometry, RpcError> {
-    let path = Path::new(&aio.filename);
-    let open = || open_file(path, aio, block);
-    let file = open().map_err(|error| RpcError::refused(errno_of_open(&error)))?;
-    let geometry = file.geometry();
+/// Whether the size and the blocks of a file are what was asked for.
+fn fits(path: &Path, geometry: &DeviceGeometry, block: u32) -> bool {
     let length = fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len());
-    let unit = u64::from(if block == 0 { geometry.logical_block } else { block });
-    let fits = length.unwrap_or(geometry.size_bytes).is_multiple_of(unit) && geometry.size_bytes > 0;
-    if !fits || (block != 0 && block < geometry.logical_block) {
-        return Err(RpcError::refused(Errno::Inval));
-    }
-    Ok(geometry)
+    let unit = if block == 0 { geometry.logical_block } else { block };
+    let whole = length.unwrap_or(geometry.size_bytes).is_multiple_of(unit.into());
+    whole && geometry.size_bytes > 0 && unit >= geometry.logical_block
 }
 
 /// Opens a file, and the store on it if there is one.
 fn examine(name: &str, aio: &AioSpecific, block: u32, externals: &[(String, PathBuf)]) -> (Ground, Reply) {
     let path = Path::new(&aio.filename);
-    match open_file(path, aio, block) {
-        Ok(file) => (ground(file, path, aio, block, externals), ResultText::of(&name)),
-        Err(cause) => (Ground::Gone, Err(RpcError::refused(errno_of_open(&cause)))),
+    let file = match open_file(path, aio, block) {
+        Ok(file) if fits(path, &file.geometry(), block) => file,
+        Ok(_) => return (Ground::Gone, Err(RpcError::refused(Errno::Inval))),
+        Err(cause) => return (Ground::Gone, Err(RpcError::refused(errno_of_open(&cause)))),
+    };
+    let reply = ResultText::of(&name);
+    if aio.readonly || !holds_store(path) {
+        return (Ground::Nothing(Bare::of(file)), reply);
     }
-}
-
-fn ground(
-    file: FileDevice,
-    path: &Path,
-    aio: &AioSpecific,
-    block: u32,
-    externals: &[(String, PathBuf)],
-) -> Ground {
-    if !aio.readonly && holds_store(path) {
-        match load_from(file, path, externals) {
-            Ok(store) => return Ground::Store(path.to_owned(), Box::new(store)),
-            Err(cause) => warn!(path = %path.display(), "not served: {cause:#}"),
+    match load_from(file, path, externals) {
+        Ok(store) => (Ground::Store(path.to_owned(), Box::new(store)), reply),
+        Err(cause) => {
+            warn!(path = %path.display(), "not served: {cause:#}");
+            (Bare::open(path, aio, block).map_or(Ground::Gone, Ground::Nothing), reply)
         }
-    } else {
-        drop(file);
     }
-    Bare::open(path, aio, block).map_or(Ground::Gone, Ground::Nothing)
 }
 
 /// Whether a file begins like a store.

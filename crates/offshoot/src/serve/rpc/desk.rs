@@ -11,6 +11,7 @@ use super::errors::errno;
 use super::lvstores::bare;
 use super::works::{Done, Works};
 use crate::errand::Said;
+use offshoot_block::BlockDevice as _;
 use offshoot_format::BlobId;
 use offshoot_rpc::types::framework::Version;
 use offshoot_rpc::{Call, Dispatch, Errno, Method, Reply, Request, RequestId, ResultText, RpcError};
@@ -280,6 +281,14 @@ impl Desk {
 
     fn work_done(&mut self, stores: &mut StoreBackend, done: Done) {
         let Done { asker, base, ground, reply } = done;
+        let geometry = match &ground {
+            Ground::Gone => None,
+            Ground::Nothing(bare) => Some(bare.device.geometry()),
+            Ground::Store(_, store) => Some(store.device().geometry()),
+        };
+        if let (Some(base), Some(geometry)) = (self.bases.find_mut(&base), geometry) {
+            base.measure(geometry);
+        }
         match ground {
             Ground::Gone => self.bases.remove(&base),
             Ground::Nothing(device) => self.hold(&base, Holds::Nothing(device)),
