@@ -9,7 +9,7 @@
 
 use crate::blob::Blob;
 use crate::limits::CHAIN_DEPTH_MAX;
-use crate::map::{Entry, Tag};
+use crate::map::Tag;
 use crate::pages::{OrdinalMd, by_ordinal, by_range};
 use crate::record::{Below, Encoding, MappedRun, Record};
 use crate::state::State;
@@ -294,8 +294,7 @@ impl State {
         within(blob, &(at.0..at.0.saturating_add(1)))?;
         let entry = blob.tree.entry(at);
         let owned = |tag: Tag| self.tags.owner(tag) == Some(id);
-        let is_own_full = matches!(&entry, Entry::Full { tag, .. } if owned(*tag));
-        if !blob.is_thin() && is_own_full && *blocks != (0..self.units.blocks) {
+        if !blob.is_thin() && *blocks != (0..self.units.blocks) {
             return Err(Why::Hole(at.0));
         }
         // What is native already may become less so, part by part.
