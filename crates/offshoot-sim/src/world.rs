@@ -443,7 +443,7 @@ impl World {
         blob.is_some_and(|blob| blob.parent == Some(parent))
     }
 
-    fn blob(&self, lvol: Number) -> Option<BlobId> {
+    pub(super) fn blob(&self, lvol: Number) -> Option<BlobId> {
         self.store.state().lvol_by_uuid(Uuid::from_u128(lvol)).map(|blob| blob.id)
     }
 

@@ -54,6 +54,8 @@ impl World {
                 Ok(_) => self.model.perform(&change, since),
                 // When the device has failed the store, the records may be on it all the same.
                 Err(_) if self.has_failed() => self.unsure.push((change, since)),
+                // It goes step by step, and some had been taken.
+                Err(_) if self.is_folded(&change) => self.model.perform(&change, since),
                 Err(_) => {}
             },
         }
@@ -80,6 +82,11 @@ impl World {
             self.model.settle(number, range.start, &found, since);
         }
         Ok(())
+    }
+
+    /// Whether a snapshot that was to go into another lvol has gone.
+    fn is_folded(&self, change: &Change) -> bool {
+        matches!(change, Change::Merge { snapshot, .. } if self.blob(*snapshot).is_none())
     }
 
     /// Since when the oldest of those has been looking who may yet see what a flush hides from others.
