@@ -41,7 +41,9 @@ impl State {
         check_metadata(lvol)?;
         let mut cost = WorkCost::default();
         let (mut seen, mut extents) = (0, lvol.len.div_ceil(SLOTS as u64));
-        for (ordinal, md) in &lvol.pages.ordinals {
+        // Pages behind the end of one that has shrunk are there until the next checkpoint.
+        let within = lvol.pages.ordinals.iter().filter(|(at, _)| at.first_cluster().0 < lvol.len);
+        for (ordinal, md) in within {
             extents -= u64::from(md.extent.is_some());
             let first = ordinal.first_cluster().0;
             if u64::from(md.own_full) == slots_of(lvol, *ordinal) && md.own_layers() == 0 {

@@ -19,6 +19,7 @@ mod inflate;
 mod init;
 mod locks;
 mod looking;
+mod merge;
 mod metadata;
 mod qcow2;
 mod repair;
