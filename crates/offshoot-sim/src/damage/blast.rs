@@ -51,6 +51,8 @@ pub(super) struct Blast {
     pub(super) forgetful: bool,
     /// Whether a live mask was hit at all.
     pub(super) unmasked: bool,
+    /// Where the masks of a store at rest start that were hit.
+    masks: BTreeSet<u64>,
 }
 
 impl Blast {
@@ -130,8 +132,15 @@ impl Blast {
             }
             Zone::LiveMasks => self.unmasked = true,
             Zone::Stale => self.missing.extend(known.atlas.frame(unit.start)),
-            Zone::Copy | Zone::Masks | Zone::SuperBlob | Zone::Free => {}
+            // One that is wrong is outvoted by the other and by the md pages.
+            Zone::Masks => drop(self.masks.insert(unit.start)),
+            Zone::Copy | Zone::SuperBlob | Zone::Free => {}
         }
+    }
+
+    /// Whether masks that have no checksum may agree on a root that is none.
+    pub(super) fn may_make_up(&self) -> bool {
+        self.masks.len() > 1
     }
 
     /// A page of an earlier time may claim what belongs to others now. Who is right cannot be told, so both sides are

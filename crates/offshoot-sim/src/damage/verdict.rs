@@ -88,12 +88,14 @@ pub(super) fn judge<D: BlockDevice>(
         }
         // A checkpoint writes the root of what is new before it is sealed. Where that was never done, only the mask
         // says so.
-        let is_left_over = blast.unmasked && !known.uses(blob.id.root().0);
+        let is_unused = !known.uses(blob.id.root().0);
+        let is_left_over = blast.unmasked && is_unused;
         let is_excused = is_left_over || !blast.misled.is_empty();
         if blob.damage.is_none() && !is_excused {
             return broken(format!("lvol {} should not exist", blob.display_name()));
         }
-        left_over |= is_left_over;
+        let is_made_up = blast.may_make_up() && blob.damage.is_some() && is_unused;
+        left_over |= is_left_over || is_made_up;
     }
     if blast.lost.is_empty() && !left_over {
         relations(store, &model)?;
