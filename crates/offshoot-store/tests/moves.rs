@@ -78,6 +78,22 @@ fn family<D: BlockDevice>(store: &mut Store<D>) {
     store.snapshot("far", "lonely").unwrap();
 }
 
+/// A test of a family that was prepared: with native states and without, opened again and not.
+fn in_every_way(name: &str, prepare: fn(&mut Store<MemDevice>), test: impl Fn(Store<MemDevice>, bool, &str)) {
+    for (native, reopen) in [(true, false), (true, true), (false, false), (false, true)] {
+        let what = format!("{name}, native: {native}, reopened: {reopen}");
+        let mut store = new_store(16_384, 24 << 20, native);
+        family(&mut store);
+        prepare(&mut store);
+        store.flush().unwrap();
+        if reopen {
+            store = reopened(store.close().0);
+        }
+        settle(&mut store);
+        test(store, native, &what);
+    }
+}
+
 /// Everything is sound and reads as before, now and after a replay, a close, and sealing.
 fn assert_same(mut store: Store<MemDevice>, expected: &Contents, what: &str) {
     settle(&mut store);
