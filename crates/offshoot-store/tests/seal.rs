@@ -5,6 +5,8 @@
 
 #[path = "seal/breaks.rs"]
 mod breaks;
+#[path = "common/jobs.rs"]
+mod jobs;
 #[path = "seal/life.rs"]
 mod life;
 #[path = "common/lvols.rs"]
@@ -14,49 +16,21 @@ mod plain_checker;
 #[path = "crash/tape.rs"]
 mod tape;
 
+use jobs::{BLOCK, CLUSTER, Contents, contents, reopened, write, zero};
 use lvols::{Lvols as _, assert_owned_once, options, pattern, writable};
 use offshoot_block::BlockDevice;
 use offshoot_device::MemDevice;
 use offshoot_store::{Error, InitOptions, Progress, Store, Work};
 use plain_checker::{PlainStore, checksum};
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-
-const CLUSTER: u64 = 16_384;
-const BLOCK: u64 = 4096;
-
-/// What each lvol reads, by name.
-type Contents = BTreeMap<String, Vec<u8>>;
 
 fn new_store(cluster_size: u32, device_bytes: u64) -> Store<MemDevice> {
     let init = InitOptions { journal_bytes: Some(1 << 20), ..options(cluster_size, 512, true) };
     Store::init(MemDevice::new(device_bytes, 512), &init, &writable()).unwrap()
 }
 
-fn reopened(device: MemDevice) -> Store<MemDevice> {
-    let store = Store::open(device, Vec::new(), &writable()).unwrap();
-    assert_eq!(store.findings(), &[]);
-    assert_eq!(store.state().audit(), &[]);
-    store
-}
-
-fn contents<D: BlockDevice>(store: &mut Store<D>) -> Contents {
-    let names: Vec<String> = store.state().lvols().map(|lvol| lvol.display_name()).collect();
-    names.into_iter().map(|name| (name.clone(), store.content(&name))).collect()
-}
-
 fn seal<D: BlockDevice>(store: &mut Store<D>) -> Result<(), Error> {
     store.run_job(Work::Seal, |_| ControlFlow::Continue(()))
-}
-
-fn write<D: BlockDevice>(store: &mut Store<D>, name: &str, offset: u64, len: u64, seed: u8) {
-    let lvol = store.id(name);
-    store.write(lvol, offset, pattern(len, seed)).unwrap();
-}
-
-fn zero<D: BlockDevice>(store: &mut Store<D>, name: &str, offset: u64, len: u64) {
-    let lvol = store.id(name);
-    store.write_zeroes(lvol, offset..offset + len).unwrap();
 }
 
 /// What lies on a device is a plain SPDK store of these lvols, and nothing of ours is left anywhere.
@@ -359,7 +333,7 @@ fn assert_seals_with(mut store: Store<MemDevice>, free: u64) {
     assert_plain(&device, &expected);
 }
 
-fn settle(store: &mut Store<MemDevice>) {
+fn settle<D: BlockDevice>(store: &mut Store<D>) {
     (0..50).for_each(|_| store.poll(&mut Vec::new()));
 }
 
@@ -387,4 +361,22 @@ fn a_job_keeps_its_pace() {
     store.allow(job, None);
     store.wait_for(job).unwrap();
     assert_eq!(done(&store), None);
+}
+
+/// What is in a cluster already is not paid for: a few missing blocks in large clusters cost what they are.
+#[test]
+fn a_job_pays_for_what_it_copies() {
+    const LARGE: u64 = 4 << 20;
+    let mut store = new_store(4 << 20, 64 << 20);
+    store.create("disk", 3 * LARGE, false).unwrap();
+    for cluster in 0..3 {
+        write(&mut store, "disk", cluster * LARGE, LARGE - BLOCK, 1);
+    }
+    let cost = store.engine().work_cost(Work::Seal).unwrap();
+    assert_eq!(cost.bytes, 3 * BLOCK);
+    // One byte more, for what has nothing to copy any more.
+    let job = store.start_job(Work::Seal, Some(cost.bytes + 1));
+    let mut replies = Vec::new();
+    (0..1000).for_each(|_| store.poll(&mut replies));
+    assert!(matches!(&replies[..], [(ticket, Ok(_))] if *ticket == job), "{replies:?}");
 }
