@@ -1,6 +1,7 @@
 //! What an event loop needs to know about a driver beyond [`BlockDevice`].
 
 use offshoot_block::BlockDevice;
+use std::io;
 use std::os::fd::BorrowedFd;
 
 /// A device that an event loop can sleep on.
@@ -17,6 +18,13 @@ pub trait HostDevice: BlockDevice + Send {
 
     /// Makes [`HostDevice::completion_fd`] unreadable until the next completion.
     fn clear_wakeup(&self);
+
+    /// Makes the device at least `size_bytes` long, where that is in its power, and takes over the size that it has by
+    /// then. Blocks; operations may be in flight. What is new of a file or of memory reads as zeros.
+    ///
+    /// # Errors
+    /// The size cannot be changed or found out, or the device has become smaller, which is not taken over.
+    fn grow(&mut self, size_bytes: u64) -> io::Result<()>;
 }
 
 impl<D: HostDevice + ?Sized> HostDevice for Box<D> {
@@ -26,5 +34,9 @@ impl<D: HostDevice + ?Sized> HostDevice for Box<D> {
 
     fn clear_wakeup(&self) {
         (**self).clear_wakeup();
+    }
+
+    fn grow(&mut self, size_bytes: u64) -> io::Result<()> {
+        (**self).grow(size_bytes)
     }
 }

@@ -4,9 +4,12 @@
 //! was done ([`Change`]). Both do so without knowing whether they run in the process of the command or in the server, so
 //! that what is printed is the same. What goes over the socket is the command with its arguments.
 
-use crate::commands::{clone, create, ls, read_only, rename, resize, revert, rm, set_parent, snapshot, tree};
+use crate::commands::{
+    clone, create, grow, ls, read_only, rename, resize, revert, rm, set_parent, snapshot, tree,
+};
 use crate::open::{Held, StoreArgs};
 use anyhow::{Result, anyhow};
+use offshoot_device::HostDevice as _;
 use offshoot_format::BlobId;
 use offshoot_rpc::{Client, ClientError};
 use offshoot_store::{Engine, State, Verb};
@@ -32,12 +35,14 @@ pub(crate) enum Errand {
     ReadOnly(read_only::ReadOnlyArgs),
     Revert(revert::RevertArgs),
     SetParent(set_parent::SetParentArgs),
+    Grow(grow::GrowArgs),
 }
 
 /// What a command does.
 pub(crate) enum Deed<'e> {
     Look(&'e dyn Look),
     Change(&'e dyn Change),
+    Grow(&'e grow::GrowArgs),
 }
 
 /// A command that changes nothing.
@@ -99,6 +104,7 @@ impl Errand {
             Self::ReadOnly(args) => &args.store,
             Self::Revert(args) => &args.store,
             Self::SetParent(args) => &args.store,
+            Self::Grow(args) => &args.store,
         }
     }
 
@@ -116,6 +122,7 @@ impl Errand {
             Self::ReadOnly(args) => Deed::Change(args),
             Self::Revert(args) => Deed::Change(args),
             Self::SetParent(args) => Deed::Change(args),
+            Self::Grow(args) => Deed::Grow(args),
         }
     }
 
@@ -127,6 +134,11 @@ impl Errand {
                 let (verb, said) = change.plan(store.state())?.into_parts();
                 let made = store.execute(verb)?;
                 Ok(said(store.state(), &made))
+            }),
+            Deed::Grow(args) => self.store().change(|store| {
+                let said = args.prepare(store, |device, size| device.inner_mut().grow(size))?;
+                store.grow()?;
+                Ok(said(store.state(), &[]))
             }),
         }
     }
@@ -157,7 +169,7 @@ pub(crate) fn finish(errand: &Errand, outcome: Result<String>) -> Result<()> {
     match errand.deed() {
         Deed::Look(_) => Ok(printed?),
         // It is done, whether anybody listens or not.
-        Deed::Change(_) => Ok(()),
+        Deed::Change(_) | Deed::Grow(_) => Ok(()),
     }
 }
 

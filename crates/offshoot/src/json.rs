@@ -6,6 +6,7 @@ use crate::listing::Lvol;
 use crate::open::Store;
 use crate::time::Utc;
 use anyhow::Result;
+use offshoot_block::BlockDevice as _;
 use offshoot_store::{Blob, Change, Finding, State};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -19,6 +20,9 @@ pub(crate) struct StoreInfo {
     uuid: Option<String>,
     path: String,
     size: u64,
+    /// What the device has, and what the store can grow to.
+    device_size: u64,
+    max_size: u64,
     cluster_size: u32,
     block_size: u32,
     total_clusters: u32,
@@ -50,6 +54,8 @@ impl StoreInfo {
             uuid: state.uuid().map(|uuid| uuid.to_string()),
             path: path.display().to_string(),
             size: state.layout.size_bytes,
+            device_size: store.device().geometry().size_bytes,
+            max_size: state.layout.growable_bytes(),
             cluster_size: state.layout.cluster_size,
             block_size: state.layout.io_unit_size,
             total_clusters: state.layout.total_clusters,

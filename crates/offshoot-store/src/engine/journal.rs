@@ -106,6 +106,17 @@ impl Journal {
         }
     }
 
+    /// Begins another epoch behind a frame up to which the md pages say everything.
+    pub(super) fn begin_epoch(&mut self, epoch: [u8; 16], last: Lsn, ring: Ring) {
+        self.epoch = epoch;
+        self.ring = ring;
+        self.last = last;
+        self.last_records = last;
+        self.facts =
+            Facts { covered: last, checkpoint: last, image_frames: 0, in_place: true, tail: last.next() };
+        self.room_was_made();
+    }
+
     /// Whether records are in the journal that no barrier covers.
     pub(super) fn has_uncovered(&self) -> bool {
         self.last_records > self.facts.covered
@@ -123,6 +134,11 @@ impl Journal {
     /// Whoever did not fit is to be looked at once more.
     pub(super) fn room_was_made(&mut self) {
         self.starved = false;
+    }
+
+    /// Whether a frame must go out even if there are no records for it.
+    pub(super) fn wants_barrier_frame(&self) -> bool {
+        self.barrier
     }
 
     /// Asks for a frame that carries the facts of now.
@@ -155,12 +171,17 @@ impl Engine {
         if self.journal.in_flight.is_some() || self.failed.is_some() {
             return;
         }
-        let wanted =
-            self.journal.barrier || !self.journal.pending.is_empty() || self.checkpoint.wants_frames();
+        let wanted = self.journal.barrier
+            || !self.journal.pending.is_empty()
+            || self.checkpoint.wants_frames()
+            || self.transition.is_growing();
         match self.life {
             Life::Closed if wanted => return self.open_journal(),
             Life::Closed | Life::Changing => return,
             Life::Open => {}
+        }
+        if self.grow_step() {
+            return;
         }
         // Nothing is under way: what is appended is applied, so this is a moment to capture.
         self.start_checkpoint_if_due();
@@ -180,8 +201,11 @@ impl Engine {
         }
     }
 
-    /// How many of the waiting transactions fit the next frame.
+    /// How many of the waiting transactions fit the next frame: none while the store is about to grow.
     fn admitted(&mut self) -> usize {
+        if self.transition.is_growing() {
+            return 0;
+        }
         let frame_max = self.journal.ring.frame_max();
         let (mut bytes, mut images, mut roots, mut count) = (FRAME_HEADER_BYTES as u64, 0, 0, 0);
         for transaction in &self.journal.pending {

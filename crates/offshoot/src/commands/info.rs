@@ -52,6 +52,7 @@ fn facts(store: &Store) -> impl Iterator<Item = (&'static str, String)> {
         ("name", state.name()),
         ("uuid", uuid),
         ("size", exact(layout.size_bytes)),
+        ("can grow to", growth(store)),
         ("cluster size", exact(cluster)),
         ("block size", layout.io_unit_size.to_string()),
         ("clusters", format!("{}, {} of them for metadata", space.total, space.metadata)),
@@ -72,6 +73,16 @@ fn facts(store: &Store) -> impl Iterator<Item = (&'static str, String)> {
         ("volatile cache", if geometry.volatile_cache { "yes" } else { "no" }.to_owned()),
     ]
     .into_iter()
+}
+
+/// How far the store can grow, and what is there for it now.
+fn growth(store: &Store) -> String {
+    let layout = &store.state().layout;
+    let (max, device) = (layout.growable_bytes(), store.device().geometry().size_bytes);
+    match device > layout.size_bytes {
+        true => format!("{}, its device has {}", exact(max), exact(device)),
+        false => exact(max),
+    }
 }
 
 /// A size to read and to compute with.

@@ -2,6 +2,8 @@
 
 use super::errno::errno;
 use super::sealing::{SealPace, Sealing};
+use crate::commands::grow::GrowArgs;
+use crate::errand::Said;
 use crate::open;
 use anyhow::Context as _;
 use offshoot_block::BlockDevice as _;
@@ -114,6 +116,17 @@ impl Served {
         let ticket = self.store.start(verb);
         self.verbs.insert(ticket);
         ticket
+    }
+
+    /// Begins to grow the store, its file first, which ends in [`Served::finished`]. Hands back what to say then.
+    ///
+    /// # Errors
+    /// Why it cannot grow.
+    pub(super) fn grow(&mut self, args: &GrowArgs) -> anyhow::Result<(Ticket, Said)> {
+        let said = args.prepare(&mut self.store, |device, size| device.grow(size))?;
+        let ticket = self.store.start_grow();
+        self.verbs.insert(ticket);
+        Ok((ticket, said))
     }
 
     /// Whether a verb has ended.

@@ -65,6 +65,11 @@ impl Desk {
                 }
                 self.start(stores, asker, id, verb, Then::Said(said))
             }
+            Deed::Grow(args) => {
+                let (ticket, said) = stores.grow(id, args).map_err(|cause| refused(&format!("{cause:#}")))?;
+                self.wait_for(asker, id, ticket, Then::Said(said));
+                Ok(None)
+            }
         }
     }
 }
