@@ -313,7 +313,8 @@ fn build_with_ancestors(
 
 fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     let encoding = parts.encoding();
-    let Parts { md, mut pages, len, full, layers, lost, lost_map, is_refused, mut damage, .. } = parts;
+    let Parts { md, mut pages, len, full, layers, lost, untold, lost_map, is_refused, mut damage, .. } =
+        parts;
     pages.unread = lost_map.is_some();
     let outdated = md.native.as_ref().is_some_and(|native| native.outdated);
     let parent_id = md.parent();
@@ -346,8 +347,11 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
         }
     }
     let (full, layers) = if is_refused { (BTreeMap::new(), Vec::new()) } else { (full, layers) };
+    let is_lost = |at: BlobCluster| {
+        lost.contains(&ExtentOrdinal::of(at).0) || untold.iter().any(|untold| untold.contains(&at.0))
+    };
     let layers: Vec<(BlobCluster, LayerRecord)> =
-        layers.into_iter().filter(|(at, _)| !lost.contains(&ExtentOrdinal::of(*at).0)).collect();
+        layers.into_iter().filter(|(at, _)| !is_lost(*at)).collect();
     let mut own_clusters = layers.iter().filter(|(_, record)| record.cluster.is_some()).count() as u64;
     own_clusters += pages.ordinals.values().map(|md| u64::from(md.own_full)).sum::<u64>();
     for (ordinal, slots) in full {
@@ -357,6 +361,7 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     for ordinal in lost {
         tree.insert_leaf(ordinal, Leaf::unknown());
     }
+    untold.into_iter().flatten().for_each(|at| drop(tree.replace(BlobCluster(at), Entry::Unknown)));
     // Behind its end nothing is unknown, or clones that grow would inherit that.
     tree.truncate(BlobCluster(len));
     if outdated {
