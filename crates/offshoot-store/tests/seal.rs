@@ -13,6 +13,8 @@ mod life;
 mod lvols;
 #[path = "common/plain_checker.rs"]
 mod plain_checker;
+#[path = "common/shuffled.rs"]
+mod shuffled;
 #[path = "crash/tape.rs"]
 mod tape;
 

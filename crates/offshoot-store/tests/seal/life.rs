@@ -2,61 +2,14 @@
 //! complete in any order, and everything reads what a plain model says. Left alone, the job comes to its end.
 
 use super::lvols::{Lvols as _, Shared, assert_owned_once, named, options, pattern, writable};
+use super::shuffled::ShuffledDevice;
 use super::{Contents, assert_plain, contents};
-use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
+use offshoot_block::Buffer;
 use offshoot_device::MemDevice;
 use offshoot_store::{CreateOptions, Error, InitOptions, IoRequest, Reply, Store, Ticket, Verb, Work};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::ops::Range;
-
-/// Completes what it was given one by one, in an order drawn from a seed.
-#[derive(Debug)]
-struct Shuffled {
-    inner: MemDevice,
-    waiting: Vec<(OpId, DeviceOp)>,
-    seed: u64,
-    /// How many more it may complete.
-    grant: u64,
-}
-
-impl Shuffled {
-    fn new(inner: MemDevice, seed: u64) -> Self {
-        Self { inner, waiting: Vec::new(), seed: seed | 1, grant: u64::MAX }
-    }
-}
-
-impl BlockDevice for Shuffled {
-    fn geometry(&self) -> DeviceGeometry {
-        self.inner.geometry()
-    }
-
-    fn submit(&mut self, id: OpId, op: DeviceOp) {
-        self.waiting.push((id, op));
-    }
-
-    fn poll(&mut self, completions: &mut Vec<Completion>) {
-        if self.waiting.is_empty() || self.grant == 0 {
-            return;
-        }
-        self.grant -= 1;
-        self.seed ^= self.seed << 13;
-        self.seed ^= self.seed >> 7;
-        self.seed ^= self.seed << 17;
-        let index = usize::try_from(self.seed % self.waiting.len() as u64).unwrap();
-        let (id, op) = self.waiting.swap_remove(index);
-        self.inner.submit(id, op);
-        self.inner.poll(completions);
-    }
-
-    fn wait(&mut self, completions: &mut Vec<Completion>) {
-        self.poll(completions);
-    }
-
-    fn outstanding(&self) -> usize {
-        self.waiting.len()
-    }
-}
 
 /// What is done at once: lvols and places are taken modulo what there is.
 #[derive(Clone, Debug)]
@@ -124,7 +77,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 /// A store, what its lvols read, and what it has not answered.
 struct World {
-    store: Store<Shuffled>,
+    store: Store<ShuffledDevice>,
     cluster: u64,
     model: Contents,
     count: u32,
@@ -141,7 +94,7 @@ struct World {
 impl World {
     fn new(cluster: u32, native: bool, seed: u64) -> Self {
         let init = InitOptions { journal_bytes: Some(1 << 20), ..options(cluster, 512, native) };
-        let device = Shuffled::new(MemDevice::new(24 << 20, 512), seed);
+        let device = ShuffledDevice::new(MemDevice::new(24 << 20, 512), seed);
         let store = Store::init(device, &init, &writable()).unwrap();
         let (model, waiting) = (Contents::new(), BTreeMap::new());
         Self {
@@ -349,7 +302,7 @@ fn run(cluster: u32, native: bool, seed: u64, ops: &[Op]) {
     world.run(&Op::Drain);
     // What a crash leaves right now is the same.
     let left = world.store.device().inner.clone();
-    let mut crashed = Store::open(Shuffled::new(left, seed), Vec::new(), &writable()).unwrap();
+    let mut crashed = Store::open(ShuffledDevice::new(left, seed), Vec::new(), &writable()).unwrap();
     assert_eq!((crashed.findings(), crashed.state().audit()), (&[][..], Vec::new()));
     assert!(contents(&mut crashed) == world.model, "a crash shows something else");
 
@@ -405,7 +358,7 @@ fn a_trim_of_a_clone_at_every_step() {
     const CLUSTER: u64 = 16_384;
     const CHECKPOINT_WRITES: u64 = 300;
     let prepared = |seed| {
-        let device = Shared::new(Shuffled::new(MemDevice::new(24 << 20, 512), seed));
+        let device = Shared::new(ShuffledDevice::new(MemDevice::new(24 << 20, 512), seed));
         let init = InitOptions { journal_bytes: Some(256 << 10), ..options(16_384, 512, true) };
         let mut store = Store::init(device.clone(), &init, &writable()).unwrap();
         let disk = store.create("disk", 2 * CLUSTER, false).unwrap();
@@ -445,7 +398,7 @@ fn a_trim_of_a_clone_at_every_step() {
             store.flush().unwrap();
             let mut expected = contents(&mut store);
             assert_eq!(expected["disk"], vec![0; 2 * 16_384]);
-            let left = Shared::new(Shuffled::new(device.borrow().inner.clone(), seed));
+            let left = Shared::new(ShuffledDevice::new(device.borrow().inner.clone(), seed));
             let mut replayed = Store::open(left, Vec::new(), &writable()).unwrap();
             assert_eq!((replayed.findings(), replayed.state().audit()), (&[][..], Vec::new()), "{what}");
             assert!(contents(&mut replayed) == expected, "{what}");
@@ -453,7 +406,8 @@ fn a_trim_of_a_clone_at_every_step() {
                 store.remove("snap").unwrap();
                 store.flush().unwrap();
             }
-            let own = |store: &Store<Shared<Shuffled>>| ["disk", "base"].map(|name| store.own_clusters(name));
+            let own =
+                |store: &Store<Shared<ShuffledDevice>>| ["disk", "base"].map(|name| store.own_clusters(name));
             assert_eq!(own(&replayed), own(&store), "{what}: a replay gives the clone something else");
             assert_eq!(store.state().audit(), &[], "{what}");
             expected.remove("snap");
