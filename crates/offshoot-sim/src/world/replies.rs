@@ -105,10 +105,8 @@ impl World {
         let reason = match error.kind() {
             ErrorKind::Io => self.disk.asked().struck > 0,
             ErrorKind::NoSpace => {
-                let is_kept = request.op.lvol().and_then(|lvol| self.model.lvol(lvol));
-                // The smallest rings do not take the records of a large write at once, whatever is kept.
-                let is_about_ring = matches!(error, Error::JournalRoom { .. });
-                let is_kept = is_kept.is_some_and(|lvol| lvol.reserved) && !is_about_ring;
+                let lvol = request.op.lvol().and_then(|lvol| self.model.lvol(lvol));
+                let is_kept = lvol.is_some_and(|lvol| lvol.reserved);
                 let may_lack = !matches!(request.op, Op::Read { .. } | Op::Flush | Op::Grow) && !is_kept;
                 may_lack || self.disk.asked().struck > 0
             }
