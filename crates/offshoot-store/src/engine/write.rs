@@ -339,7 +339,7 @@ impl Engine {
         }
         let holds = choices.iter().all(|choice| match choice.shared {
             true => self.choice_holds(lvol, choice.at, choice.cluster),
-            false => self.owns_cluster(lvol, choice.at, choice.cluster),
+            false => self.state.owns_cluster(lvol, choice.at, choice.cluster),
         });
         if !holds && self.rules.hold(Clause::CommitAgainstPresent) {
             self.abandon_plan(task);
