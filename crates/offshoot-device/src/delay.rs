@@ -156,6 +156,10 @@ impl<D: HostDevice> HostDevice for DelayDevice<D> {
     fn clear_wakeup(&self) {
         self.inner.clear_wakeup();
     }
+
+    fn description(&self) -> String {
+        format!("delayed {}", self.inner.description())
+    }
 }
 
 impl<D: fmt::Debug> fmt::Debug for DelayDevice<D> {

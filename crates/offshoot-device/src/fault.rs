@@ -189,6 +189,10 @@ impl<D: HostDevice> HostDevice for ErrorDevice<D> {
     fn clear_wakeup(&self) {
         self.inner.clear_wakeup();
     }
+
+    fn description(&self) -> String {
+        format!("failing {}", self.inner.description())
+    }
 }
 
 #[cfg(test)]

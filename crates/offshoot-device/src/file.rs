@@ -169,6 +169,21 @@ impl HostDevice for FileDevice {
     fn clear_wakeup(&self) {
         self.engine.clear_wakeup();
     }
+
+    fn description(&self) -> String {
+        let kind = if self.is_block_device() { "block device" } else { "regular file" };
+        let cache = match (self.is_direct(), self.direct_note()) {
+            (true, _) => "O_DIRECT".to_owned(),
+            (false, Some(note)) => format!("page cache ({note})"),
+            (false, None) => "page cache".to_owned(),
+        };
+        let engine = match (self.engine(), self.engine_note()) {
+            (EngineKind::Uring, _) => "io_uring".to_owned(),
+            (EngineKind::Threads, Some(note)) => format!("threads ({note})"),
+            (EngineKind::Threads, None) => "threads".to_owned(),
+        };
+        format!("{kind}, {cache}, {engine}")
+    }
 }
 
 impl fmt::Debug for FileDevice {

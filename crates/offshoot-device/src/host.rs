@@ -17,6 +17,9 @@ pub trait HostDevice: BlockDevice + Send {
 
     /// Makes [`HostDevice::completion_fd`] unreadable until the next completion.
     fn clear_wakeup(&self);
+
+    /// What it is and how it is driven, in words for people.
+    fn description(&self) -> String;
 }
 
 impl<D: HostDevice + ?Sized> HostDevice for Box<D> {
@@ -26,5 +29,9 @@ impl<D: HostDevice + ?Sized> HostDevice for Box<D> {
 
     fn clear_wakeup(&self) {
         (**self).clear_wakeup();
+    }
+
+    fn description(&self) -> String {
+        (**self).description()
     }
 }

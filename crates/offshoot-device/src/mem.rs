@@ -228,6 +228,10 @@ impl HostDevice for MemDevice {
     }
 
     fn clear_wakeup(&self) {}
+
+    fn description(&self) -> String {
+        "memory".to_owned()
+    }
 }
 
 impl fmt::Debug for MemDevice {

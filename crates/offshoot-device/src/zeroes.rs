@@ -66,7 +66,7 @@ impl Hollow {
 }
 
 macro_rules! impl_device {
-    ($device:ty) => {
+    ($device:ty, $description:literal) => {
         impl BlockDevice for $device {
             fn geometry(&self) -> DeviceGeometry {
                 self.0.geometry
@@ -95,12 +95,16 @@ macro_rules! impl_device {
             }
 
             fn clear_wakeup(&self) {}
+
+            fn description(&self) -> String {
+                $description.to_owned()
+            }
         }
     };
 }
 
-impl_device!(NullDevice);
-impl_device!(ZeroesDevice);
+impl_device!(NullDevice, "null");
+impl_device!(ZeroesDevice, "zeroes");
 
 #[cfg(test)]
 mod tests {

@@ -9,6 +9,7 @@
 mod clear;
 mod cli;
 mod commands;
+mod deed;
 mod demo;
 mod errand;
 mod image;

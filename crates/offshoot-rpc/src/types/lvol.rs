@@ -161,6 +161,36 @@ impl LvolName {
     }
 }
 
+/// Parameters of `bdev_lvol_inflate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InflateLvol {
+    /// The lvol.
+    pub name: String,
+    /// Bytes that may be copied in a second; absent: as many as clients leave room for. Not in SPDK.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_sec: Option<u64>,
+}
+
+impl InflateLvol {
+    /// The lvol.
+    #[must_use]
+    pub fn lvol(&self) -> LvolSelector<'_> {
+        LvolSelector::new(&self.name)
+    }
+}
+
+/// Parameters of `bdev_lvol_merge`. Not in SPDK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MergeSnapshots {
+    /// One snapshot, which goes into its only clone, or several that lie on each other, which go into the newest.
+    pub snapshots: Vec<String>,
+    /// Bytes that may be copied in a second; absent: as many as clients leave room for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_sec: Option<u64>,
+}
+
 /// Parameters of `bdev_lvol_decouple_parent`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -170,6 +200,9 @@ pub struct DecoupleParent {
     /// What becomes of what its parent holds for it; absent: keep, as with SPDK, which does not know this member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unallocated: Option<Unallocated>,
+    /// Bytes that may be copied in a second; absent: as many as clients leave room for. Not in SPDK.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_sec: Option<u64>,
 }
 
 impl DecoupleParent {

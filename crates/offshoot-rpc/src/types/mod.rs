@@ -8,5 +8,6 @@ pub mod framework;
 pub mod lvol;
 pub mod lvstore;
 pub mod nbd;
+pub mod operation;
 pub mod selector;
 pub mod shallow_copy;

@@ -8,8 +8,8 @@ use crate::lookup;
 use anyhow::{Context as _, Result};
 use offshoot_block::Buffer;
 use offshoot_nbd::{BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Reply, RequestId};
-use offshoot_store::{Blob, State, Ticket, Verb};
-use std::collections::{BTreeMap, HashSet};
+use offshoot_store::{Blob, State, Ticket, Verb, Work};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 use tracing::{error, info};
@@ -27,6 +27,8 @@ pub(super) struct StoreBackend {
     openings: Openings,
     /// Lvols that NBD clients are not offered.
     withdrawn: HashSet<Uuid>,
+    /// Snapshots that are about to go, and where to. Nobody can open them any more.
+    going: HashMap<Export, String>,
     wakeup: Wakeup,
     pool: BufferPool,
     /// Replies that were there at once, until the next poll.
@@ -45,6 +47,7 @@ impl StoreBackend {
             naming: Naming::default(),
             openings: Openings::default(),
             withdrawn: HashSet::new(),
+            going: HashMap::new(),
             wakeup: Wakeup::new().context("cannot wait for devices")?,
             pool: BufferPool::new(),
             answered: Vec::new(),
@@ -105,17 +108,34 @@ impl StoreBackend {
         self.store(id).map(|store| store.engine().state())
     }
 
+    /// Starts a job in a store. What comes of it is told by [`StoreBackend::finished`].
+    pub(super) fn start_job(
+        &mut self,
+        id: StoreId,
+        work: Work,
+        bytes_per_second: Option<u64>,
+    ) -> Option<Ticket> {
+        Some(self.stores.get_mut(&id)?.start_job(work, bytes_per_second))
+    }
+
+    /// Ends a job in a store.
+    pub(super) fn cancel(&mut self, id: StoreId, job: Ticket) {
+        if let Some(store) = self.stores.get_mut(&id) {
+            store.cancel(job);
+        }
+    }
+
     /// Starts a verb in a store. What comes of it is told by [`StoreBackend::finished`].
     pub(super) fn start(&mut self, id: StoreId, verb: Verb) -> Option<Ticket> {
         Some(self.stores.get_mut(&id)?.start(verb))
     }
 
-    /// Whether a verb has ended that nobody was told about.
+    /// Whether a verb or a job has ended that nobody was told about.
     pub(super) fn has_finished(&self) -> bool {
         self.stores.values().any(Served::has_finished)
     }
 
-    /// Verbs that have ended since this was asked last.
+    /// Verbs and jobs that have ended since this was asked last.
     pub(super) fn finished(&mut self) -> Vec<(StoreId, Finished)> {
         let stores = self.stores.iter_mut();
         stores.flat_map(|(id, store)| store.finished().map(|finished| (*id, finished))).collect()
@@ -151,6 +171,16 @@ impl StoreBackend {
         } else {
             self.withdrawn.insert(lvol);
         }
+    }
+
+    /// A snapshot is about to go into an lvol of that name: from now on nobody can open it.
+    pub(super) fn reserve(&mut self, export: Export, into: &str) {
+        self.going.insert(export, into.to_owned());
+    }
+
+    /// A snapshot stays, or is gone.
+    pub(super) fn release(&mut self, export: Export) {
+        self.going.remove(&export);
     }
 
     /// Whether NBD clients can open an lvol.
@@ -231,6 +261,9 @@ impl StoreBackend {
     fn refusal(&self, id: StoreId, lvol: &Blob) -> Option<String> {
         if lvol.uuid().is_some_and(|uuid| self.withdrawn.contains(&uuid)) {
             return Some("not exported".to_owned());
+        }
+        if let Some(into) = self.going.get(&Export { store: id, lvol: lvol.id }) {
+            return Some(format!("being merged into \"{into}\""));
         }
         exports::refusal(self.store(id)?.engine(), lvol)
     }

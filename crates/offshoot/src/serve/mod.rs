@@ -7,6 +7,7 @@ mod backend;
 mod daemon;
 mod errno;
 mod exports;
+mod jobs;
 mod listen;
 mod openings;
 mod rpc;

@@ -1,14 +1,16 @@
 //! One store that is being served: commands of clients in, requests to its engine, replies out.
 
 use super::errno::errno;
+use super::jobs::Jobs;
 use super::sealing::{SealPace, Sealing};
+use crate::deed::View;
 use crate::open;
 use anyhow::Context as _;
 use offshoot_block::BlockDevice as _;
 use offshoot_device::{FileDevice, HostDevice, OpenOptions};
 use offshoot_format::BlobId;
 use offshoot_nbd::{BufferPool, Command, Errno, Extent, Reply, RequestId, limits};
-use offshoot_store::{Engine, Error, IoRequest, Reply as EngineReply, Store, Ticket, Verb};
+use offshoot_store::{Engine, Error, IoRequest, Reply as EngineReply, Store, Ticket, Verb, Work};
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -27,9 +29,10 @@ pub(super) struct Served {
     path: PathBuf,
     store: Store<Device>,
     pending: HashMap<Ticket, Pending>,
-    /// Verbs under way.
+    /// Verbs and jobs under way that somebody waits for.
     verbs: HashSet<Ticket>,
-    /// Verbs that have ended.
+    jobs: Jobs,
+    /// Verbs and jobs that have ended.
     ended: Vec<Finished>,
     /// Kept for its memory.
     finished: Vec<(Ticket, Result<EngineReply, Error>)>,
@@ -37,11 +40,11 @@ pub(super) struct Served {
     next_tick: Option<Instant>,
     /// Whether the log says already that the store takes no writes any more.
     failure_logged: bool,
-    /// The job that seals the store, while it runs.
+    /// What is told of the job that seals the store, while it runs.
     sealing: Option<Sealing>,
 }
 
-/// A verb, and what came of it: the lvols that it made.
+/// A verb or a job, and what came of it: the lvols that it made.
 pub(super) type Finished = (Ticket, Result<Vec<BlobId>, Error>);
 
 /// A request whose reply is awaited.
@@ -76,6 +79,7 @@ impl Served {
             store,
             pending: HashMap::new(),
             verbs: HashSet::new(),
+            jobs: Jobs::default(),
             ended: Vec::new(),
             finished: Vec::new(),
             next_tick: None,
@@ -99,9 +103,22 @@ impl Served {
     /// # Errors
     /// It holds what cannot be read, or takes no writes.
     pub(super) fn seal(&mut self, pace: SealPace) -> anyhow::Result<()> {
-        let sealing = Sealing::start(&mut self.store, pace, Instant::now());
-        self.sealing = Some(sealing.with_context(|| format!("{}: cannot be sealed", self.path.display()))?);
+        let cost = self.engine().seal_cost();
+        let cost = cost.with_context(|| format!("{}: cannot be sealed", self.path.display()))?;
+        let job = self.jobs.start(&mut self.store, Work::Seal, pace.bytes_per_second, Instant::now());
+        self.sealing = Some(Sealing::new(job, cost.bytes));
         Ok(())
+    }
+
+    /// The job that seals the store from the start, while it runs.
+    pub(super) fn sealing(&self) -> Option<Ticket> {
+        self.sealing.as_ref().map(Sealing::job)
+    }
+
+    /// An open store, for looking at.
+    pub(super) fn view(&self) -> View<'_> {
+        let (engine, findings) = (self.store.engine(), self.store.findings());
+        View { path: &self.path, engine, findings, device: self.store.device(), is_served: true }
     }
 
     /// Every device that completions come from.
@@ -116,12 +133,24 @@ impl Served {
         ticket
     }
 
-    /// Whether a verb has ended.
+    /// Starts a job that may copy so many bytes in a second. It ends in [`Served::finished`] too.
+    pub(super) fn start_job(&mut self, work: Work, bytes_per_second: Option<u64>) -> Ticket {
+        let ticket = self.jobs.start(&mut self.store, work, bytes_per_second, Instant::now());
+        self.verbs.insert(ticket);
+        ticket
+    }
+
+    /// Ends a job. What it has done stays done.
+    pub(super) fn cancel(&mut self, job: Ticket) {
+        self.store.cancel(job);
+    }
+
+    /// Whether a verb or a job has ended.
     pub(super) fn has_finished(&self) -> bool {
         !self.ended.is_empty()
     }
 
-    /// Takes the verbs that have ended.
+    /// Takes the verbs and jobs that have ended.
     pub(super) fn finished(&mut self) -> impl Iterator<Item = Finished> + use<'_> {
         self.ended.drain(..)
     }
@@ -178,11 +207,10 @@ impl Served {
         self.tick();
         self.store.poll(&mut self.finished);
         for (ticket, result) in self.finished.drain(..) {
-            if let Some(sealing) = self.sealing.take_if(|sealing| sealing.is(ticket)) {
-                sealing.end(&self.path, result.map(drop));
-                continue;
+            if let Some(sealing) = self.sealing.take_if(|sealing| sealing.job() == ticket) {
+                sealing.end(&self.path, result.as_ref().map(drop));
             }
-            if self.verbs.remove(&ticket) {
+            if self.jobs.end(ticket) | self.verbs.remove(&ticket) {
                 self.ended.push((ticket, result.map(made)));
                 continue;
             }
@@ -209,15 +237,16 @@ impl Served {
 
     /// When to poll again at the latest, so that what was acknowledged becomes durable within a second and jobs go on.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.next_tick.filter(|_| self.engine().needs_tick() || self.sealing.is_some())
+        self.next_tick.filter(|_| self.engine().needs_tick() || self.jobs.any())
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
         if self.next_tick.is_none_or(|due| now >= due) {
             self.store.tick();
+            self.jobs.tick(&mut self.store, now);
             if let Some(sealing) = &mut self.sealing {
-                sealing.tick(&mut self.store, now);
+                sealing.tick(self.store.engine());
             }
             self.next_tick = Some(now + TICK);
         }

@@ -4,6 +4,7 @@
 mod clients;
 mod commands;
 mod exports;
+mod jobs;
 mod life;
 mod mount;
 mod program;

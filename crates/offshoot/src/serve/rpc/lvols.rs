@@ -2,13 +2,14 @@
 
 use super::super::backend::StoreBackend;
 use super::super::openings::StoreId;
-use super::desk::{Answer, Asker, Desk, Then, now};
+use super::answers::{Answer, Asker, Then, now};
+use super::desk::Desk;
 use super::errors::errno;
 use super::resolve;
 use crate::commands::identity;
 use offshoot_rpc::types::lvol::{
-    CloneLvol, CreateLvol, DecoupleParent, GetLvols, GroupSnapshot, Lvol, LvolClear, LvolName, LvstoreRef,
-    RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol, Unallocated,
+    CloneLvol, CreateLvol, GetLvols, GroupSnapshot, Lvol, LvolClear, LvolName, LvstoreRef, RenameLvol,
+    ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
 };
 use offshoot_rpc::types::selector::{LvolSelector, alias};
 use offshoot_rpc::{Errno, Method, RpcError};
@@ -138,21 +139,6 @@ impl Desk {
         let found = resolve::lvol(stores, params.lvol())?;
         let (store, lvol) = (found.store, found.lvol.id);
         self.start(stores, asker, store, Verb::Remove { lvol }, Then::True(method))
-    }
-
-    pub(super) fn decouple_parent(
-        &mut self,
-        stores: &mut StoreBackend,
-        asker: Asker,
-        method: &'static Method,
-        params: &DecoupleParent,
-    ) -> Answer {
-        let found = resolve::lvol(stores, params.lvol())?;
-        if has_parent(found.lvol) && params.unallocated != Some(Unallocated::Zero) {
-            // What the parent holds would have to be copied, which no verb does yet.
-            return Err(method.failed(Errno::NotSup));
-        }
-        self.detach_parent(stores, asker, method, params.lvol())
     }
 
     pub(super) fn detach_parent(
