@@ -5,8 +5,8 @@ use crate::error::RpcError;
 use crate::types::bdev::{BdevName, CreateAio, CreateMalloc, GetBdevs};
 use crate::types::framework::GetMethods;
 use crate::types::lvol::{
-    CloneBdev, CloneLvol, CreateLvol, DecoupleParent, GetLvols, GroupSnapshot, InflateLvol, LvolName,
-    MergeSnapshots, RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
+    CloneBdev, CloneLvol, CreateLvol, DecoupleParent, DiffLvols, GetLvols, GroupSnapshot, InflateLvol,
+    LvolName, MergeSnapshots, RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
 };
 use crate::types::lvstore::{CreateLvstore, DeleteLvstore, GetLvstores, GrowLvstore, RenameLvstore};
 use crate::types::nbd::{ExportLvol, GetExports, StartDisk};
@@ -121,6 +121,8 @@ methods! {
     GroupSnapshot = "bdev_lvol_group_snapshot", Runtime, required(GroupSnapshot, LVOL);
     /// merges snapshots into what lies on them. Not in SPDK.
     MergeSnapshots = "bdev_lvol_merge", Runtime, required(MergeSnapshots, LVOL);
+    /// tells where two lvols of a family may read differently. Not in SPDK.
+    DiffLvols = "bdev_lvol_diff", Runtime, required(DiffLvols, LVOL);
     /// lists long operations. Not in SPDK.
     GetOperations = "bdev_lvol_get_operations", Runtime, without("bdev_lvol_get_operations requires no parameters");
     /// ends a long operation. Not in SPDK.

@@ -291,6 +291,61 @@ pub struct GroupSnapshot {
     pub lvols: Vec<SnapshotLvol>,
 }
 
+/// Parameters of `bdev_lvol_diff`. Not in SPDK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffLvols {
+    /// The lvol that is known already.
+    pub from_name: String,
+    /// The lvol, of its family, whose ranges are told.
+    pub to_name: String,
+    /// Ranges that begin before this byte are left out; absent: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// How many ranges to tell; absent: 4096.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_ranges: Option<u32>,
+}
+
+impl DiffLvols {
+    /// The lvol that is known already.
+    #[must_use]
+    pub fn from(&self) -> LvolSelector<'_> {
+        LvolSelector::new(&self.from_name)
+    }
+
+    /// The lvol whose ranges are told.
+    #[must_use]
+    pub fn to(&self) -> LvolSelector<'_> {
+        LvolSelector::new(&self.to_name)
+    }
+}
+
+/// The result of `bdev_lvol_diff`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LvolDiff {
+    /// Size in bytes.
+    pub from_size: u64,
+    /// Size in bytes.
+    pub to_size: u64,
+    /// Ascending.
+    pub ranges: Vec<DiffRange>,
+    /// `offset` for those that follow; absent: there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_offset: Option<u64>,
+}
+
+/// A range of an [`LvolDiff`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffRange {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Whether it reads zeros that are not stored.
+    pub zero: bool,
+}
+
 /// What becomes of the clusters of an lvol when it lets go of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

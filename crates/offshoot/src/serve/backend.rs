@@ -2,13 +2,13 @@
 
 use super::exports::{self, Naming};
 use super::openings::{Export, Openings, StoreId};
-use super::served::{Finished, Served};
+use super::served::{Device, Finished, Served};
 use super::wakeup::Wakeup;
 use crate::lookup;
 use anyhow::{Context as _, Result};
 use offshoot_block::Buffer;
 use offshoot_nbd::{BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Reply, RequestId};
-use offshoot_store::{Blob, State, Ticket, Verb, Work};
+use offshoot_store::{Blob, Error, IoRequest, Reply as EngineReply, State, Ticket, Verb, Work};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
@@ -108,6 +108,39 @@ impl StoreBackend {
         self.store(id).map(|store| store.engine().state())
     }
 
+    /// Takes a request of the server's own to a store.
+    pub(super) fn submit_own(&mut self, id: StoreId, request: IoRequest) -> Option<Ticket> {
+        Some(self.stores.get_mut(&id)?.submit_own(request))
+    }
+
+    /// Requests of the server's own that are done since this was asked last.
+    pub(super) fn own_done(&mut self) -> Vec<(StoreId, Ticket, Result<EngineReply, Error>)> {
+        let stores = self.stores.iter_mut();
+        let done = |(id, store): (&StoreId, &mut Served)| {
+            store.own_done().into_iter().map(|(ticket, result)| (*id, ticket, result)).collect::<Vec<_>>()
+        };
+        stores.flat_map(done).collect()
+    }
+
+    /// Keeps an lvol from being removed, shrunk or merged away, until [`StoreBackend::close_export`].
+    pub(super) fn hold(&mut self, export: Export) -> ExportId {
+        self.openings.open(export)
+    }
+
+    /// Wakes for a device that is no store's, as long as it lives or until it is let go.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub(super) fn watch(&self, device: &Device) -> rustix::io::Result<()> {
+        self.wakeup.watch(device)
+    }
+
+    /// Does not wake for it any more.
+    pub(super) fn unwatch(&self, device: &Device) {
+        // One that is watched by mistake costs a wakeup too many, until it is closed.
+        let _ = self.wakeup.unwatch(device);
+    }
+
     /// Starts a job in a store. What comes of it is told by [`StoreBackend::finished`].
     pub(super) fn start_job(
         &mut self,
@@ -130,7 +163,7 @@ impl StoreBackend {
         Some(self.stores.get_mut(&id)?.start(verb))
     }
 
-    /// Whether a verb or a job has ended that nobody was told about.
+    /// Whether something has ended that nobody was told about.
     pub(super) fn has_finished(&self) -> bool {
         self.stores.values().any(Served::has_finished)
     }

@@ -4,6 +4,7 @@
 //! between two sleeps it moves every store along. The first SIGTERM or SIGINT ends it in order; later ones change nothing.
 
 mod backend;
+mod copying;
 mod daemon;
 mod errno;
 mod exports;

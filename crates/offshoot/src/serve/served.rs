@@ -32,6 +32,9 @@ pub(super) struct Served {
     /// Verbs and jobs under way that somebody waits for.
     verbs: HashSet<Ticket>,
     jobs: Jobs,
+    /// Requests of the server's own under way, and those that are done.
+    own: HashSet<Ticket>,
+    own_done: Vec<(Ticket, Result<EngineReply, Error>)>,
     /// Verbs and jobs that have ended.
     ended: Vec<Finished>,
     /// Kept for its memory.
@@ -80,6 +83,8 @@ impl Served {
             pending: HashMap::new(),
             verbs: HashSet::new(),
             jobs: Jobs::default(),
+            own: HashSet::new(),
+            own_done: Vec::new(),
             ended: Vec::new(),
             finished: Vec::new(),
             next_tick: None,
@@ -140,14 +145,26 @@ impl Served {
         ticket
     }
 
+    /// Takes a request of the server's own, which ends in [`Served::own_done`].
+    pub(super) fn submit_own(&mut self, request: IoRequest) -> Ticket {
+        let ticket = self.store.submit(request);
+        self.own.insert(ticket);
+        ticket
+    }
+
+    /// Takes the server's own requests that are done.
+    pub(super) fn own_done(&mut self) -> Vec<(Ticket, Result<EngineReply, Error>)> {
+        std::mem::take(&mut self.own_done)
+    }
+
     /// Ends a job. What it has done stays done.
     pub(super) fn cancel(&mut self, job: Ticket) {
         self.store.cancel(job);
     }
 
-    /// Whether a verb or a job has ended.
+    /// Whether a verb, a job or a request of the server's own has ended.
     pub(super) fn has_finished(&self) -> bool {
-        !self.ended.is_empty()
+        !(self.ended.is_empty() && self.own_done.is_empty())
     }
 
     /// Takes the verbs and jobs that have ended.
@@ -157,7 +174,7 @@ impl Served {
 
     /// Whether a client waits for something.
     pub(super) fn is_in_use(&self) -> bool {
-        !self.pending.is_empty() || !self.verbs.is_empty()
+        !(self.pending.is_empty() && self.verbs.is_empty() && self.own.is_empty())
     }
 
     /// Takes a command for an lvol. Returns the reply to one that can be answered at once; the others are answered by
@@ -212,6 +229,10 @@ impl Served {
             }
             if self.jobs.end(ticket) | self.verbs.remove(&ticket) {
                 self.ended.push((ticket, result.map(made)));
+                continue;
+            }
+            if self.own.remove(&ticket) {
+                self.own_done.push((ticket, result));
                 continue;
             }
             let Some(Pending { id, reads }) = self.pending.remove(&ticket) else {

@@ -193,3 +193,74 @@ fn ctrl_c_ends_a_command_that_a_server_runs() {
     assert!(store.run("inflate", &["vol"]).ends_with("lvol \"vol\" holds all that it reads\n"));
     server.stop();
 }
+
+/// Waits for a shallow copy.
+fn finished(client: &mut Client, id: &Value) -> Value {
+    loop {
+        let progress = client.call("bdev_lvol_check_shallow_copy", id);
+        if progress["state"] != "in progress" {
+            return progress;
+        }
+    }
+}
+
+#[test]
+fn copies_of_a_chain_add_up_wherever_they_go() {
+    let store = store();
+    let (server, mut client) = serve(&store);
+    let file = store.file("copy");
+    std::fs::File::create(&file).unwrap().set_len(4 << 20).unwrap();
+    client.call("bdev_aio_create", &json!({"name": "file", "filename": text(&file)}));
+    client.call("bdev_malloc_create", &json!({"name": "memory", "num_blocks": 8192, "block_size": 512}));
+    store.run("create", &["lvol", "4M"]);
+    for destination in ["memory", "lvs/lvol", "file"] {
+        for snapshot in ["lvs/base", "lvs/top"] {
+            let params = json!({"src_lvol_name": snapshot, "dst_bdev_name": destination});
+            let id = client.call("bdev_lvol_start_shallow_copy", &params);
+            assert_eq!(finished(&mut client, &id)["state"], "complete", "{params}");
+            client.refuse("bdev_lvol_check_shallow_copy", &id, -19);
+        }
+    }
+    let mut connection = server.connect("lvol");
+    let copied = std::fs::read(&file).unwrap();
+    for (at, byte) in [(0, 2), (4096, 1), (CLUSTER, 2), (CLUSTER + 4096, 1), (2 * CLUSTER, 0)] {
+        assert_eq!(connection.read(at, 4096).unwrap(), [byte; 4096], "{at}");
+        assert_eq!(copied[usize::try_from(at).unwrap()..][..4096], [byte; 4096], "{at}");
+    }
+    connection.disconnect();
+    for (lvol, destination, error) in
+        [("lvs/vol", "memory", "Operation not permitted"), ("lvs/top", "lvs/base", "Operation not permitted")]
+    {
+        let params = json!({"src_lvol_name": lvol, "dst_bdev_name": destination});
+        let id = client.call("bdev_lvol_start_shallow_copy", &params);
+        assert_eq!(finished(&mut client, &id)["error"], error, "{params}");
+    }
+    let claimed = json!({"src_lvol_name": "lvs/top", "dst_bdev_name": "store.img"});
+    client.refuse("bdev_lvol_start_shallow_copy", &claimed, -32602);
+    // What it used is free again.
+    client.call("bdev_aio_delete", &json!({"name": "file"}));
+    client.call("bdev_lvol_delete", &json!({"name": "lvs/lvol"}));
+    server.stop();
+    store.run("check", &[]);
+}
+
+#[test]
+fn a_diff_is_told_in_pieces() {
+    let store = store();
+    let (server, mut client) = serve(&store);
+    let diff = |offset: u64| json!({"from_name": "lvs/base", "to_name": "lvs/top", "offset": offset, "max_ranges": 1});
+    let range = |offset: u64| json!([{"offset": offset, "length": 4096, "zero": false}]);
+    let first = client.call("bdev_lvol_diff", &diff(0));
+    assert_eq!((&first["ranges"], &first["next_offset"]), (&range(0), &json!(CLUSTER)));
+    assert_eq!((&first["from_size"], &first["to_size"]), (&json!(4 << 20), &json!(4 << 20)));
+    let second = client.call("bdev_lvol_diff", &diff(CLUSTER));
+    assert_eq!((&second["ranges"], second.get("next_offset")), (&range(CLUSTER), None));
+    create_other(&mut client);
+    client.refuse("bdev_lvol_diff", &json!({"from_name": "lvs/base", "to_name": "lvs/other"}), -22);
+    server.stop();
+}
+
+fn create_other(client: &mut Client) {
+    let params = json!({"lvol_name": "other", "size_in_mib": 1, "thin_provision": true, "lvs_name": "lvs"});
+    client.call("bdev_lvol_create", &params);
+}

@@ -7,6 +7,7 @@ use super::super::served::{Device, Finished, Served};
 use super::answers::{Answer, Asker, Awaited, Door, Then, now};
 use super::bases::{Bases, Ground, Holds, bare};
 use super::operations::Operations;
+use super::shallow_copy::Copies;
 use super::works::{Done, Works};
 use offshoot_block::BlockDevice as _;
 use offshoot_rpc::types::framework::Version;
@@ -25,8 +26,6 @@ const NOT_SERVED: &[&str] = &[
     "bdev_lvol_grow_lvstore",
     "bdev_lvol_clone_bdev",
     "bdev_lvol_set_parent_bdev",
-    "bdev_lvol_start_shallow_copy",
-    "bdev_lvol_check_shallow_copy",
     "bdev_examine",
     "bdev_aio_rescan",
 ];
@@ -60,6 +59,7 @@ pub(super) struct Desk {
     pub(super) snapshots: HashSet<Uuid>,
     verbs: HashMap<(StoreId, Ticket), Waiting>,
     pub(super) operations: Operations,
+    pub(super) copies: Copies,
     /// Who waits for bdevs that there are not yet.
     pub(super) awaited: Vec<Awaited>,
     /// Who waits until no bdev is being looked at.
@@ -78,6 +78,7 @@ impl Desk {
             snapshots: HashSet::new(),
             verbs: HashMap::new(),
             operations: Operations::default(),
+            copies: Copies::default(),
             awaited: Vec::new(),
             examined: Vec::new(),
             answered: Vec::new(),
@@ -116,6 +117,7 @@ impl Desk {
         while let Some(done) = self.works.poll() {
             self.work_done(stores, done);
         }
+        self.step_copies(stores);
         self.answer_awaited(stores);
         let here = self.answered.extract_if(.., |(asker, _)| asker.door == door);
         replies.extend(here.map(|(asker, reply)| (asker.id, reply)));
@@ -124,6 +126,11 @@ impl Desk {
     /// Whether somebody at a door has an answer that he did not get.
     pub(super) fn has_answers(&self, door: Door) -> bool {
         self.answered.iter().any(|(asker, _)| asker.door == door)
+    }
+
+    /// Whether something goes on of which nothing tells but polling.
+    pub(super) fn must_be_polled(&self) -> bool {
+        self.copies.must_be_polled()
     }
 
     /// When to poll at the latest.
@@ -304,6 +311,9 @@ impl Desk {
             Call::DecoupleParent(params) => self.decouple_parent(stores, asker, method, &params),
             Call::DetachParent(params) => self.detach_parent(stores, asker, method, params.lvol()),
             Call::MergeSnapshots(params) => self.merge_snapshots(stores, asker, method, &params),
+            Call::DiffLvols(params) => Self::diff_lvols(stores, &params),
+            Call::StartShallowCopy(params) => self.start_shallow_copy(stores, method, &params),
+            Call::CheckShallowCopy(params) => self.check_shallow_copy(&params),
             Call::GetOperations => self.get_operations(stores),
             Call::CancelOperation(params) => self.cancel_operation(stores, params),
             Call::SetParent(params) => self.set_parent(stores, asker, method, &params),

@@ -17,6 +17,7 @@ mod lvstores;
 mod nbd;
 mod operations;
 mod resolve;
+mod shallow_copy;
 mod works;
 
 use super::backend::StoreBackend;
@@ -95,6 +96,7 @@ impl Rpc {
     /// Whether a turn is due although nothing is readable.
     pub(super) fn busy(&self) -> bool {
         self.doors.iter().any(|(door, server)| server.busy() || self.desk.has_answers(*door))
+            || self.desk.must_be_polled()
     }
 
     /// When a turn is due at the latest.

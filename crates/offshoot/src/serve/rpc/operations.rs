@@ -211,6 +211,9 @@ impl Desk {
     }
 
     pub(super) fn cancel_operation(&mut self, stores: &mut StoreBackend, params: CancelOperation) -> Answer {
+        if self.cancel_copy(params.operation_id) {
+            return now(&true);
+        }
         let running =
             self.operations.find(params.operation_id).filter(|operation| operation.outcome.is_none());
         let Operation { store, job, .. } = running.ok_or(RpcError::refused(Errno::NoDev))?;
@@ -221,7 +224,7 @@ impl Desk {
     pub(super) fn get_operations(&mut self, stores: &StoreBackend) -> Answer {
         self.look_at_jobs(stores);
         let described = self.operations.list.iter().map(|operation| operation.describe(stores));
-        now(&described.collect::<Vec<_>>())
+        now(&described.chain(self.list_copies()).collect::<Vec<_>>())
     }
 }
 
