@@ -188,12 +188,16 @@ impl SimDisk {
         self.disk().withheld.push(withheld);
     }
 
-    /// Lets everything complete again.
+    /// Lets everything complete again, what hangs included.
     pub fn release(&self) {
-        self.disk().withheld.clear();
+        let mut disk = self.disk();
+        disk.withheld.clear();
+        for op in &mut disk.in_flight {
+            op.effect = op.effect.filter(|effect| *effect != Effect::Hang);
+        }
     }
 
-    /// Operations in flight that are withheld.
+    /// Operations in flight that are withheld or hang.
     #[must_use]
     pub fn withheld(&self) -> usize {
         let disk = self.disk();
@@ -421,7 +425,8 @@ impl Disk {
             Action::Change(change) => Some(change),
             _ => None,
         };
-        self.withheld.iter().any(|withheld| withheld.holds(op.kind, change))
+        op.effect == Some(Effect::Hang)
+            || self.withheld.iter().any(|withheld| withheld.holds(op.kind, change))
     }
 }
 

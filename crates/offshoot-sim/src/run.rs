@@ -14,6 +14,9 @@ use offshoot_store::Rules;
 /// Requests under way at the same time.
 const REQUESTS_MAX: usize = 6;
 
+/// So many times more steps are taken in a life in which something hangs: enough for others to go around the ring.
+const PATIENCE_WITH_A_HANG: u64 = 8;
+
 /// Does everything that a seed stands for.
 ///
 /// # Errors
@@ -76,7 +79,13 @@ impl Run<'_> {
         if self.crashes && self.random.chance(1, 5) {
             self.inject(world);
         }
-        for _ in 0..50 + self.random.below(250) {
+        let steps = 50 + self.random.below(250);
+        let hang = (self.crashes && self.random.chance(1, 8)).then(|| self.random.below(steps));
+        let patience = if hang.is_some() { PATIENCE_WITH_A_HANG } else { 1 };
+        for step in 0..steps * patience {
+            if hang == Some(step) {
+                self.hang(world);
+            }
             let may_ask = world.waiting() < REQUESTS_MAX && !world.has_failed();
             if may_ask
                 && self.random.chance(1, 4)
@@ -88,7 +97,7 @@ impl Run<'_> {
                 true => world.second()?,
                 false => drop(world.advance()?),
             }
-            if self.crashes && self.random.chance(1, 6) {
+            if self.crashes && self.random.chance(1, 6 * patience) {
                 self.glance(world)?;
             }
         }
@@ -115,6 +124,21 @@ impl Run<'_> {
         };
         world.note(format!("from now on: {fault:?}"));
         world.disk.inject(fault.times(1 + self.random.below(2)));
+        self.counts.faults += 1;
+    }
+
+    /// A read of data or a write to the metadata that does not come back while others come and go: what it leaves
+    /// undone has to be waited for, however long.
+    fn hang(&mut self, world: &mut World) {
+        let after = self.random.below(8);
+        let (metadata, data) = world.regions();
+        let fault = match self.random.chance(1, 2) {
+            true => Fault::new(Effect::Hang).on(OpKind::Read).within(data),
+            false => Fault::new(Effect::Hang).on(OpKind::Write).within(metadata),
+        };
+        let fault = fault.after(after).times(1 + self.random.below(3));
+        world.note(format!("from now on: {fault:?}"));
+        world.disk.inject(fault);
         self.counts.faults += 1;
     }
 
@@ -176,6 +200,7 @@ impl Run<'_> {
     /// Lets everything end that is under way. A store that has failed does not close: it crashes.
     fn settle(&mut self, world: &mut World) -> Result<(), Violation> {
         world.disk.heal();
+        world.disk.release();
         world.drain(|_| Ok(()))?;
         if world.has_failed() {
             self.crash(world)?;

@@ -16,7 +16,7 @@ use crate::random::Random;
 use crate::setup::Setup;
 use crate::violation::{Promise, Violation};
 use offshoot_block::{BlockDevice, Buffer};
-use offshoot_format::{BlobCluster, BlobId, BlockState, ClearMethod, NativeFlags};
+use offshoot_format::{BlobCluster, BlobId, BlockState, ClearMethod, MdPageIdx, NativeFlags};
 use offshoot_store::{CreateOptions, Identity, IoRequest, Rules, Store, Ticket, Underlay, Verb, Work};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -305,6 +305,19 @@ impl World {
             self.error.get_or_insert(self.model.now());
         }
         Ok(moved)
+    }
+
+    /// The bytes of md pages before the journal, which are written in place once there is one, and those of data.
+    pub(crate) fn regions(&self) -> (Range<u64>, Range<u64>) {
+        let layout = &self.store.state().layout;
+        let journal = self.store.super_block().native.as_ref().and_then(|native| native.journal);
+        let pages = journal.map_or(0, |area| area.start.0.min(layout.md_len));
+        let cluster = u64::from(layout.cluster_size);
+        let data = layout.first_data_cluster().0..layout.total_clusters;
+        (
+            layout.md_page_offset(MdPageIdx(0))..layout.md_page_offset(MdPageIdx(pages)),
+            u64::from(data.start) * cluster..u64::from(data.end) * cluster,
+        )
     }
 
     /// A second passes, in which the disk gets everything done that it was asked for.

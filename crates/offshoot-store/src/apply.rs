@@ -13,7 +13,7 @@ mod reserve;
 
 pub(crate) use blobs::only_in;
 pub(crate) use clusters::stacked;
-pub(crate) use reserve::{Reserve, is_backed, md_pages_at_most};
+pub(crate) use reserve::{is_backed, md_pages_at_most};
 
 use crate::record::Record;
 use crate::state::State;

@@ -1,6 +1,5 @@
 //! One blob in memory: an lvol, a snapshot, a clone, the super blob, or one that is dying.
 
-use crate::apply::Reserve;
 use crate::map::{Tag, Tree};
 use crate::pages::BlobPages;
 use crate::record::Encoding;
@@ -21,6 +20,19 @@ pub const XATTR_RESERVE: &[u8] = b"offshoot.reserve";
 
 /// Xattrs whose name begins like this are labels: the key follows.
 pub const LABEL_PREFIX: &[u8] = b"offshoot.label.";
+
+/// What is kept for a blob with a reservation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reserve {
+    /// Whether it has a reservation.
+    pub(crate) on: bool,
+    /// Clusters of it that are overwritten without a new one, as long as it has one.
+    pub(crate) backed: u64,
+    /// Clusters that are kept for it.
+    pub(crate) clusters: u64,
+    /// Md pages likewise.
+    pub(crate) md_pages: usize,
+}
 
 /// Where clusters come from that no blob of the chain holds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,8 @@ mod breaks;
 mod decouple;
 #[path = "moves/inflate.rs"]
 mod inflate;
+#[path = "common/jobs.rs"]
+mod jobs;
 #[path = "common/lvols.rs"]
 mod lvols;
 #[path = "moves/merge.rs"]
@@ -18,6 +20,7 @@ mod plain_checker;
 #[path = "crash/tape.rs"]
 mod tape;
 
+use jobs::{BLOCK, CLUSTER, Contents, contents, reopened, write, zero};
 use lvols::{Lvols as _, assert_owned_once, options, pattern, writable};
 use offshoot_block::BlockDevice;
 use offshoot_device::MemDevice;
@@ -26,30 +29,9 @@ use plain_checker::PlainStore;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-const CLUSTER: u64 = 16_384;
-const BLOCK: u64 = 4096;
-
-/// What each lvol reads, by name.
-type Contents = BTreeMap<String, Vec<u8>>;
-
-/// Own clusters and parent of each lvol, and how many clusters are free.
-type Shape = (BTreeMap<String, (u64, Option<String>)>, u64);
-
 fn new_store(cluster_size: u32, device_bytes: u64, native: bool) -> Store<MemDevice> {
     let init = InitOptions { journal_bytes: Some(1 << 20), ..options(cluster_size, 512, native) };
     Store::init(MemDevice::new(device_bytes, 512), &init, &writable()).unwrap()
-}
-
-fn reopened(device: MemDevice) -> Store<MemDevice> {
-    let store = Store::open(device, Vec::new(), &writable()).unwrap();
-    assert_eq!(store.findings(), &[]);
-    assert_eq!(store.state().audit(), &[]);
-    store
-}
-
-fn contents<D: BlockDevice>(store: &mut Store<D>) -> Contents {
-    let names: Vec<String> = store.state().lvols().map(|lvol| lvol.display_name()).collect();
-    names.into_iter().map(|name| (name.clone(), store.content(&name))).collect()
 }
 
 fn parent<D: BlockDevice>(store: &Store<D>, name: &str) -> Option<String> {
@@ -57,6 +39,9 @@ fn parent<D: BlockDevice>(store: &Store<D>, name: &str) -> Option<String> {
     let parent = state.blob(store.id(name)).unwrap().parent;
     parent.map(|parent| state.blob(parent).unwrap().display_name())
 }
+
+/// Own clusters and parent of each lvol, and how many clusters are free.
+type Shape = (BTreeMap<String, (u64, Option<String>)>, u64);
 
 fn shape<D: BlockDevice>(store: &Store<D>) -> Shape {
     let names = store.state().lvols().map(|lvol| lvol.display_name());
@@ -66,16 +51,6 @@ fn shape<D: BlockDevice>(store: &Store<D>) -> Shape {
 
 fn run<D: BlockDevice>(store: &mut Store<D>, work: Work) -> Result<(), Error> {
     store.run_job(work, |_| ControlFlow::Continue(()))
-}
-
-fn write<D: BlockDevice>(store: &mut Store<D>, name: &str, offset: u64, len: u64, seed: u8) {
-    let lvol = store.id(name);
-    store.write(lvol, offset, pattern(len, seed)).unwrap();
-}
-
-fn zero<D: BlockDevice>(store: &mut Store<D>, name: &str, offset: u64, len: u64) {
-    let lvol = store.id(name);
-    store.write_zeroes(lvol, offset..offset + len).unwrap();
 }
 
 /// Lets everything happen that a request has left to be done behind it.
@@ -101,6 +76,22 @@ fn family<D: BlockDevice>(store: &mut Store<D>) {
     store.snapshot("disk", "snap").unwrap();
     store.clone_of("snap", "clone").unwrap();
     store.snapshot("far", "lonely").unwrap();
+}
+
+/// A test of a family that was prepared: with native states and without, opened again and not.
+fn in_every_way(name: &str, prepare: fn(&mut Store<MemDevice>), test: impl Fn(Store<MemDevice>, bool, &str)) {
+    for (native, reopen) in [(true, false), (true, true), (false, false), (false, true)] {
+        let what = format!("{name}, native: {native}, reopened: {reopen}");
+        let mut store = new_store(16_384, 24 << 20, native);
+        family(&mut store);
+        prepare(&mut store);
+        store.flush().unwrap();
+        if reopen {
+            store = reopened(store.close().0);
+        }
+        settle(&mut store);
+        test(store, native, &what);
+    }
 }
 
 /// Everything is sound and reads as before, now and after a replay, a close, and sealing.

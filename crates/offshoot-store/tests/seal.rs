@@ -5,6 +5,8 @@
 
 #[path = "seal/breaks.rs"]
 mod breaks;
+#[path = "common/jobs.rs"]
+mod jobs;
 #[path = "seal/life.rs"]
 mod life;
 #[path = "common/lvols.rs"]
@@ -14,49 +16,21 @@ mod plain_checker;
 #[path = "crash/tape.rs"]
 mod tape;
 
+use jobs::{BLOCK, CLUSTER, Contents, contents, reopened, write, zero};
 use lvols::{Lvols as _, assert_owned_once, options, pattern, writable};
 use offshoot_block::BlockDevice;
 use offshoot_device::MemDevice;
 use offshoot_store::{Error, InitOptions, Progress, Store, Work};
 use plain_checker::{PlainStore, checksum};
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-
-const CLUSTER: u64 = 16_384;
-const BLOCK: u64 = 4096;
-
-/// What each lvol reads, by name.
-type Contents = BTreeMap<String, Vec<u8>>;
 
 fn new_store(cluster_size: u32, device_bytes: u64) -> Store<MemDevice> {
     let init = InitOptions { journal_bytes: Some(1 << 20), ..options(cluster_size, 512, true) };
     Store::init(MemDevice::new(device_bytes, 512), &init, &writable()).unwrap()
 }
 
-fn reopened(device: MemDevice) -> Store<MemDevice> {
-    let store = Store::open(device, Vec::new(), &writable()).unwrap();
-    assert_eq!(store.findings(), &[]);
-    assert_eq!(store.state().audit(), &[]);
-    store
-}
-
-fn contents<D: BlockDevice>(store: &mut Store<D>) -> Contents {
-    let names: Vec<String> = store.state().lvols().map(|lvol| lvol.display_name()).collect();
-    names.into_iter().map(|name| (name.clone(), store.content(&name))).collect()
-}
-
 fn seal<D: BlockDevice>(store: &mut Store<D>) -> Result<(), Error> {
     store.run_job(Work::Seal, |_| ControlFlow::Continue(()))
-}
-
-fn write<D: BlockDevice>(store: &mut Store<D>, name: &str, offset: u64, len: u64, seed: u8) {
-    let lvol = store.id(name);
-    store.write(lvol, offset, pattern(len, seed)).unwrap();
-}
-
-fn zero<D: BlockDevice>(store: &mut Store<D>, name: &str, offset: u64, len: u64) {
-    let lvol = store.id(name);
-    store.write_zeroes(lvol, offset..offset + len).unwrap();
 }
 
 /// What lies on a device is a plain SPDK store of these lvols, and nothing of ours is left anywhere.

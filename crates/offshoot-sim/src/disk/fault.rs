@@ -17,6 +17,8 @@ pub enum Effect {
         /// How many others.
         completions: u64,
     },
+    /// It completes only once it is released, or never.
+    Hang,
 }
 
 /// Which operations are struck, and what happens to them. By default every one from now on.

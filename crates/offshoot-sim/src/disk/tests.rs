@@ -251,6 +251,19 @@ fn writes_come_late() {
 }
 
 #[test]
+fn what_hangs_waits_for_its_release_and_may_be_torn_until_then() {
+    let disk = disk(Caching::Volatile);
+    disk.inject(Fault::new(Effect::Hang).on(OpKind::Write).within(512..1024).times(1));
+    submit(&disk, 1, write(512, 1, 1));
+    submit(&disk, 2, write(512, 2, 1));
+    assert_eq!(settle(&disk), [(2, Ok(()))]);
+    assert_eq!((disk.withheld(), disk.outstanding()), (1, 1));
+    assert!(!disk.state().uncertain(Cut::Kill).is_empty());
+    disk.release();
+    assert_eq!(settle(&disk), [(1, Ok(()))]);
+}
+
+#[test]
 fn withheld_appends_wait_for_their_release() {
     let disk = disk(Caching::Volatile);
     disk.withhold(Withheld::Writes(512..1024));

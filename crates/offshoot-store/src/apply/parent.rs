@@ -7,23 +7,58 @@ use crate::state::State;
 use alloc::vec::Vec;
 use offshoot_format::{BlobCluster, BlobId};
 
+/// What a blob lies on: nothing by default.
+#[derive(Debug, Default)]
+struct Link {
+    parent: Option<BlobId>,
+    external: Option<External>,
+    /// Whether the external is the blob's own parent and not one of an ancestor.
+    external_is_parent: bool,
+    /// Clusters that show what is below.
+    inherit_len: u64,
+}
+
 impl State {
     pub(super) fn apply_set_parent(&mut self, id: BlobId, below: &Below) {
         let Some(blob) = self.blobs.get(&id) else { return };
         debug_assert!(blob.clones.is_empty(), "clones hold what they inherit in their own trees");
-        let (len, old) = (blob.len, blob.parent);
-        let parent = match below {
-            Below::Blob(parent) => self.blob(*parent),
-            Below::Nothing | Below::External(_) => None,
+        let len = blob.len;
+        let link = match below {
+            Below::Nothing => Link::default(),
+            Below::External(external) => Link {
+                external: Some(External { id: external.clone(), len }),
+                external_is_parent: true,
+                inherit_len: len,
+                parent: None,
+            },
+            Below::Blob(parent) => Link {
+                external: self.blob(*parent).and_then(|parent| Self::inherited_external(parent, len)),
+                external_is_parent: false,
+                inherit_len: len,
+                parent: Some(*parent),
+            },
         };
-        let tree = self.tree_over(id, parent, len);
-        let external = match below {
-            Below::External(external) => Some(External { id: external.clone(), len }),
-            Below::Nothing | Below::Blob(_) => {
-                parent.and_then(|parent| Self::inherited_external(parent, len))
-            }
-        };
-        let lost_len = parent.map_or(0, |parent| parent.lost_len.min(len));
+        self.relink(id, link);
+    }
+
+    pub(super) fn apply_bypass(&mut self, id: BlobId, inherit_len: u64) {
+        let Some(blob) = self.blobs.get(&id) else { return };
+        let Some(old) = blob.parent.and_then(|old| self.blobs.get(&old)) else { return };
+        let (parent, external_is_parent) = (old.parent, old.external_is_parent);
+        let giver =
+            if external_is_parent { Some(old) } else { parent.and_then(|parent| self.blobs.get(&parent)) };
+        let external = giver.and_then(|giver| Self::inherited_external(giver, inherit_len));
+        self.relink(id, Link { parent, external, external_is_parent, inherit_len });
+        self.hand_external_down(id);
+        self.hand_tree_down(id);
+    }
+
+    /// Takes a blob off what it lies on and puts it onto something else. What it owns stays.
+    fn relink(&mut self, id: BlobId, link: Link) {
+        let Some(old) = self.blobs.get(&id).map(|blob| blob.parent) else { return };
+        let parent = link.parent.and_then(|parent| self.blobs.get(&parent));
+        let tree = self.tree_over(id, parent, link.inherit_len);
+        let lost_len = parent.map_or(0, |parent| parent.lost_len.min(link.inherit_len));
         let parent = parent.map(|parent| parent.id);
         if let Some(old) = old.and_then(|old| self.blobs.get_mut(&old)) {
             old.clones.remove(&id);
@@ -32,45 +67,11 @@ impl State {
             parent.clones.insert(id);
         }
         if let Some(blob) = self.blobs.get_mut(&id) {
-            blob.tree = tree;
-            blob.parent = parent;
-            blob.external = external;
-            blob.lost_len = lost_len;
-            blob.external_is_parent = matches!(below, Below::External(_));
-            blob.inherit_len = if matches!(below, Below::Nothing) { 0 } else { len };
+            (blob.tree, blob.parent, blob.external) = (tree, parent, link.external);
+            blob.external_is_parent = link.external_is_parent;
+            (blob.inherit_len, blob.lost_len) = (link.inherit_len, lost_len);
         }
         self.touch_chain(id);
-    }
-
-    pub(super) fn apply_bypass(&mut self, id: BlobId, inherit_len: u64) {
-        let Some(blob) = self.blobs.get(&id) else { return };
-        let Some(old) = blob.parent.and_then(|old| self.blobs.get(&old)) else { return };
-        let (old, is_external) = (old.id, old.external_is_parent);
-        let parent = self.blobs.get(&old).and_then(|old| old.parent).and_then(|id| self.blobs.get(&id));
-        let tree = self.tree_over(id, parent, inherit_len);
-        let lost_len = parent.map_or(0, |parent| parent.lost_len.min(inherit_len));
-        let external = match is_external {
-            true => self.blobs.get(&old).and_then(|old| Self::inherited_external(old, inherit_len)),
-            false => parent.and_then(|parent| Self::inherited_external(parent, inherit_len)),
-        };
-        let parent = parent.map(|parent| parent.id);
-        if let Some(old) = self.blobs.get_mut(&old) {
-            old.clones.remove(&id);
-        }
-        if let Some(parent) = parent.and_then(|parent| self.blobs.get_mut(&parent)) {
-            parent.clones.insert(id);
-        }
-        if let Some(blob) = self.blobs.get_mut(&id) {
-            blob.tree = tree;
-            blob.parent = parent;
-            blob.external = external;
-            blob.external_is_parent = is_external;
-            blob.inherit_len = inherit_len;
-            blob.lost_len = lost_len;
-        }
-        self.touch_chain(id);
-        self.hand_external_down(id);
-        self.hand_tree_down(id);
     }
 
     /// Brings the maps of all the clones of a blob up to date with that of the blob.

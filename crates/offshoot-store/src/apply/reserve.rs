@@ -3,25 +3,12 @@
 //! Such an lvol may need one more cluster for each cluster that it cannot overwrite where it is, and md pages for all that
 //! it could come to hold. Both are counted, not chosen: nobody else gets the last ones.
 
-use crate::blob::Blob;
+use crate::blob::{Blob, Reserve};
 use crate::map::{Entry, Leaf, SLOTS, Tag};
 use crate::pages::Spread;
 use crate::state::State;
 use alloc::vec::Vec;
 use offshoot_format::BlobId;
-
-/// What is kept for a blob.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Reserve {
-    /// Whether it has a reservation.
-    pub(crate) on: bool,
-    /// Clusters of it that are overwritten without a new one, as long as it has one.
-    backed: u64,
-    /// Clusters that are kept for it.
-    pub(crate) clusters: u64,
-    /// Md pages likewise.
-    md_pages: usize,
-}
 
 impl State {
     /// Counts what is kept for every blob. To be called once a store is loaded.

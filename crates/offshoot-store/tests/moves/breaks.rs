@@ -1,11 +1,11 @@
 //! Moves that are broken off: by a crash behind every operation, by an error of every operation, by their caller at every
 //! step. What is left is a store with the same lvols and bytes, and the same move, asked for again, goes on from there.
 
-use super::lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, Shared, assert_owned_once, writable, writable_in};
+use super::lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, assert_owned_once, writable, writable_in};
 use super::tape::Taped;
 use super::{BLOCK, CLUSTER, Contents, contents, family, new_store, parent, run, settle, write, zero};
 use offshoot_block::BlockDevice;
-use offshoot_device::{ErrorDevice, Fault, MemDevice};
+use offshoot_device::MemDevice;
 use offshoot_format::BlobId;
 use offshoot_store::{Error, Session, Store, Work};
 use std::ops::ControlFlow;
@@ -148,39 +148,13 @@ fn every_crash() {
 fn an_error_of_every_operation() {
     let (start, expected) = start();
     for its in MOVES {
-        let run = |fault: Option<u64>| {
-            let device = Shared::new(ErrorDevice::new(start.clone()));
-            let mut store = Store::open(device.clone(), Vec::new(), &writable()).unwrap();
-            device.borrow().inner_mut().start_log();
-            if let Some(number) = fault {
-                device.borrow().inject(Fault::new(5).after(number).times(1));
-            }
-            let result = its.run(&mut store, |_| ControlFlow::Continue(()));
-            let stopped = store.engine().failure().is_some();
-            if result.is_err() && !stopped {
-                assert_owned_once(&store);
-                // Nothing is kept for a job that has ended.
-                let free = store.free();
-                store.create("all", free * CLUSTER, true).unwrap();
-                store.remove("all").unwrap();
-                its.assert_reads(&mut store, &expected, &format!("operation {fault:?} failed"));
-            }
-            drop(store);
-            let ops = device.borrow().inner_mut().take_log();
-            (result, ops, device.borrow().inner().clone())
-        };
-        let (healthy, ops, _) = run(None);
-        healthy.unwrap();
-        let mut refused = 0;
-        for (op, number) in ops.iter().zip(0..) {
-            let (result, _, left) = run(Some(number));
-            let what = format!("{}, operation {number} ({op:?}) failed", its.name);
-            refused += usize::from(matches!(result, Err(Error::Device(_))));
-            for power in [SESSION, AFTER_POWER_LOSS] {
-                assert_goes_on(left.clone(), &expected, its, power, &what);
-            }
-        }
-        assert!(refused > 0, "{refused} of {} operations failed {} alone", ops.len(), its.name);
+        let refused = super::jobs::an_error_of_every_operation(
+            &start,
+            |store| its.run(store, |_| ControlFlow::Continue(())),
+            |store, what| its.assert_reads(store, &expected, &format!("{}, {what}", its.name)),
+            |left, power, what| assert_goes_on(left, &expected, its, power, &format!("{}, {what}", its.name)),
+        );
+        assert!(refused > 0, "no failed operation refused to {}", its.name);
     }
 }
 

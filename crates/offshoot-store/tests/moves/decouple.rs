@@ -2,8 +2,8 @@
 
 use super::lvols::Lvols as _;
 use super::{
-    BLOCK, CLUSTER, Contents, assert_same, contents, family, new_store, parent, reopened, run, settle, write,
-    zero,
+    BLOCK, CLUSTER, Contents, assert_same, contents, family, in_every_way, new_store, parent, run, settle,
+    write, zero,
 };
 use offshoot_device::MemDevice;
 use offshoot_store::{Error, ErrorKind, Store, Underlay, Verb, Work};
@@ -85,16 +85,7 @@ const CASES: &[Case] = &[
 #[test]
 fn whatever_both_hold() {
     for (name, prepare, lvol, onto, (filled, clusters, blocks)) in CASES {
-        for (native, reopen) in [(true, false), (true, true), (false, false), (false, true)] {
-            let what = format!("{name}, native: {native}, reopened: {reopen}");
-            let mut store = new_store(16_384, 12 << 20, native);
-            family(&mut store);
-            prepare(&mut store);
-            store.flush().unwrap();
-            if reopen {
-                store = reopened(store.close().0);
-            }
-            settle(&mut store);
+        in_every_way(name, *prepare, |mut store, native, what| {
             let (expected, free) = (contents(&mut store), store.free());
             let id = store.id(lvol);
             let cost = store.engine().work_cost(Work::Decouple { lvol: id }).unwrap();
@@ -110,8 +101,8 @@ fn whatever_both_hold() {
             assert!(store.state().blob(id).unwrap().is_thin(), "{what}");
             assert_eq!(parent(&store, lvol).as_deref(), *onto, "{what}");
             assert!(store.free() + cost.clusters >= free, "{what}: it took more than it said");
-            assert_same(store, &expected, &what);
-        }
+            assert_same(store, &expected, what);
+        });
     }
 }
 

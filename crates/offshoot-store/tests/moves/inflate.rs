@@ -2,8 +2,8 @@
 
 use super::lvols::Lvols as _;
 use super::{
-    BLOCK, CLUSTER, assert_same, contents, family, new_store, parent, pattern, reopened, run, settle, write,
-    zero,
+    BLOCK, CLUSTER, assert_same, contents, family, in_every_way, new_store, parent, pattern, run, settle,
+    write, zero,
 };
 use offshoot_block::Buffer;
 use offshoot_device::MemDevice;
@@ -91,16 +91,7 @@ const CASES: &[Case] = &[
 #[test]
 fn whatever_it_holds() {
     for (name, prepare, lvol, (filled, clusters)) in CASES {
-        for (native, reopen) in [(true, false), (true, true), (false, false), (false, true)] {
-            let what = format!("{name}, native: {native}, reopened: {reopen}");
-            let mut store = new_store(16_384, 24 << 20, native);
-            family(&mut store);
-            prepare(&mut store);
-            store.flush().unwrap();
-            if reopen {
-                store = reopened(store.close().0);
-            }
-            settle(&mut store);
+        in_every_way(name, *prepare, |mut store, native, what| {
             let (expected, free) = (contents(&mut store), store.free());
             let id = store.id(lvol);
             let cost = store.engine().work_cost(Work::Inflate { lvol: id }).unwrap();
@@ -115,8 +106,8 @@ fn whatever_it_holds() {
             assert!(store.free() + cost.clusters >= free, "{what}: it took more than it said");
             let after = store.engine().work_cost(Work::Inflate { lvol: id }).unwrap();
             assert_eq!(after, WorkCost::default(), "{what}");
-            assert_same(store, &expected, &what);
-        }
+            assert_same(store, &expected, what);
+        });
     }
 }
 

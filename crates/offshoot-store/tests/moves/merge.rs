@@ -2,8 +2,8 @@
 
 use super::lvols::Lvols as _;
 use super::{
-    BLOCK, CLUSTER, assert_same, contents, family, new_store, parent, pattern, reopened, run, settle, write,
-    zero,
+    BLOCK, CLUSTER, assert_same, contents, family, in_every_way, new_store, parent, pattern, reopened, run,
+    settle, write, zero,
 };
 use offshoot_block::Buffer;
 use offshoot_device::MemDevice;
@@ -86,16 +86,7 @@ fn work(store: &Store<MemDevice>, snapshots: &[&str]) -> Result<Work, Error> {
 #[test]
 fn whatever_both_hold() {
     for (name, prepare, snapshots, into, (blocks, freed)) in CASES {
-        for (native, reopen) in [(true, false), (true, true), (false, false), (false, true)] {
-            let what = format!("{name}, native: {native}, reopened: {reopen}");
-            let mut store = new_store(16_384, 12 << 20, native);
-            family(&mut store);
-            prepare(&mut store);
-            store.flush().unwrap();
-            if reopen {
-                store = reopened(store.close().0);
-            }
-            settle(&mut store);
+        in_every_way(name, *prepare, |mut store, native, what| {
             let (mut expected, free) = (contents(&mut store), store.free());
             let work = work(&store, snapshots).unwrap();
             let cost = store.engine().work_cost(work).unwrap();
@@ -112,8 +103,8 @@ fn whatever_both_hold() {
             assert_eq!(parent(&store, into).is_some(), *name != CASES[4].0, "{what}");
             let names: Vec<String> = contents(&mut store).into_keys().collect();
             assert!(names.iter().eq(expected.keys()), "{what}");
-            assert_same(store, &expected, &what);
-        }
+            assert_same(store, &expected, what);
+        });
     }
 }
 

@@ -1,13 +1,13 @@
 //! Sealing that is broken off: by a crash behind every operation, by an error of every operation, by its caller at every
 //! step. What is left is a store with the same lvols and bytes, and sealing goes on from there.
 
-use super::lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, Shared, assert_owned_once, writable, writable_in};
+use super::lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, assert_owned_once, writable, writable_in};
 use super::tape::Taped;
 use super::{
     BLOCK, CLUSTER, Contents, assert_plain, assert_plain_after_crash, contents, family, new_store, reopened,
     seal, write, zero,
 };
-use offshoot_device::{ErrorDevice, Fault, MemDevice};
+use offshoot_device::MemDevice;
 use offshoot_store::{Error, Store, Work};
 use std::ops::ControlFlow;
 
@@ -78,40 +78,16 @@ fn every_crash_of_sealing_and_closing() {
 #[test]
 fn an_error_of_every_operation() {
     let (start, expected) = native();
-    let run = |fault: Option<u64>| {
-        let device = Shared::new(ErrorDevice::new(start.clone()));
-        let mut store = Store::open(device.clone(), Vec::new(), &writable()).unwrap();
-        device.borrow().inner_mut().start_log();
-        if let Some(number) = fault {
-            device.borrow().inject(Fault::new(5).after(number).times(1));
-        }
-        let result = seal(&mut store);
-        let stopped = store.engine().failure().is_some();
-        if result.is_err() && !stopped {
-            assert!(store.state().native_allowed);
-            assert_owned_once(&store);
-            // Nothing is kept for a job that has ended.
-            let free = store.free();
-            store.create("all", free * CLUSTER, true).unwrap();
-            store.remove("all").unwrap();
-            assert!(contents(&mut store) == expected, "operation {fault:?} failed");
-        }
-        drop(store);
-        let ops = device.borrow().inner_mut().take_log();
-        (result, ops, device.borrow().inner().clone())
-    };
-    let (healthy, ops, _) = run(None);
-    healthy.unwrap();
-    let mut refused = 0;
-    for (op, number) in ops.iter().zip(0..) {
-        let (result, _, left) = run(Some(number));
-        let what = format!("operation {number} ({op:?}) failed");
-        refused += usize::from(matches!(result, Err(Error::Device(_))));
-        for power in [SESSION, AFTER_POWER_LOSS] {
-            assert_goes_on(left.clone(), &expected, power, &what);
-        }
-    }
-    assert!(refused > 10, "{refused} of {} operations failed sealing alone", ops.len());
+    let refused = super::jobs::an_error_of_every_operation(
+        &start,
+        seal,
+        |store, what| {
+            assert!(store.state().native_allowed, "{what}");
+            assert!(contents(store) == expected, "{what}");
+        },
+        |left, power, what| assert_goes_on(left, &expected, power, what),
+    );
+    assert!(refused > 10, "{refused} failed operations refused sealing alone");
 }
 
 #[test]
