@@ -1,6 +1,6 @@
 //! A device that takes its time.
 
-use crate::HostDevice;
+use crate::{DeviceStats, HostDevice};
 use offshoot_block::{BlockDevice, Completion, DeviceGeometry, DeviceOp, OpId};
 use std::collections::VecDeque;
 use std::fmt;
@@ -159,6 +159,10 @@ impl<D: HostDevice> HostDevice for DelayDevice<D> {
 
     fn description(&self) -> String {
         format!("delayed {}", self.inner.description())
+    }
+
+    fn stats(&self) -> DeviceStats {
+        self.inner.stats()
     }
 }
 

@@ -1,7 +1,7 @@
 //! A device that fails on demand.
 
 use crate::check::{check, completion};
-use crate::{HostDevice, LoggedOp, OpKind};
+use crate::{DeviceStats, HostDevice, LoggedOp, OpKind};
 use offshoot_block::{BlockDevice, Completion, DeviceError, DeviceGeometry, DeviceOp, OpId};
 use rustix::io::Errno;
 use std::ops::Range;
@@ -192,6 +192,10 @@ impl<D: HostDevice> HostDevice for ErrorDevice<D> {
 
     fn description(&self) -> String {
         format!("failing {}", self.inner.description())
+    }
+
+    fn stats(&self) -> DeviceStats {
+        self.inner.stats()
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) use open::sync_parent;
 pub use options::{Direct, EngineChoice, EngineKind, OpenOptions};
 
 use crate::check::{check, completion};
-use crate::{HostDevice, PowerSession, StoreLock};
+use crate::{DeviceStats, HostDevice, LoggedOp, PowerSession, StoreLock};
 use engine::{Engine, Finished};
 use job::{Job, Medium};
 use offshoot_block::{BlockDevice, Completion, DeviceGeometry, DeviceOp, OpId};
@@ -44,6 +44,7 @@ pub struct FileDevice {
     /// Kept for its allocation.
     finished: Vec<Finished>,
     outstanding: usize,
+    stats: DeviceStats,
     medium: Medium,
     findings: Findings,
     file: Arc<File>,
@@ -137,7 +138,10 @@ impl BlockDevice for FileDevice {
     fn submit(&mut self, id: OpId, op: DeviceOp) {
         self.outstanding += 1;
         match check(&self.findings.geometry, &op) {
-            Ok(()) => self.engine.submit(Job::new(id, op, self.medium)),
+            Ok(()) => {
+                self.stats.count(LoggedOp::of(&op));
+                self.engine.submit(Job::new(id, op, self.medium));
+            }
             Err(error) => self.refusals.push(completion(id, op, Err(error))),
         }
     }
@@ -183,6 +187,10 @@ impl HostDevice for FileDevice {
             (EngineKind::Threads, None) => "threads".to_owned(),
         };
         format!("{kind}, {cache}, {engine}")
+    }
+
+    fn stats(&self) -> DeviceStats {
+        self.stats
     }
 }
 

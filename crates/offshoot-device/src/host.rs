@@ -1,5 +1,6 @@
 //! What an event loop needs to know about a driver beyond [`BlockDevice`].
 
+use crate::DeviceStats;
 use offshoot_block::BlockDevice;
 use std::os::fd::BorrowedFd;
 
@@ -20,6 +21,11 @@ pub trait HostDevice: BlockDevice + Send {
 
     /// What it is and how it is driven, in words for people.
     fn description(&self) -> String;
+
+    /// What it was asked to do since it was made; nothing where nobody counts.
+    fn stats(&self) -> DeviceStats {
+        DeviceStats::default()
+    }
 }
 
 impl<D: HostDevice + ?Sized> HostDevice for Box<D> {
@@ -33,5 +39,9 @@ impl<D: HostDevice + ?Sized> HostDevice for Box<D> {
 
     fn description(&self) -> String {
         (**self).description()
+    }
+
+    fn stats(&self) -> DeviceStats {
+        (**self).stats()
     }
 }

@@ -232,6 +232,10 @@ impl HostDevice for MemDevice {
     fn description(&self) -> String {
         "memory".to_owned()
     }
+
+    fn stats(&self) -> DeviceStats {
+        self.stats
+    }
 }
 
 impl fmt::Debug for MemDevice {

@@ -4,6 +4,7 @@ use super::{Errors, Method, When, optional, required};
 use crate::error::RpcError;
 use crate::types::bdev::{BdevName, CreateAio, CreateMalloc, GetBdevs};
 use crate::types::framework::GetMethods;
+use crate::types::iostat::{EnableHistogram, GetIostat, ResetIostat};
 use crate::types::lvol::{
     CloneBdev, CloneLvol, CreateLvol, DecoupleParent, DiffLvols, GetLvols, GroupSnapshot, InflateLvol,
     LvolName, MergeSnapshots, RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
@@ -133,6 +134,14 @@ methods! {
     CheckShallowCopy = "bdev_lvol_check_shallow_copy", Runtime, required(CheckShallowCopy, LVOL);
     /// lists bdevs, or one.
     GetBdevs = "bdev_get_bdevs", Runtime, optional(GetBdevs, BDEV);
+    /// tells what was asked of bdevs, and how long it took.
+    GetIostat = "bdev_get_iostat", Runtime, optional(GetIostat, BDEV);
+    /// begins to count that anew.
+    ResetIostat = "bdev_reset_iostat", Runtime, optional(ResetIostat, BDEV);
+    /// counts latencies by buckets, or does not any more.
+    EnableHistogram = "bdev_enable_histogram", Runtime, required(EnableHistogram, BDEV);
+    /// tells these counts.
+    GetHistogram = "bdev_get_histogram", Runtime, required(BdevName, BDEV);
     /// looks for an lvstore on a bdev.
     ExamineBdev = "bdev_examine", Runtime, required(BdevName, BDEV);
     /// makes a bdev of a file.

@@ -5,6 +5,7 @@
 
 pub mod bdev;
 pub mod framework;
+pub mod iostat;
 pub mod lvol;
 pub mod lvstore;
 pub mod nbd;

@@ -1,8 +1,10 @@
 //! The stores as the NBD server sees them.
 
 use super::exports::{self, Naming};
+use super::histogram::Histogram;
 use super::openings::{Export, Openings, StoreId};
 use super::served::{Device, Finished, Served};
+use super::stats::Reset;
 use super::wakeup::Wakeup;
 use crate::lookup;
 use anyhow::{Context as _, Result};
@@ -122,6 +124,19 @@ impl StoreBackend {
         stores.flat_map(done).collect()
     }
 
+    /// Begins to count anew what clients ask of an lvol, or of all, for those who ask for what is recent.
+    pub(super) fn reset_stats(&mut self, lvol: Option<Export>, what: Reset) {
+        let stores = self.stores.iter_mut().filter(|(id, _)| lvol.is_none_or(|lvol| lvol.store == **id));
+        stores.for_each(|(_, store)| store.reset_stats(lvol.map(|lvol| lvol.lvol), what));
+    }
+
+    /// Counts latencies of an lvol from now on, or does not any more.
+    pub(super) fn set_histogram(&mut self, lvol: Export, histogram: Option<Histogram>) {
+        if let Some(store) = self.stores.get_mut(&lvol.store) {
+            store.set_histogram(lvol.lvol, histogram);
+        }
+    }
+
     /// Keeps an lvol from being removed, shrunk or merged away, until [`StoreBackend::close_export`].
     pub(super) fn hold(&mut self, export: Export) -> ExportId {
         self.openings.open(export)
@@ -192,6 +207,9 @@ impl StoreBackend {
     /// An lvol is gone. Its id may come to stand for another one, which its clients must not reach.
     pub(super) fn forget(&mut self, export: Export, uuid: Option<Uuid>) {
         self.openings.revoke(export);
+        if let Some(store) = self.stores.get_mut(&export.store) {
+            store.forget(export.lvol);
+        }
         if let Some(uuid) = uuid {
             self.withdrawn.remove(&uuid);
         }

@@ -1,17 +1,19 @@
 //! One store that is being served: commands of clients in, requests to its engine, replies out.
 
 use super::errno::errno;
+use super::histogram::Histogram;
 use super::jobs::Jobs;
 use super::sealing::{SealPace, Sealing};
+use super::stats::{LvolStats, Op, Reset};
 use crate::deed::View;
 use crate::open;
 use anyhow::Context as _;
 use offshoot_block::BlockDevice as _;
-use offshoot_device::{FileDevice, HostDevice, OpenOptions};
+use offshoot_device::{DeviceStats, FileDevice, HostDevice, OpenOptions};
 use offshoot_format::BlobId;
 use offshoot_nbd::{BufferPool, Command, Errno, Extent, Reply, RequestId, limits};
 use offshoot_store::{Engine, Error, IoRequest, Reply as EngineReply, Store, Ticket, Verb, Work};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,6 +31,9 @@ pub(super) struct Served {
     path: PathBuf,
     store: Store<Device>,
     pending: HashMap<Ticket, Pending>,
+    stats: HashMap<BlobId, LvolStats>,
+    /// Of lvols whose latencies somebody wants to know in detail.
+    histograms: HashMap<BlobId, Histogram>,
     /// Verbs and jobs under way that somebody waits for.
     verbs: HashSet<Ticket>,
     jobs: Jobs,
@@ -56,6 +61,10 @@ struct Pending {
     id: RequestId,
     /// Whether the client wants the bytes of the buffer that comes back.
     reads: bool,
+    lvol: BlobId,
+    op: Op,
+    bytes: u64,
+    since: Instant,
 }
 
 impl Served {
@@ -81,6 +90,8 @@ impl Served {
             path,
             store,
             pending: HashMap::new(),
+            stats: HashMap::new(),
+            histograms: HashMap::new(),
             verbs: HashSet::new(),
             jobs: Jobs::default(),
             own: HashSet::new(),
@@ -145,6 +156,50 @@ impl Served {
         ticket
     }
 
+    /// What clients have asked of an lvol, if they have.
+    pub(super) fn stats(&self, lvol: BlobId) -> Option<&LvolStats> {
+        self.stats.get(&lvol)
+    }
+
+    /// An lvol is gone. Its id may come to stand for another one.
+    pub(super) fn forget(&mut self, lvol: BlobId) {
+        self.stats.remove(&lvol);
+        self.histograms.remove(&lvol);
+    }
+
+    /// Begins to count anew what clients ask of an lvol, or of all.
+    pub(super) fn reset_stats(&mut self, lvol: Option<BlobId>, what: Reset) {
+        let stats = self.stats.iter_mut().filter(|(id, _)| lvol.is_none_or(|lvol| lvol == **id));
+        stats.for_each(|(_, stats)| stats.reset(what));
+    }
+
+    /// Counts latencies of an lvol from now on, or does not any more.
+    pub(super) fn set_histogram(&mut self, lvol: BlobId, histogram: Option<Histogram>) {
+        match histogram {
+            Some(histogram) => self.histograms.insert(lvol, histogram),
+            None => self.histograms.remove(&lvol),
+        };
+    }
+
+    /// Latencies of an lvol, if they are counted.
+    pub(super) fn histogram(&self, lvol: BlobId) -> Option<&Histogram> {
+        self.histograms.get(&lvol)
+    }
+
+    /// What the device was asked to do.
+    pub(super) fn device_stats(&self) -> DeviceStats {
+        self.store.device().stats()
+    }
+
+    /// How many requests of each connection are not answered yet, where there are any.
+    pub(super) fn in_flight(&self) -> BTreeMap<u64, u64> {
+        let mut counts = BTreeMap::new();
+        for pending in self.pending.values() {
+            *counts.entry(pending.id.connection()).or_default() += 1;
+        }
+        counts
+    }
+
     /// Takes a request of the server's own, which ends in [`Served::own_done`].
     pub(super) fn submit_own(&mut self, request: IoRequest) -> Ticket {
         let ticket = self.store.submit(request);
@@ -187,9 +242,11 @@ impl Served {
         pool: &mut BufferPool,
     ) -> Option<Reply> {
         let reads = matches!(command, Command::Read { .. });
+        let (op, bytes_asked) = asked(&command);
         let request = match command {
             Command::Read { offset, len } => {
                 if self.is_hole(lvol, bytes(offset, len.into())) {
+                    self.stats.entry(lvol).or_default().done(op, bytes_asked, Duration::ZERO);
                     return Some(Reply::Zeroes);
                 }
                 let buffer = pool.take(len as usize);
@@ -211,7 +268,8 @@ impl Served {
             Command::Cache { .. } => return Some(Reply::Done),
         };
         let ticket = self.store.submit(request);
-        self.pending.insert(ticket, Pending { id, reads });
+        let since = Instant::now();
+        self.pending.insert(ticket, Pending { id, reads, lvol, op, bytes: bytes_asked, since });
         None
     }
 
@@ -223,6 +281,8 @@ impl Served {
         }
         self.tick();
         self.store.poll(&mut self.finished);
+        // One look at the clock for all of them.
+        let now = Instant::now();
         for (ticket, result) in self.finished.drain(..) {
             if let Some(sealing) = self.sealing.take_if(|sealing| sealing.job() == ticket) {
                 sealing.end(&self.path, result.as_ref().map(drop));
@@ -235,10 +295,19 @@ impl Served {
                 self.own_done.push((ticket, result));
                 continue;
             }
-            let Some(Pending { id, reads }) = self.pending.remove(&ticket) else {
+            let Some(Pending { id, reads, lvol, op, bytes, since }) = self.pending.remove(&ticket) else {
                 debug_assert!(false, "{ticket:?} was never submitted or is answered twice");
                 continue;
             };
+            let stats = self.stats.entry(lvol).or_default();
+            let took = now.saturating_duration_since(since);
+            if let Some(histogram) = self.histograms.get_mut(&lvol) {
+                histogram.count(op, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+            }
+            match &result {
+                Ok(_) => stats.done(op, bytes, took),
+                Err(_) => stats.failed(op),
+            }
             let reply = match result {
                 Ok(EngineReply::Buffer(buffer)) if reads => Reply::Data(buffer),
                 Ok(EngineReply::Buffer(buffer)) => {
@@ -370,6 +439,18 @@ fn made(reply: EngineReply) -> Vec<BlobId> {
     match reply {
         EngineReply::Made(lvols) => lvols,
         EngineReply::Buffer(_) | EngineReply::Done => Vec::new(),
+    }
+}
+
+/// What a command is to those who count, and how many bytes it is about.
+fn asked(command: &Command) -> (Op, u64) {
+    match command {
+        Command::Read { len, .. } => (Op::Read, (*len).into()),
+        Command::Write { data, .. } => (Op::Write, data.len() as u64),
+        Command::Trim { len, .. } => (Op::Unmap, *len),
+        Command::WriteZeroes { len, .. } => (Op::Zeroes, *len),
+        // The others never come to be waited for.
+        Command::Flush | Command::BlockStatus { .. } | Command::Cache { .. } => (Op::Flush, 0),
     }
 }
 

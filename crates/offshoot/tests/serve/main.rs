@@ -6,6 +6,7 @@ mod commands;
 mod exports;
 mod jobs;
 mod life;
+mod metrics;
 mod mount;
 mod program;
 mod real_input;

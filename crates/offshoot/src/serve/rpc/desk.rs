@@ -60,6 +60,8 @@ pub(super) struct Desk {
     verbs: HashMap<(StoreId, Ticket), Waiting>,
     pub(super) operations: Operations,
     pub(super) copies: Copies,
+    /// When the server began: what ticks are counted from.
+    pub(super) started: Instant,
     /// Who waits for bdevs that there are not yet.
     pub(super) awaited: Vec<Awaited>,
     /// Who waits until no bdev is being looked at.
@@ -79,6 +81,7 @@ impl Desk {
             verbs: HashMap::new(),
             operations: Operations::default(),
             copies: Copies::default(),
+            started: Instant::now(),
             awaited: Vec::new(),
             examined: Vec::new(),
             answered: Vec::new(),
@@ -324,6 +327,10 @@ impl Desk {
             Call::DeleteAio(params) => self.delete_aio(stores, asker, &params),
             Call::CreateMalloc(params) => self.create_malloc(params),
             Call::DeleteMalloc(params) => self.delete_malloc(stores, asker, &params),
+            Call::GetIostat(params) => self.get_iostat(stores, params),
+            Call::ResetIostat(params) => self.reset_iostat(stores, params.as_ref()),
+            Call::EnableHistogram(params) => Self::enable_histogram(stores, &params),
+            Call::GetHistogram(params) => Self::get_histogram(stores, &params),
             Call::WaitForExamine if self.bases.any_busy() => {
                 self.examined.push(asker);
                 Ok(None)

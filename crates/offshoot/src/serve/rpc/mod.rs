@@ -6,11 +6,13 @@
 //! opened or closed. The sockets have no thread: they take a turn between two turns of the NBD server.
 
 mod answers;
+mod base64;
 mod bases;
 mod bdevs;
 mod commands;
 mod desk;
 mod errors;
+mod iostat;
 mod jobs;
 mod lvols;
 mod lvstores;
@@ -77,12 +79,12 @@ impl Rpc {
         wakeup.watch_descriptor(self.desk.as_fd())
     }
 
-    /// Does what there is to do, without waiting, if it is time for that.
-    pub(super) fn turn(&mut self, stores: &mut StoreBackend) {
+    /// Does what there is to do, without waiting, if it is time for that. Says whether it was.
+    pub(super) fn turn(&mut self, stores: &mut StoreBackend) -> bool {
         let now = Instant::now();
         let is_due = self.last_turn.is_none_or(|last| now >= last + PACE);
         if !is_due && !self.busy() && !stores.has_finished() {
-            return;
+            return false;
         }
         self.last_turn = Some(now);
         for (door, server) in &mut self.doors {
@@ -91,6 +93,7 @@ impl Rpc {
                 error!(%cause, "RPC");
             }
         }
+        true
     }
 
     /// Whether a turn is due although nothing is readable.
