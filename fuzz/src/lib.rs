@@ -6,5 +6,6 @@
 
 pub mod image;
 pub mod md_page;
+pub mod nbd;
 pub mod rpc;
 pub mod super_block;

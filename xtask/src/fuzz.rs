@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, bail};
 
 /// The targets, in the order in which they run.
-const TARGETS: &[&str] = &["super_block", "md_page", "image", "rpc"];
+const TARGETS: &[&str] = &["super_block", "md_page", "image", "nbd", "rpc"];
 
 /// Coverage of edges as counters, comparisons and the table of program counters.
 const COVERAGE: &[&str] = &[

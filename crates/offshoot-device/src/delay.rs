@@ -4,6 +4,7 @@ use crate::{DeviceStats, HostDevice};
 use offshoot_block::{BlockDevice, Completion, DeviceGeometry, DeviceOp, OpId};
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -163,6 +164,10 @@ impl<D: HostDevice> HostDevice for DelayDevice<D> {
 
     fn stats(&self) -> DeviceStats {
         self.inner.stats()
+    }
+
+    fn grow(&mut self, size_bytes: u64) -> io::Result<()> {
+        self.inner.grow(size_bytes)
     }
 }
 

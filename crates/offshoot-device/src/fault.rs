@@ -4,6 +4,7 @@ use crate::check::{check, completion};
 use crate::{DeviceStats, HostDevice, LoggedOp, OpKind};
 use offshoot_block::{BlockDevice, Completion, DeviceError, DeviceGeometry, DeviceOp, OpId};
 use rustix::io::Errno;
+use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
 
@@ -196,6 +197,10 @@ impl<D: HostDevice> HostDevice for ErrorDevice<D> {
 
     fn stats(&self) -> DeviceStats {
         self.inner.stats()
+    }
+
+    fn grow(&mut self, size_bytes: u64) -> io::Result<()> {
+        self.inner.grow(size_bytes)
     }
 }
 

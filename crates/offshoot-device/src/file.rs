@@ -102,23 +102,6 @@ impl FileDevice {
         PowerSession::of(&self.file)
     }
 
-    /// Makes a regular file at least `size_bytes` long, durably, and takes over the size that the file
-    /// or block device has then. A block device grows by other means; this only notices it.
-    ///
-    /// Blocks; operations may be in flight. The new space of a file reads as zeros.
-    ///
-    /// # Errors
-    /// Those of `ftruncate(2)` and `fsync(2)`, EBADF or EINVAL on a device opened read-only.
-    pub fn grow(&mut self, size_bytes: u64) -> io::Result<()> {
-        if !self.findings.is_block_device && size_bytes > self.file.metadata()?.len() {
-            self.file.set_len(size_bytes)?;
-            self.file.sync_all()?;
-        }
-        let geometry = &mut self.findings.geometry;
-        geometry.size_bytes = probe::size_bytes(&self.file, geometry.logical_block)?;
-        Ok(())
-    }
-
     /// Hands out refusals and what the engine has put into `finished`.
     fn hand_out(&mut self, completions: &mut Vec<Completion>) {
         self.outstanding -= self.refusals.len() + self.finished.len();
@@ -191,6 +174,22 @@ impl HostDevice for FileDevice {
 
     fn stats(&self) -> DeviceStats {
         self.stats
+    }
+
+    /// A regular file is made longer, durably. A block device grows by other means; this only notices it.
+    fn grow(&mut self, size_bytes: u64) -> io::Result<()> {
+        if !self.findings.is_block_device && size_bytes > self.file.metadata()?.len() {
+            self.file.set_len(size_bytes)?;
+            self.file.sync_all()?;
+        }
+        let geometry = &mut self.findings.geometry;
+        let (before, now) = (geometry.size_bytes, probe::size_bytes(&self.file, geometry.logical_block)?);
+        if now < before {
+            let why = format!("it has shrunk from {before} bytes to {now}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        geometry.size_bytes = now;
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::DeviceStats;
 use offshoot_block::BlockDevice;
+use std::io;
 use std::os::fd::BorrowedFd;
 
 /// A device that an event loop can sleep on.
@@ -26,6 +27,13 @@ pub trait HostDevice: BlockDevice + Send {
     fn stats(&self) -> DeviceStats {
         DeviceStats::default()
     }
+
+    /// Makes the device at least `size_bytes` long, where that is in its power, and takes over the size that it has by
+    /// then. Blocks; operations may be in flight. What is new of a file or of memory reads as zeros.
+    ///
+    /// # Errors
+    /// The size cannot be changed or found out, or the device has become smaller, which is not taken over.
+    fn grow(&mut self, size_bytes: u64) -> io::Result<()>;
 }
 
 impl<D: HostDevice + ?Sized> HostDevice for Box<D> {
@@ -43,5 +51,9 @@ impl<D: HostDevice + ?Sized> HostDevice for Box<D> {
 
     fn stats(&self) -> DeviceStats {
         (**self).stats()
+    }
+
+    fn grow(&mut self, size_bytes: u64) -> io::Result<()> {
+        (**self).grow(size_bytes)
     }
 }

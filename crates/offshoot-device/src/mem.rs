@@ -5,6 +5,7 @@ use crate::{DeviceStats, HostDevice, LoggedOp};
 use offshoot_block::{BlockDevice, Completion, DeviceError, DeviceGeometry, DeviceOp, OpId};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::os::fd::BorrowedFd;
 
 /// Sparse memory as a device: what was never written takes no space and reads as zeros.
@@ -235,6 +236,13 @@ impl HostDevice for MemDevice {
 
     fn stats(&self) -> DeviceStats {
         self.stats
+    }
+
+    fn grow(&mut self, size_bytes: u64) -> io::Result<()> {
+        if size_bytes > self.geometry.size_bytes {
+            self.resize(size_bytes);
+        }
+        Ok(())
     }
 }
 

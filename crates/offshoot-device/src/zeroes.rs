@@ -3,6 +3,7 @@
 use crate::HostDevice;
 use crate::check::{check, completion, is_logical_block};
 use offshoot_block::{BlockDevice, Completion, DeviceGeometry, DeviceOp, OpId};
+use std::io;
 use std::os::fd::BorrowedFd;
 
 /// A device that forgets what is written and reads as zeros: the cost of everything above it.
@@ -98,6 +99,12 @@ macro_rules! impl_device {
 
             fn description(&self) -> String {
                 $description.to_owned()
+            }
+
+            fn grow(&mut self, size_bytes: u64) -> io::Result<()> {
+                let size_bytes = size_bytes - size_bytes % u64::from(self.0.geometry.logical_block);
+                self.0.geometry.size_bytes = self.0.geometry.size_bytes.max(size_bytes);
+                Ok(())
             }
         }
     };

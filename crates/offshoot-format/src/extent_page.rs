@@ -33,12 +33,21 @@ impl ExtentPage {
         expected_len: usize,
     ) -> Result<Self, Damage> {
         let page = Self::decode_as_found(at, bytes)?;
-        let what = if u64::from(page.start) != ordinal.first_cluster().0 {
-            Fault::ExtentStart { stored: page.start, expected: ordinal.first_cluster().0 }
-        } else if page.clusters.len() != expected_len {
-            Fault::ExtentLength { stored: page.clusters.len(), expected: expected_len }
+        page.verify(at, ordinal, expected_len)?;
+        Ok(page)
+    }
+
+    /// Whether this, found at `at`, is the extent page of that ordinal and maps as many clusters as it should.
+    ///
+    /// # Errors
+    /// It starts at another cluster, or maps more or fewer.
+    pub fn verify(&self, at: MdPageIdx, ordinal: ExtentOrdinal, expected_len: usize) -> Result<(), Damage> {
+        let what = if u64::from(self.start) != ordinal.first_cluster().0 {
+            Fault::ExtentStart { stored: self.start, expected: ordinal.first_cluster().0 }
+        } else if self.clusters.len() != expected_len {
+            Fault::ExtentLength { stored: self.clusters.len(), expected: expected_len }
         } else {
-            return Ok(page);
+            return Ok(());
         };
         Err(Damage::in_md_page(at, what))
     }

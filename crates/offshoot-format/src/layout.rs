@@ -66,6 +66,18 @@ pub struct LayoutParams {
     pub md_page_size: u32,
     /// Md pages. It also bounds how far the store can grow: see [`Layout::max_growable_bytes`].
     pub md_len: u32,
+    /// Room that the masks get beyond what SPDK gives them: see [`Layout::growable_bytes`].
+    pub room: MaskRoom,
+}
+
+/// How far a new store shall be able to grow. SPDK gives the cluster mask as many pages as the md page mask, and the
+/// others none to grow into: so does the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MaskRoom {
+    /// Clusters that the cluster mask has room for, at least.
+    pub clusters: u32,
+    /// Md pages that the masks of md pages and of blob ids have room for, at least.
+    pub md_pages: u32,
 }
 
 /// Why a store cannot be laid out like that.
@@ -175,7 +187,7 @@ impl Layout {
     /// Sizes that are not allowed, and metadata that does not leave room. No room for data at all is allowed, as in
     /// SPDK.
     pub fn plan(params: &LayoutParams) -> Result<Self, LayoutError> {
-        let LayoutParams { size_bytes, cluster_size, io_unit_size, md_page_size, md_len } = *params;
+        let LayoutParams { size_bytes, cluster_size, io_unit_size, md_page_size, md_len, room } = *params;
         if !is_md_page_size(md_page_size) {
             return Err(LayoutError::MdPageSize { md_page_size });
         }
@@ -192,12 +204,13 @@ impl Layout {
 
         let page_mask_len = mask_pages(md_len, md_page_size);
         let cluster_mask_len = mask_pages(total_clusters, md_page_size);
+        let page_mask_room = page_mask_len.max(mask_pages(room.md_pages, md_page_size));
         let used_page_mask = Region { start: 1, len: page_mask_len };
-        let used_cluster_mask = Region { start: 1 + page_mask_len, len: cluster_mask_len };
+        let used_cluster_mask = Region { start: 1 + page_mask_room, len: cluster_mask_len };
         // The cluster mask can grow to as many pages as the md page mask has.
-        let headroom = cluster_mask_len.max(page_mask_len);
+        let headroom = cluster_mask_len.max(page_mask_len).max(mask_pages(room.clusters, md_page_size));
         let used_blobid_mask = Region { start: used_cluster_mask.start + headroom, len: page_mask_len };
-        let md_start = used_blobid_mask.start + used_blobid_mask.len;
+        let md_start = used_blobid_mask.start + page_mask_room;
         let needed = metadata_clusters(md_start, md_len, cluster_size, md_page_size);
         if needed > total_clusters.into() {
             return Err(LayoutError::NoRoom { needed, total_clusters });
@@ -371,6 +384,19 @@ impl Layout {
         end - start
     }
 
+    /// The most clusters that the cluster mask can index where it stands, metadata included: as far as the store can
+    /// grow, in SPDK too.
+    #[must_use]
+    pub fn growable_clusters(&self) -> u32 {
+        mask_bits(self.cluster_mask_room(), self.md_page_size).min(u32::MAX - 1)
+    }
+
+    /// How large the store can grow, in bytes: [`Layout::growable_clusters`]. Saturates.
+    #[must_use]
+    pub fn growable_bytes(&self) -> u64 {
+        u64::from(self.growable_clusters()).saturating_mul(self.cluster_size.into())
+    }
+
     /// How large SPDK says that the store can grow, in bytes: as many clusters as fit a mask as long as that of the md
     /// pages. Saturates.
     #[must_use]
@@ -410,6 +436,12 @@ fn mask_pages(bits: u32, md_page_size: u32) -> u32 {
     const HEADER: u32 = MASK_HEADER_BYTES as u32;
     // At most 2^29 bytes of bits, so the header cannot overflow.
     (bits.div_ceil(8) + HEADER).div_ceil(md_page_size)
+}
+
+/// Bits of a mask of so many pages. Saturates.
+fn mask_bits(pages: u32, md_page_size: u32) -> u32 {
+    let bytes = (u64::from(pages) * u64::from(md_page_size)).saturating_sub(MASK_HEADER_BYTES as u64);
+    u32::try_from(bytes.saturating_mul(8)).unwrap_or(u32::MAX)
 }
 
 fn metadata_clusters(md_start: u32, md_len: u32, cluster_size: u32, md_page_size: u32) -> u64 {

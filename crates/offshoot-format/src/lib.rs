@@ -53,7 +53,9 @@ pub use ids::{
     BlobCluster, BlobId, CLUSTERS_PER_EXTENT_PAGE, ClusterIdx, DESCRIPTORS_BYTES, EXTENT_PAGES_MAX,
     ExtentOrdinal, MD_STRUCT_BYTES, MdPageIdx, NO_PAGE, PageImage,
 };
-pub use layout::{Layout, LayoutError, LayoutParams, Region, SUPER_BLOCK_COPY_OFFSET, md_len_for_ratio};
+pub use layout::{
+    Layout, LayoutError, LayoutParams, MaskRoom, Region, SUPER_BLOCK_COPY_OFFSET, md_len_for_ratio,
+};
 pub use lvolstore::{
     BSTYPE_LVOLSTORE, LVOL_NAME_BYTES_MAX, LvolIdentity, StoreIdentity, UUID_VALUE_BYTES, XATTR_EXTSNAP,
     XATTR_NAME, XATTR_SNAP, XATTR_SNAPRM, XATTR_SNAPTMP, XATTR_UUID, blob_id_value, name_value,

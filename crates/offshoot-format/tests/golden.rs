@@ -10,9 +10,9 @@ mod common;
 use common::{Golden, folders};
 use offshoot_format::{
     Bitmap, BlobId, BlobMd, ClusterIdx, ExtentOrdinal, ExtentPage, Layout, LayoutParams, LvolIdentity,
-    MD_STRUCT_BYTES, MapMd, MaskKind, MdPageIdx, NATIVE_VERSION, NO_PAGE, NativeFlags, NativeHeader, Place,
-    Probe, StoreIdentity, SuperBlock, XATTR_UUID, decode_mask, dump_blob, dump_extent_page, dump_super_block,
-    encode_mask, page_crc_ok,
+    MD_STRUCT_BYTES, MapMd, MaskKind, MaskRoom, MdPageIdx, NATIVE_VERSION, NO_PAGE, NativeFlags,
+    NativeHeader, Place, Probe, StoreIdentity, SuperBlock, XATTR_UUID, decode_mask, dump_blob,
+    dump_extent_page, dump_super_block, encode_mask, page_crc_ok,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -164,6 +164,7 @@ fn layouts_are_planned_as_spdk_plans_them() {
             io_unit_size: layout.io_unit_size,
             md_page_size: layout.md_page_size,
             md_len: layout.md_len,
+            room: MaskRoom::default(),
         };
         assert_eq!(Layout::plan(&params), Ok(layout.clone()));
         let spdk = &golden.manifest["live_before_stop"]["lvstores"][0];

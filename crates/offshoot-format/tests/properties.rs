@@ -3,9 +3,9 @@
 use offshoot_format::{
     Bitmap, BlobId, BlobMd, ClusterIdx, DataRoFlags, ExtentOrdinal, ExtentPage, FRAME_HEADER_BYTES, Flags,
     FrameHeader, FrameKind, ImageSet, InvalidFlags, LayerPage, LayerRecord, Layout, LayoutParams,
-    LiveMaskPage, MD_STRUCT_BYTES, MapMd, MaskKind, MdPage, MdPageIdx, MdPageRun, NATIVE_VERSION, NativeBlob,
-    NativeFlags, NativeHeader, PageImage, PreviousEpoch, Run, SessionId, SuperBlock, Xattr, crc32c,
-    decode_mask, dump_blob, dump_frame, dump_image_set, dump_super_block, encode_frame, encode_mask,
+    LiveMaskPage, MD_STRUCT_BYTES, MapMd, MaskKind, MaskRoom, MdPage, MdPageIdx, MdPageRun, NATIVE_VERSION,
+    NativeBlob, NativeFlags, NativeHeader, PageImage, PreviousEpoch, Run, SessionId, SuperBlock, Xattr,
+    crc32c, decode_mask, dump_blob, dump_frame, dump_image_set, dump_super_block, encode_frame, encode_mask,
     live_mask_pages, page_crc_ok, records_per_layer_page,
 };
 use proptest::collection::vec;
@@ -159,6 +159,7 @@ fn layout() -> impl Strategy<Value = Layout> {
             io_unit_size: 1 << unit,
             md_page_size: 1 << page,
             md_len,
+            room: MaskRoom::default(),
         };
         Layout::plan(&params).ok()
     })

@@ -127,8 +127,14 @@ impl Expected<'_> {
         power: Power,
     ) -> Result<Recovered, Violation> {
         sound(&store)?;
-        let model = self.model_of(&store);
+        let mut model = self.model_of(&store);
         relations(&store, &model)?;
+        let (size, whole) = (store.state().layout.size_bytes, disk.geometry().size_bytes);
+        if model.grown && size < whole {
+            let what = format!("the store had grown to {whole} bytes, and has {size}");
+            return Err(Violation::new(Promise::D5, what));
+        }
+        model.grown = size == whole;
         let contents = contents(&mut store, &model, observer)?;
         one_moment(&model, &contents)?;
         Ok(Recovered { disk, store, power, model, contents, steps: Vec::new() })

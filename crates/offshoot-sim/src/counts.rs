@@ -1,7 +1,7 @@
 //! What a run has looked at.
 
-use crate::damage::{DamageKind, Zone};
 use crate::disk::{Cut, Fate};
+use crate::harm::{DamageKind, Zone};
 use std::fmt;
 use std::ops::AddAssign;
 

@@ -15,11 +15,9 @@ mod ring;
 mod use_again;
 mod verdict;
 
-pub use atlas::Zone;
-pub use fault::DamageKind;
-
 use crate::counts::Counts;
 use crate::disk::{Cut, DiskState, SimDisk};
+use crate::harm::{DamageKind, Zone};
 use crate::random::Random;
 use crate::setup::Setup;
 use crate::violation::{Promise, Violation};

@@ -17,6 +17,7 @@ mod enumerate;
 mod explore;
 #[cfg(test)]
 mod groups;
+mod harm;
 mod image;
 mod model;
 mod pattern;
@@ -30,12 +31,13 @@ mod workload;
 mod world;
 
 pub use counts::{Counts, DamageCounts};
-pub use damage::{DamageKind, Zone, run_damaged};
+pub use damage::run_damaged;
 pub use disk::{
     Asked, Bounds, Caching, Change, Content, Cut, DiskState, Effect, Event, Fate, Fault, OpKind, SimDisk,
     Subset, Withheld, Written,
 };
 pub use enumerate::{Family, sequences};
+pub use harm::{DamageKind, Zone};
 pub use image::{Image, SECTOR_BYTES};
 pub use random::Random;
 pub use run::{run, run_calmly};

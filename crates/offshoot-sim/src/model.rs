@@ -28,6 +28,8 @@ pub(crate) struct Model {
     /// Snapshots that are still to be held against each other.
     moments: Vec<Moment>,
     origins: Rc<Origins>,
+    /// Whether the store has been said to have grown to the size of its disk.
+    pub(crate) grown: bool,
 }
 
 impl Model {

@@ -9,6 +9,9 @@ use offshoot_store::limits::JOURNAL_BYTES_LEAST;
 use offshoot_store::{InitOptions, init};
 use uuid::Uuid;
 
+/// Clusters of a disk that its store does not have until it grows.
+const SPARE_CLUSTERS: u64 = 4;
+
 /// What store and disk of a run are like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Setup {
@@ -73,7 +76,8 @@ impl Setup {
         let made = init(size_bytes, &self.options());
         let (_, _, ops) = made.expect("a store was planned on a disk of this size");
         let caching = if self.volatile_cache { Caching::Volatile } else { Caching::WriteThrough };
-        let mut disk = SimDisk::new(size_bytes, self.logical_block, caching, 1);
+        let spare_bytes = SPARE_CLUSTERS * u64::from(self.cluster_size);
+        let mut disk = SimDisk::new(size_bytes + spare_bytes, self.logical_block, caching, 1);
         let mut completions = Vec::new();
         for op in ops {
             disk.submit(OpId(0), op);

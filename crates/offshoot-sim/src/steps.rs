@@ -49,6 +49,8 @@ pub enum Step {
     Read,
     /// Everything native becomes what SPDK can read.
     Seal,
+    /// The store takes all of its disk.
+    GrowStore,
     /// The newest writable lvol holds all that it reads.
     InflateNewest,
     /// The newest snapshot does.
@@ -79,8 +81,8 @@ impl Step {
         Self::Decouple,
     ];
 
-    /// The requests for data.
-    pub const DATA: [Self; 8] = [
+    /// The requests for data, and what changes none.
+    pub const DATA: [Self; 9] = [
         Self::FirstWrite,
         Self::Write,
         Self::WriteThrough,
@@ -89,6 +91,7 @@ impl Step {
         Self::Flush,
         Self::Read,
         Self::Seal,
+        Self::GrowStore,
     ];
 
     /// The verbs that move data.
@@ -188,6 +191,7 @@ impl Step {
         let lvol = match self {
             Self::Flush => return Some(Op::Flush),
             Self::Seal => return Some(Op::Seal),
+            Self::GrowStore => return Some(Op::Grow),
             Self::FirstWrite => writable(model).last()?,
             _ => writable(model).next()?,
         };

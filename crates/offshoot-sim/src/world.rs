@@ -52,6 +52,8 @@ pub(crate) enum Op {
     Flush,
     /// A job that changes what no client can see.
     Seal,
+    /// The store takes all of its disk.
+    Grow,
 }
 
 impl Op {
@@ -62,7 +64,7 @@ impl Op {
             | Self::Zero { lvol, .. }
             | Self::Unmap { lvol, .. }
             | Self::Read { lvol, .. } => Some(*lvol),
-            Self::Verb(_) | Self::Flush | Self::Seal => None,
+            Self::Verb(_) | Self::Flush | Self::Seal | Self::Grow => None,
         }
     }
 }
@@ -251,6 +253,7 @@ impl World {
             }
             Op::Flush => (self.store.submit(IoRequest::Flush), observer),
             Op::Seal => (self.store.start_job(Work::Seal, None), observer),
+            Op::Grow => (self.store.start_grow(), observer),
             Op::Read { lvol, cells } => {
                 let Some((lvol, offset, len)) = self.place(*lvol, cells) else { return };
                 let buffer = Buffer::zeroed(index(len));

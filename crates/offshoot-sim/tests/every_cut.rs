@@ -38,6 +38,14 @@ fn every_move_around_a_verb_with_every_cut() {
 }
 
 #[test]
+fn growing_around_every_step_with_every_cut() {
+    let before = Step::all().map(|step| vec![step, Step::GrowStore]);
+    let behind = Step::all().map(|step| vec![Step::GrowStore, step]);
+    let written = Step::VERBS.into_iter().map(|verb| vec![Step::FirstWrite, Step::GrowStore, verb]);
+    cut(before.chain(behind).chain(written), SOME);
+}
+
+#[test]
 fn every_two_verbs_with_every_cut_one_half() {
     cut(sequences(&Step::VERBS, 2).step_by(2), SOME);
 }

@@ -15,4 +15,6 @@ use assign::{assign, assign_chains};
 pub(crate) use capture::{Capture, SET_BYTES, images_per_set, runs, write_pages, zero_pages};
 pub use encode::{blob_md, extent_page, layer_pages};
 use packed::spread_or_pack;
-pub(crate) use super_block::{Opening, masks, opened, sealed, write_masks, write_super_block};
+pub(crate) use super_block::{
+    Opening, grown, masks, opened, replacing, sealed, write_masks, write_super_block,
+};

@@ -11,6 +11,7 @@ mod barrier;
 mod checkpoint;
 mod commit;
 mod counters;
+mod grow;
 mod job;
 mod journal;
 mod life;
@@ -380,7 +381,7 @@ impl Engine {
             OpOwner::Barrier => self.barrier_sync_done(result),
             OpOwner::Checkpoint => self.checkpoint_op_done(result),
             OpOwner::Transition => self.transition_op_done(result),
-            OpOwner::Mark => {}
+            OpOwner::Mark => self.mark_written(),
             OpOwner::Discard { first, count } => self.discard_done(first, count),
         }
         self.run_ready();

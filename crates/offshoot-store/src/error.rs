@@ -204,6 +204,33 @@ pub enum Error {
         /// The largest possible, in bytes.
         max: u64,
     },
+    /// A size that the store cannot grow to.
+    #[error("the store cannot grow to {size} bytes: its masks have room for {max}")]
+    StoreTooLarge {
+        /// The size asked for, in bytes.
+        size: u64,
+        /// The largest possible, in bytes.
+        max: u64,
+    },
+    /// A store whose device has become smaller, which nothing can be done about.
+    #[error("the store has {present} bytes, and cannot shrink to {size}")]
+    StoreShrinks {
+        /// The size asked for, in bytes.
+        size: u64,
+        /// The size of the store, in bytes.
+        present: u64,
+    },
+    /// A store that grows is written to two places of which one is always whole.
+    #[error("the store cannot grow: where a second super block would stand it has something else")]
+    NoSuperBlockCopy,
+    /// A store that has been open since before there was room for larger masks in its journal.
+    #[error(
+        "the journal that is open has no room for the masks of {clusters} clusters: close the store first"
+    )]
+    JournalMasks {
+        /// Clusters that there would be.
+        clusters: u32,
+    },
     /// The chain of snapshots below the lvol is as long as it may be.
     #[error("\"{name}\" already has {depth} snapshots below it")]
     ChainTooDeep {
@@ -286,6 +313,8 @@ impl Error {
             | Self::TooManyLabels { .. }
             | Self::NoSuperBlob
             | Self::TooLarge { .. }
+            | Self::StoreShrinks { .. }
+            | Self::NoSuperBlockCopy
             | Self::ChainTooDeep { .. } => ErrorKind::Invalid,
             // EPERM, as SPDK says.
             Self::CopyOfWritable(_)
@@ -298,6 +327,8 @@ impl Error {
             Self::NoClusters { .. }
             | Self::ClustersWithheld { .. }
             | Self::NoMdPages { .. }
+            | Self::StoreTooLarge { .. }
+            | Self::JournalMasks { .. }
             | Self::JournalRoom { .. } => ErrorKind::NoSpace,
             Self::Damaged(_) | Self::UnknownPart { .. } => ErrorKind::Corrupt,
         }

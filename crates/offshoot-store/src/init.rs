@@ -2,7 +2,8 @@
 
 use crate::checkpoint::{self, Capture, write_pages, write_super_block};
 use crate::error::Error;
-use crate::journal::{default_bytes, mask_pages};
+use crate::journal::{default_bytes, mask_pages, most_live_clusters};
+use crate::limits::{GROWTH, GROWTH_CLUSTERS};
 use crate::pool::Pool;
 use crate::record::{Encoding, Record};
 use crate::state::{State, XATTR_NATIVE};
@@ -10,8 +11,8 @@ use crate::verb::check_name;
 use alloc::{string::String, vec::Vec};
 use offshoot_block::{DeviceOffset, DeviceOp};
 use offshoot_format::{
-    Bitmap, BlobId, ClearMethod, Flags, Layout, LayoutError, LayoutParams, MdPageIdx, StoreIdentity,
-    SuperBlock, Xattr,
+    Bitmap, BlobId, ClearMethod, Flags, Layout, LayoutError, LayoutParams, MaskRoom, MdPageIdx,
+    StoreIdentity, SuperBlock, Xattr,
 };
 use thiserror::Error;
 use uuid::Uuid;
@@ -56,16 +57,33 @@ pub(crate) fn md_pages_for(total_clusters: u32) -> usize {
     total_clusters.min(SMALL.max(total_clusters / 4)) as usize
 }
 
+/// Clusters that a store of so many can come to have without its masks being moved.
+pub(crate) fn growth_clusters(total_clusters: u32) -> u32 {
+    let many = total_clusters.saturating_mul(GROWTH).min(GROWTH_CLUSTERS);
+    many.max(total_clusters.saturating_mul(2)).min(u32::MAX - 1)
+}
+
+/// Room in the masks of a new store, so that it can grow, and its md region with it.
+fn mask_room(size_bytes: u64, options: &InitOptions) -> MaskRoom {
+    let clusters = growth_clusters(clusters(size_bytes, options));
+    MaskRoom { clusters, md_pages: u32::try_from(md_pages_for(clusters)).unwrap_or(u32::MAX) }
+}
+
+fn clusters(size_bytes: u64, options: &InitOptions) -> u32 {
+    let clusters = size_bytes / u64::from(options.cluster_size.max(4096));
+    u32::try_from(clusters).unwrap_or(u32::MAX)
+}
+
 /// Md pages of a new store: those for lvols, and room for the journal and the live masks.
 fn md_len(size_bytes: u64, options: &InitOptions) -> u32 {
-    let clusters = size_bytes / u64::from(options.cluster_size.max(4096));
-    let clusters = u32::try_from(clusters).unwrap_or(u32::MAX);
+    let clusters = clusters(size_bytes, options);
     let journal_bytes = options.journal_bytes.unwrap_or_else(|| default_bytes(size_bytes));
     let ring = journal_bytes.div_ceil(u64::from(options.md_page_size.max(4096)));
     let before = u64::try_from(md_pages_for(clusters)).unwrap_or(u64::MAX).saturating_add(ring);
     let before = u32::try_from(before).unwrap_or(u32::MAX);
+    let most_live = most_live_clusters(clusters, options.md_page_size);
     // The pages of the live masks are pages that the masks have bits for: one more is enough for those.
-    before.saturating_add(mask_pages(before, clusters) + 1).min(u32::MAX - 1)
+    before.saturating_add(mask_pages(before, most_live) + 1).min(u32::MAX - 1)
 }
 
 /// Plans a new store on a device of `size_bytes`: its State, its super block as it is at rest, and what makes it: each
@@ -81,6 +99,7 @@ pub fn init(size_bytes: u64, options: &InitOptions) -> Result<(State, SuperBlock
         io_unit_size: options.block_size,
         md_page_size: options.md_page_size,
         md_len: md_len(size_bytes, options),
+        room: mask_room(size_bytes, options),
     };
     let layout = Layout::plan(&params)?;
     let mut clusters = Bitmap::new(layout.total_clusters as usize);

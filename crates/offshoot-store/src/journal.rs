@@ -11,7 +11,10 @@ mod fits;
 mod replay;
 mod ring;
 
-pub(crate) use area::{choose_area, default_bytes, hold_area, live_masks, mask_page_at, mask_pages};
+pub(crate) use area::{
+    choose_area, default_bytes, hold_area, holds_masks, live_masks, mask_page_at, mask_pages,
+    most_live_clusters,
+};
 pub(crate) use codec::{decode_all, encode};
 pub use replay::JournalDamage;
 pub(crate) use replay::{read_ring, written_images};

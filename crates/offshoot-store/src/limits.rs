@@ -42,6 +42,12 @@ pub const LOAD_READS_IN_FLIGHT: usize = 8;
 /// Bytes of one discard of freed clusters: bounds how long it can keep a write waiting.
 pub const DISCARD_BYTES: u64 = 4 << 20;
 
+/// How many times as large a new store can become: its masks have room for that.
+pub const GROWTH: u32 = 64;
+
+/// Clusters beyond which a new store has room to become twice as large only.
+pub const GROWTH_CLUSTERS: u32 = 1 << 24;
+
 /// Bytes of a store for one byte of its journal.
 pub const JOURNAL_SHARE: u64 = 1024;
 

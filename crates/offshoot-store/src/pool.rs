@@ -49,6 +49,16 @@ impl Pool {
         }
     }
 
+    /// There are more units from now on, and nobody has the new ones.
+    pub fn grow(&mut self, len: usize) {
+        let before = self.used.len();
+        debug_assert!(len >= before, "{before} units become {len}");
+        self.used.resize(len);
+        self.available.resize(len);
+        (before..len).for_each(|unit| self.available.set(unit, true));
+        self.available_count += len - before;
+    }
+
     /// Units that are in use, as the mask on disk shows them.
     #[must_use]
     pub fn used(&self) -> &Bitmap {
@@ -255,6 +265,16 @@ mod tests {
         assert_eq!((pool.available(), pool.promised()), (0, 2));
         pool.release(1);
         assert_eq!((pool.available(), pool.reserve()), (0, None));
+    }
+
+    #[test]
+    fn what_is_new_is_to_be_had() {
+        let mut pool = Pool::new(Bitmap::new(2));
+        assert_eq!((pool.reserve(), pool.reserve(), pool.reserve()), (Some(0), Some(1), None));
+        pool.grow(4);
+        assert_eq!((pool.available(), pool.free(), pool.reserve()), (2, 4, Some(2)));
+        pool.release(0);
+        assert_eq!((pool.reserve(), pool.reserve(), pool.reserve()), (Some(0), Some(3), None));
     }
 
     #[test]

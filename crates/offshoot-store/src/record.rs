@@ -268,6 +268,16 @@ impl Record {
         one.into_iter().chain(runs.map(|cluster| (ClusterIdx(cluster), None)))
     }
 
+    /// The cluster that the record gives to a blob for one of its own.
+    pub(crate) fn mapped(&self) -> Option<(BlobId, BlobCluster, ClusterIdx)> {
+        match self {
+            Self::Map { blob, at, cluster, .. } | Self::Fill { blob, at, cluster, .. } => {
+                Some((*blob, *at, *cluster))
+            }
+            _ => None,
+        }
+    }
+
     /// The blobs that must exist for this record to mean anything.
     #[must_use]
     pub fn blobs(&self) -> Vec<BlobId> {

@@ -237,6 +237,25 @@ impl<D: BlockDevice> Store<D> {
         }
     }
 
+    /// The device, for making it larger before the store grows.
+    pub fn device_mut(&mut self) -> &mut D {
+        &mut self.device
+    }
+
+    /// Begins to grow the store to the size that its device has by now. See [`Engine::grow`].
+    pub fn start_grow(&mut self) -> Ticket {
+        self.engine.grow(self.device.geometry().size_bytes)
+    }
+
+    /// Grows the store to the size that its device has by now.
+    ///
+    /// # Errors
+    /// Why it cannot ([`Engine::check_grow`] tells beforehand), or a device error.
+    pub fn grow(&mut self) -> Result<(), Error> {
+        let ticket = self.start_grow();
+        self.wait_for(ticket).map(drop)
+    }
+
     /// To be called about twice a second. See [`Engine::tick`].
     pub fn tick(&mut self) {
         self.engine.tick();

@@ -481,7 +481,7 @@ fn a_close_is_a_checkpoint_and_a_seal() {
             "write 4096 to super block",
             "sync",
             // Needed up to here.
-            "write zeroes 8192 to live masks",
+            "write zeroes 16384 to live masks",
             "sync",
         ]
     );

@@ -12,7 +12,9 @@ mod tape;
 use lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, assert_owned_once, options, pattern, writable_in};
 use offshoot_block::BlockDevice;
 use offshoot_device::MemDevice;
-use offshoot_format::{BlobId, FRAME_HEADER_BYTES, FrameHeader, FrameKind, JournalArea, Layout, MdPageIdx};
+use offshoot_format::{
+    BlobId, FRAME_HEADER_BYTES, FrameHeader, FrameKind, JournalArea, Layout, MdPageIdx, live_mask_pages,
+};
 use offshoot_store::{
     Blob, Error, Found, InitOptions, JournalDamage, OpenOptions, OrdinalMd, ReadOnlyCause, Store, Underlay,
     Verb, Work,
@@ -166,7 +168,9 @@ fn a_damaged_live_mask_costs_nothing_of_the_journal() {
     let dead = Dead::new();
     let masks = dead.layout.md_page_offset(dead.area.masks_start());
     let mut wrong = Vec::new();
-    for page in 0..u64::from(dead.area.masks) {
+    let in_use = [dead.layout.md_len, dead.layout.total_clusters].map(live_mask_pages).iter().sum::<u32>();
+    assert!(in_use <= dead.area.masks);
+    for page in 0..u64::from(in_use) {
         let device = dead.damaged_at(masks + page * 4096 + 100);
         for power in [SESSION, AFTER_POWER_LOSS] {
             let mut store = open(device.clone(), &writable_in(Some(power)));

@@ -17,8 +17,12 @@ mod lvols;
 mod merge;
 #[path = "common/plain_checker.rs"]
 mod plain_checker;
+#[path = "common/shuffled.rs"]
+mod shuffled;
 #[path = "crash/tape.rs"]
 mod tape;
+#[path = "moves/together.rs"]
+mod together;
 
 use jobs::{BLOCK, CLUSTER, Contents, contents, reopened, write, zero};
 use lvols::{Lvols as _, assert_owned_once, options, pattern, writable};

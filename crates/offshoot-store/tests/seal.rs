@@ -13,6 +13,8 @@ mod life;
 mod lvols;
 #[path = "common/plain_checker.rs"]
 mod plain_checker;
+#[path = "common/shuffled.rs"]
+mod shuffled;
 #[path = "crash/tape.rs"]
 mod tape;
 
@@ -333,7 +335,7 @@ fn assert_seals_with(mut store: Store<MemDevice>, free: u64) {
     assert_plain(&device, &expected);
 }
 
-fn settle(store: &mut Store<MemDevice>) {
+fn settle<D: BlockDevice>(store: &mut Store<D>) {
     (0..50).for_each(|_| store.poll(&mut Vec::new()));
 }
 
@@ -361,4 +363,22 @@ fn a_job_keeps_its_pace() {
     store.allow(job, None);
     store.wait_for(job).unwrap();
     assert_eq!(done(&store), None);
+}
+
+/// What is in a cluster already is not paid for: a few missing blocks in large clusters cost what they are.
+#[test]
+fn a_job_pays_for_what_it_copies() {
+    const LARGE: u64 = 4 << 20;
+    let mut store = new_store(4 << 20, 64 << 20);
+    store.create("disk", 3 * LARGE, false).unwrap();
+    for cluster in 0..3 {
+        write(&mut store, "disk", cluster * LARGE, LARGE - BLOCK, 1);
+    }
+    let cost = store.engine().work_cost(Work::Seal).unwrap();
+    assert_eq!(cost.bytes, 3 * BLOCK);
+    // One byte more, for what has nothing to copy any more.
+    let job = store.start_job(Work::Seal, Some(cost.bytes + 1));
+    let mut replies = Vec::new();
+    (0..1000).for_each(|_| store.poll(&mut replies));
+    assert!(matches!(&replies[..], [(ticket, Ok(_))] if *ticket == job), "{replies:?}");
 }

@@ -10,7 +10,7 @@ use lvols::{Lvols as _, Shared, named, options, pattern, writable};
 use offshoot_block::{BlockDevice, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_device::MemDevice;
 use offshoot_format::{FrameHeader, FrameKind};
-use offshoot_store::{Error, InitOptions, IoRequest, Store, Verb};
+use offshoot_store::{CreateOptions, Error, InitOptions, IoRequest, Store, Verb};
 use std::collections::{BTreeSet, VecDeque};
 
 const CLUSTER: u64 = 16_384;
@@ -198,4 +198,44 @@ fn a_removal_that_joins_more_than_the_ring_takes_is_refused_until_there_are_md_p
     assert_eq!(store.own_clusters("disk"), JOINED);
     let read = store.read(disk, 5 * EXTENT, 16_384).unwrap();
     assert!(read.as_slice() == pattern(CLUSTER, 2).as_slice());
+}
+
+/// What is promised to an lvol with a reservation holds for writes of any size, in the smallest ring that there is, also
+/// when not one md page is left for images to move to. Large writes were refused once, because all their records were
+/// one transaction.
+#[test]
+fn a_promised_write_of_any_size_fits_the_smallest_ring() {
+    const CLUSTERS: u64 = 1100;
+    for native in [true, false] {
+        let init = InitOptions { journal_bytes: Some(60 << 10), ..options(16_384, 512, native) };
+        let mut store = Store::init(MemDevice::new(64 << 20, 512), &init, &writable()).unwrap();
+        let options = CreateOptions { reserve: true, ..CreateOptions::default() };
+        let identity = named("kept");
+        store.execute(Verb::Create { identity, size_bytes: CLUSTERS * CLUSTER, options }).unwrap();
+        store.execute(Verb::Create { identity: named("other"), size_bytes: CLUSTER, options }).unwrap();
+        let mut store = reopened(store);
+        let mut filler = 0;
+        while store.create(&format!("f{filler}"), 0, false).is_ok() {
+            filler += 1;
+        }
+        for round in 0..3 {
+            let mut rest = reopened(store);
+            let id = rest.id("kept");
+            let data = pattern(CLUSTERS * CLUSTER, round);
+            rest.write(id, 0, data.clone()).unwrap_or_else(|error| panic!("{native}, {round}: {error}"));
+            let area = rest.super_block().native.as_ref().and_then(|native| native.journal);
+            assert!(area.is_none_or(|area| area.len == 16), "{area:?} is not the smallest ring there is");
+            let read = rest.read(id, 0, data.len()).unwrap();
+            assert!(read.as_slice() == data.as_slice(), "{native}, {round}");
+            // One byte in each cluster, and zeros over all of it.
+            rest.write_zeroes(id, 1..CLUSTERS * CLUSTER - 1)
+                .unwrap_or_else(|error| panic!("{native}, {round}: {error}"));
+            rest.write(id, 0, data).unwrap();
+            if round == 0 {
+                (0..12).for_each(|number| rest.remove(&format!("f{number}")).unwrap());
+                rest.snapshot("kept", "snap").unwrap_or_else(|error| panic!("{native}: {error}"));
+            }
+            store = rest;
+        }
+    }
 }

@@ -292,6 +292,43 @@ fn a_chain_page_of_a_growth_or_shrinking_is_taken_for_what_it_is() {
     bench.settles_to(&["k", "other", "s"], &[("k", 2), ("s", 4)]);
 }
 
+/// In an lvol that is damaged, what SPDK left half done stays as it is. What can be read of it can still be read once
+/// others have been written and the store was closed, when nothing says any more that a resize was under way.
+#[test]
+fn a_resize_of_a_damaged_lvol_costs_what_its_extent_page_does_not_tell() {
+    for more in [-12_i8, 4] {
+        let mut bench = Bench::family();
+        let at = bench.extent_page("k");
+        let mut page = bench.page(at);
+        page[0x11] = page[0x11].wrapping_add_signed(more);
+        let sum = plain_checker::checksum(&page[..4092]);
+        page[4092..].copy_from_slice(&sum.to_le_bytes());
+        bench.set_page(at, &page);
+        bench.set_page(bench.root("s"), &[0x5a; 4096]);
+        let mut store = bench.open();
+        for opening in 0..3 {
+            let (id, len) = (store.id("k"), if more < 0 { 5 } else { 8 });
+            let own =
+                store.read(id, 3 * CLUSTER, 2 * 16_384).unwrap_or_else(|error| panic!("{more}: {error}"));
+            assert!(own.as_slice() == pattern(2 * CLUSTER, 2).as_slice(), "{more}, {opening}");
+            assert!(matches!(store.read(id, 0, 512), Err(Error::UnknownPart { .. })), "{more}, {opening}");
+            let size = store.state().bytes(store.state().blob(id).unwrap());
+            if size > len * CLUSTER {
+                let behind = store.read(id, len * CLUSTER, 512);
+                assert!(matches!(behind, Err(Error::UnknownPart { .. })), "{more}, {opening}: {behind:?}");
+            }
+            let why = store.state().blob(id).unwrap().damage.clone().unwrap();
+            assert!(why.contains("does not exist"), "{more}, {opening}: {why}");
+            store.create(&format!("new{opening}"), CLUSTER, false).unwrap();
+            let (device, closed) = store.close();
+            closed.unwrap();
+            bench.device = device;
+            assert_eq!(bench.page(at), page, "{more}, {opening}: left as it is");
+            store = bench.open();
+        }
+    }
+}
+
 /// An extent page that cannot be read costs its clusters; what is not in them can be read, and so can clones that
 /// have clusters of their own everywhere.
 #[test]

@@ -1,8 +1,8 @@
 //! What can be typed: the commands and what they take.
 
 use crate::commands::{
-    check, clone, copy, create, decouple, demo, diff, dump, export, import, inflate, info, init, label, ls,
-    merge, read_only, rename, resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
+    check, clone, copy, create, decouple, demo, diff, dump, export, grow, import, inflate, info, init, label,
+    ls, merge, read_only, rename, resize, revert, rm, rpc, seal, serve, set_parent, snapshot, tree,
 };
 use crate::errand::{self, Errand};
 use crate::report::Outcome;
@@ -48,6 +48,7 @@ enum Command {
     Copy(copy::CopyArgs),
     Import(import::ImportArgs),
     Export(export::ExportArgs),
+    Grow(grow::GrowArgs),
     Seal(seal::SealArgs),
     Serve(serve::ServeCommand),
     Rpc(rpc::RpcArgs),
@@ -85,6 +86,7 @@ impl Cli {
             Command::Copy(args) => done(copy::run(&args)),
             Command::Import(args) => done(import::run(&args)),
             Command::Export(args) => done(export::run(&args)),
+            Command::Grow(args) => errand::run(&Errand::Grow(args)),
             Command::Seal(args) => errand::run(&Errand::Seal(args)),
             Command::Serve(args) => done(serve::run(args)),
             Command::Rpc(args) => done(rpc::run(&args)),

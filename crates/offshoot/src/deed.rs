@@ -1,22 +1,24 @@
 //! What a command does, apart from where it does it.
 //!
 //! A command that only looks makes text from an open store ([`Look`]); one that changes something plans one verb
-//! ([`Change`]) or one job ([`Toil`]) and says what was done. All do so without knowing whether they run in the process of
+//! ([`Change`]) or one job ([`Toil`]), or makes the store larger ([`Growth`]), and says what was done. All do so without knowing whether they run in the process of
 //! the command or in a server that holds the store, so that what is printed is the same.
 
 use crate::report::Outcome;
+use crate::size::Size;
 use anyhow::Result;
 use offshoot_device::HostDevice;
 use offshoot_format::BlobId;
 use offshoot_store::{Engine, Finding, State, Verb, Work};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a command does.
 pub(crate) enum Deed<'e> {
     Look(&'e dyn Look),
     Change(&'e dyn Change),
     Toil(&'e dyn Toil),
+    Grow(Growth),
 }
 
 /// A command that changes nothing.
@@ -77,6 +79,14 @@ pub(crate) trait Toil {
 
 /// What there is to say, in lines, of a store as it is after a verb and of the lvols that were made.
 pub(crate) type Said = Box<dyn FnOnce(&State, &[BlobId]) -> String>;
+
+/// A store that is to become larger.
+pub(crate) struct Growth {
+    /// Where it is.
+    pub(crate) path: PathBuf,
+    /// How long its file is to be made first.
+    pub(crate) size: Option<Size>,
+}
 
 /// A verb, and what to say once it is done.
 pub(crate) struct Planned {

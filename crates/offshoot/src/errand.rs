@@ -5,14 +5,16 @@
 pub(crate) mod remote;
 
 use crate::commands::{
-    check, clone, create, decouple, diff, dump, inflate, info, label, ls, merge, read_only, rename, resize,
-    revert, rm, seal, set_parent, snapshot, tree,
+    check, clone, create, decouple, diff, dump, grow, inflate, info, label, ls, merge, read_only, rename,
+    resize, revert, rm, seal, set_parent, snapshot, tree,
 };
 use crate::deed::{Deed, Shown};
+use crate::growth;
 use crate::job;
 use crate::open::{Held, StoreArgs};
 use crate::report::Outcome;
 use anyhow::Result;
+use offshoot_device::HostDevice as _;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write as _};
 
@@ -36,6 +38,7 @@ pub(crate) enum Errand {
     ReadOnly(read_only::ReadOnlyArgs),
     Revert(revert::RevertArgs),
     SetParent(set_parent::SetParentArgs),
+    Grow(grow::GrowArgs),
     Inflate(inflate::InflateArgs),
     Decouple(decouple::DecoupleArgs),
     Merge(merge::MergeArgs),
@@ -62,6 +65,7 @@ impl Errand {
             Self::ReadOnly(args) => &args.store,
             Self::Revert(args) => &args.store,
             Self::SetParent(args) => &args.store,
+            Self::Grow(args) => &args.store,
             Self::Inflate(args) => &args.store,
             Self::Decouple(args) => &args.store,
             Self::Merge(args) => &args.store,
@@ -89,6 +93,7 @@ impl Errand {
             Self::ReadOnly(args) => Deed::Change(args),
             Self::Revert(args) => Deed::Change(args),
             Self::SetParent(args) => Deed::Change(args),
+            Self::Grow(args) => Deed::Grow(args.growth()),
             Self::Inflate(args) => Deed::Toil(args),
             Self::Decouple(args) if args.keeps() => Deed::Toil(args),
             Self::Decouple(args) => Deed::Change(args),
@@ -118,6 +123,11 @@ impl Errand {
                 let job = toil.plan(store.engine())?;
                 Ok(job::run(store, job)?.into())
             }),
+            Deed::Grow(growth) => self.store().change(|store| {
+                let said = growth::prepare(&growth, store, |device, size| device.inner_mut().grow(size))?;
+                store.grow()?;
+                Ok(said(store.state(), &[]).into())
+            }),
         }
     }
 
@@ -143,7 +153,7 @@ pub(crate) fn run(errand: &Errand) -> Result<Outcome> {
     match errand.deed() {
         Deed::Look(_) => printed?,
         // It is done, whether anybody listens or not.
-        Deed::Change(_) | Deed::Toil(_) => {}
+        Deed::Change(_) | Deed::Toil(_) | Deed::Grow(_) => {}
     }
     Ok(outcome)
 }

@@ -18,6 +18,9 @@ pub(crate) struct StoreInfo {
     uuid: Option<String>,
     path: String,
     size: u64,
+    /// What the device has, and what the store can grow to.
+    device_size: u64,
+    max_size: u64,
     cluster_size: u32,
     block_size: u32,
     total_clusters: u32,
@@ -49,6 +52,8 @@ impl StoreInfo {
             uuid: state.uuid().map(|uuid| uuid.to_string()),
             path: view.path.display().to_string(),
             size: state.layout.size_bytes,
+            device_size: view.device.geometry().size_bytes,
+            max_size: state.layout.growable_bytes(),
             cluster_size: state.layout.cluster_size,
             block_size: state.layout.io_unit_size,
             total_clusters: state.layout.total_clusters,

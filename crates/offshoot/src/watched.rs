@@ -50,6 +50,11 @@ impl<D: BlockDevice> Watched<D> {
         &self.inner
     }
 
+    /// The device itself.
+    pub(crate) fn inner_mut(&mut self) -> &mut D {
+        &mut self.inner
+    }
+
     /// Hands the next piece of `id` down.
     fn submit_piece(&mut self, id: OpId) {
         let Some(Long { rest, piece, may_unmap }) = self.long.get_mut(&id) else {

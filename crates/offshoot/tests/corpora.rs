@@ -14,6 +14,8 @@ use std::path::Path;
 mod image;
 #[path = "../../../fuzz/src/md_page.rs"]
 mod md_page;
+#[path = "../../../fuzz/src/nbd.rs"]
+mod nbd;
 #[path = "../../../fuzz/src/rpc.rs"]
 mod rpc;
 #[path = "../../../fuzz/src/super_block.rs"]
@@ -47,6 +49,11 @@ fn md_pages() {
 #[test]
 fn images() {
     replay("image", image::run);
+}
+
+#[test]
+fn nbd_streams() {
+    replay("nbd", nbd::run);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 use super::*;
 use crate::native::{sample_frame, sample_header, sample_image_set};
 use crate::{
-    BlobId, ExtentOrdinal, Flags, InvalidFlags, Layout, LayoutParams, MdPageIdx, NATIVE_VERSION, NativeBlob,
+    BlobId, ExtentOrdinal, Flags, InvalidFlags, Layout, LayoutParams, MaskRoom, MdPageIdx, NATIVE_VERSION,
+    NativeBlob,
 };
 use alloc::string::String;
 use alloc::vec;
@@ -23,6 +24,7 @@ fn super_blocks() {
         io_unit_size: 512,
         md_page_size: 4096,
         md_len: 2048,
+        room: MaskRoom::default(),
     };
     let super_block = SuperBlock {
         version: NATIVE_VERSION,

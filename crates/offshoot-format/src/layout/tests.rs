@@ -5,7 +5,14 @@ const MIB: u32 = 1 << 20;
 
 fn params(size_bytes: u64, cluster_size: u32) -> LayoutParams {
     let md_len = md_len_for_ratio(size_bytes, cluster_size, 100);
-    LayoutParams { size_bytes, cluster_size, io_unit_size: 512, md_page_size: 4096, md_len }
+    LayoutParams {
+        size_bytes,
+        cluster_size,
+        io_unit_size: 512,
+        md_page_size: 4096,
+        md_len,
+        room: MaskRoom::default(),
+    }
 }
 
 #[test]
@@ -90,8 +97,27 @@ fn grows_up_to_the_mask() {
     assert_eq!((grown.md_start, grown.md_len), (layout.md_start, layout.md_len));
     let beyond = max + u64::from(MIB);
     assert_eq!(layout.grown(beyond), Err(LayoutError::MaskRoom { needed: 2, room: 1 }));
+    assert_eq!(layout.growable_bytes(), max);
     let less = LayoutError::Shrinks { size_bytes: 1, present_bytes: 512 << 20 };
     assert_eq!(layout.grown(1), Err(less));
+}
+
+#[test]
+fn grows_as_far_as_it_was_given_room() {
+    let room = MaskRoom { clusters: 100_000, md_pages: 40_000 };
+    let layout = Layout::plan(&LayoutParams { room, ..params(512 << 20, MIB) }).unwrap();
+    let plain = Layout::plan(&params(512 << 20, MIB)).unwrap();
+    // Two pages hold 40,000 bits, four hold 100,000.
+    assert_eq!((layout.used_page_mask, layout.used_cluster_mask.start), (plain.used_page_mask, 3));
+    assert_eq!((layout.used_blobid_mask, layout.md_start), (Region { start: 7, len: 1 }, 9));
+    assert_eq!((layout.check(), layout.growable_clusters()), (Ok(()), (4 * 4096 - 5) * 8));
+    let grown = layout.grown(layout.growable_bytes()).unwrap();
+    assert_eq!((grown.total_clusters, grown.used_cluster_mask.len), (layout.growable_clusters(), 4));
+    let beyond = layout.growable_bytes() + u64::from(MIB);
+    assert_eq!(layout.grown(beyond), Err(LayoutError::MaskRoom { needed: 5, room: 4 }));
+    // No room is asked for that SPDK would not give anyway.
+    let little = MaskRoom { clusters: 1, md_pages: 1 };
+    assert_eq!(Layout::plan(&LayoutParams { room: little, ..params(512 << 20, MIB) }), Ok(plain));
 }
 
 #[test]

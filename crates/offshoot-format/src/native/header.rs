@@ -59,6 +59,9 @@ bitflags! {
         /// A device operation failed in this epoch: the journal behind the last barrier may name data that never
         /// reached the medium.
         const DEVICE_ERROR = 1 << 2;
+        /// Of the second super block only: it is about to be written over the first one, in more than one sector, so that
+        /// the first one may be torn.
+        const REPLACES_FIRST = 1 << 3;
     }
 }
 

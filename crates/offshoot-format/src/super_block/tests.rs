@@ -1,6 +1,6 @@
 use super::*;
 use crate::native::sample_header;
-use crate::{JournalArea, LayoutParams, MaskKind, MdPageIdx};
+use crate::{JournalArea, LayoutParams, MaskKind, MaskRoom, MdPageIdx};
 
 const GIB: u64 = 1 << 30;
 
@@ -13,6 +13,7 @@ fn layout() -> Layout {
         io_unit_size: 512,
         md_page_size: 4096,
         md_len: 2048,
+        room: MaskRoom::default(),
     };
     Layout::plan(&params).unwrap()
 }
@@ -222,6 +223,7 @@ fn every_page_of_a_journal_has_a_number() {
         io_unit_size: 512,
         md_page_size: 4096,
         md_len: 2048,
+        room: MaskRoom::default(),
     };
     let layout = Layout::plan(&params).unwrap();
     let at = |start, len| {

@@ -1,10 +1,10 @@
 //! What damage may cost: the atlas in words of lvols. Everything else has to be as if nothing had happened.
 
-use super::atlas::Zone;
-use super::fault::{DamageKind, Hit};
+use super::fault::Hit;
 use super::graph::dependants;
 use super::known::Known;
 use crate::disk::DiskState;
+use crate::harm::{DamageKind, Zone};
 use crate::model::Number;
 use offshoot_format::{Bitmap, BlobId, LIVE_MASK_BITS, LiveMaskPage, MaskKind};
 use offshoot_store::{Finding, Found};

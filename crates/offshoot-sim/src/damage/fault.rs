@@ -1,7 +1,8 @@
 //! What goes wrong with a disk at rest, and doing it.
 
-use super::atlas::{Atlas, Zone};
+use super::atlas::Atlas;
 use crate::disk::{DiskState, Written};
+use crate::harm::{DamageKind, Zone};
 use crate::image::SECTOR_BYTES;
 use crate::random::Random;
 use std::fmt;
@@ -10,35 +11,6 @@ use std::ops::Range;
 
 /// What metadata is read in at least, in bytes.
 const PAGE_BYTES: u64 = 4096;
-
-/// A kind of damage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DamageKind {
-    /// A bit has flipped, or a sector holds anything.
-    Rot,
-    /// The last write was acknowledged and synced, and never done.
-    Lost,
-    /// It was done somewhere else in its zone.
-    Misdirected,
-    /// A sector cannot be read.
-    Unreadable,
-}
-
-impl DamageKind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Rot, Self::Lost, Self::Misdirected, Self::Unreadable];
-}
-
-impl fmt::Display for DamageKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Rot => "rot",
-            Self::Lost => "lost write",
-            Self::Misdirected => "misdirected write",
-            Self::Unreadable => "unreadable sector",
-        })
-    }
-}
 
 /// Something that has gone wrong.
 #[derive(Clone, Debug)]

@@ -1,9 +1,8 @@
 //! What the store does not keep of D6 yet, told apart as narrowly as can be. Each entry is to go away with the change
 //! that makes it untrue.
 
-use super::atlas::Zone;
 use super::blast::Blast;
-use super::fault::DamageKind;
+use crate::harm::{DamageKind, Zone};
 use crate::model::Number;
 use offshoot_store::{Finding, Found};
 

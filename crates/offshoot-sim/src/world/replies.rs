@@ -50,6 +50,7 @@ impl World {
                 }
             }
             Op::Seal => {}
+            Op::Grow => self.model.grown |= result.is_ok(),
             Op::Verb(change) => match result {
                 Ok(_) => self.model.perform(&change, since),
                 // When the device has failed the store, the records may be on it all the same.
@@ -104,15 +105,13 @@ impl World {
         let reason = match error.kind() {
             ErrorKind::Io => self.disk.asked().struck > 0,
             ErrorKind::NoSpace => {
-                let is_kept = request.op.lvol().and_then(|lvol| self.model.lvol(lvol));
-                // The smallest rings do not take the records of a large write at once, whatever is kept.
-                let is_about_ring = matches!(error, Error::JournalRoom { .. });
-                let is_kept = is_kept.is_some_and(|lvol| lvol.reserved) && !is_about_ring;
-                let may_lack = !matches!(request.op, Op::Read { .. } | Op::Flush) && !is_kept;
+                let lvol = request.op.lvol().and_then(|lvol| self.model.lvol(lvol));
+                let is_kept = lvol.is_some_and(|lvol| lvol.reserved);
+                let may_lack = !matches!(request.op, Op::Read { .. } | Op::Flush | Op::Grow) && !is_kept;
                 may_lack || self.disk.asked().struck > 0
             }
             // The lvol has gone, or has shrunk, between.
-            ErrorKind::NotFound => !matches!(request.op, Op::Flush | Op::Seal),
+            ErrorKind::NotFound => !matches!(request.op, Op::Flush | Op::Seal | Op::Grow),
             ErrorKind::Invalid => matches!(&request.op, Op::Write { lvol, .. } | Op::Read { lvol, .. }
                     | Op::Zero { lvol, .. } | Op::Unmap { lvol, .. } if self.was_resized(*lvol, request.since)),
             _ => false,

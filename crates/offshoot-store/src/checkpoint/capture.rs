@@ -58,7 +58,8 @@ impl Capture {
         let (fresh, mut images) = pages.into_iter().partition(|(page, _)| unwritten.contains(page));
         if let Some(area) = area {
             let changed = [state.md.take_changed(), state.clusters.take_changed()];
-            BTreeMap::extend(&mut images, live_masks(state, area, Some(changed)));
+            let used = [state.md.used(), state.clusters.used()];
+            BTreeMap::extend(&mut images, live_masks(&state.layout, used, area, Some(changed)));
         }
         Self { fresh, images, zeroed: runs(freed) }
     }

@@ -37,6 +37,16 @@ impl Record {
     }
 }
 
+/// The one cluster that a record is about.
+fn place(record: &Record) -> Option<(BlobId, BlobCluster)> {
+    match record {
+        Record::Map { blob, at, .. }
+        | Record::Fill { blob, at, .. }
+        | Record::ZeroBlocks { blob, at, .. } => Some((*blob, *at)),
+        _ => None,
+    }
+}
+
 impl State {
     /// Md pages that a checkpoint writes over because of a record, at most, beyond what is dirty already.
     pub(crate) fn images_of(&self, record: &Record) -> usize {
@@ -88,6 +98,29 @@ impl State {
                     + self.joined_images(*snapshot, *clone)
             }
         }
+    }
+
+    /// The same for the records of a transaction, and how many of these pages are roots. What records of neighbouring
+    /// clusters write over counts once.
+    pub(crate) fn images_of_all(&self, records: &[Record]) -> (usize, usize) {
+        let is_next = |left: &Record, right: &Record| match (place(left), place(right)) {
+            (Some((blob, at)), Some((other, next))) => {
+                blob == other && (at.0..=at.0.saturating_add(1)).contains(&next.0)
+            }
+            _ => false,
+        };
+        let (mut images, mut roots) = (0, 0);
+        for run in records.chunk_by(is_next) {
+            let ends = run.first().and_then(place).zip(run.last().and_then(place));
+            images += match ends.and_then(|ends| Some((ends, self.blob(ends.0.0)?))) {
+                Some((((id, first), (_, last)), blob)) => {
+                    self.chain_images(id) + self.range_images(blob, first.0..last.0.saturating_add(1))
+                }
+                None => run.iter().map(|record| self.images_of(record)).sum(),
+            };
+            roots += run.first().map_or(0, Record::roots);
+        }
+        (images, roots)
     }
 
     /// Pages of a blob's chain that are not counted yet.

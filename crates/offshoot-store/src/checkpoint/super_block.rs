@@ -10,8 +10,8 @@ use crate::state::State;
 use alloc::vec::Vec;
 use offshoot_block::{Buffer, DeviceOffset, DeviceOp};
 use offshoot_format::{
-    Bitmap, JournalArea, MaskKind, NATIVE_VERSION, NativeFlags, NativeHeader, PreviousEpoch, SuperBlock,
-    crc32c, encode_mask,
+    Bitmap, JournalArea, Layout, MaskKind, NATIVE_VERSION, NativeFlags, NativeHeader, PreviousEpoch,
+    SuperBlock, crc32c, encode_mask,
 };
 
 /// What the header says of a journal that comes into use.
@@ -35,6 +35,30 @@ pub(crate) fn opened(super_block: &SuperBlock, opening: &Opening) -> SuperBlock 
         ..next_header(super_block)
     };
     SuperBlock { version: NATIVE_VERSION, clean: 0, native: Some(header), ..super_block.clone() }
+}
+
+/// A store whose journal is in use, under a layout into which it has grown.
+pub(crate) fn grown(super_block: &SuperBlock, layout: &Layout, opening: &Opening) -> SuperBlock {
+    let mut grown = SuperBlock {
+        size_bytes: layout.size_bytes,
+        used_cluster_mask: layout.used_cluster_mask,
+        ..opened(super_block, opening)
+    };
+    // The device is the same, and whoever has seen it fail does not say so twice.
+    let before = super_block.native.as_ref().map_or(NativeFlags::empty(), |native| native.flags);
+    if let Some(native) = &mut grown.native {
+        native.flags |= before & NativeFlags::DEVICE_ERROR;
+    }
+    grown
+}
+
+/// The second super block of a store whose first one is about to be written over in more than one sector.
+pub(crate) fn replacing(super_block: &SuperBlock) -> SuperBlock {
+    let mut copy = super_block.clone();
+    if let Some(native) = &mut copy.native {
+        native.flags |= NativeFlags::REPLACES_FIRST;
+    }
+    copy
 }
 
 /// A store at rest: a plain SPDK store where nothing native is left.

@@ -16,6 +16,7 @@ use alloc::{collections::VecDeque, vec::Vec};
 use offshoot_block::{Buffer, DeviceError, DeviceOffset, DeviceOp};
 use offshoot_format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, ImageSet, JournalArea, MD_STRUCT_BYTES, encode_frame,
+    live_mask_pages,
 };
 
 /// Pages of the live masks that the records of one frame may change beyond those that have changed.
@@ -106,6 +107,17 @@ impl Journal {
         }
     }
 
+    /// Begins another epoch behind a frame up to which the md pages say everything.
+    pub(super) fn begin_epoch(&mut self, epoch: [u8; 16], last: Lsn, ring: Ring) {
+        self.epoch = epoch;
+        self.ring = ring;
+        self.last = last;
+        self.last_records = last;
+        self.facts =
+            Facts { covered: last, checkpoint: last, image_frames: 0, in_place: true, tail: last.next() };
+        self.room_was_made();
+    }
+
     /// Whether records are in the journal that no barrier covers.
     pub(super) fn has_uncovered(&self) -> bool {
         self.last_records > self.facts.covered
@@ -123,6 +135,11 @@ impl Journal {
     /// Whoever did not fit is to be looked at once more.
     pub(super) fn room_was_made(&mut self) {
         self.starved = false;
+    }
+
+    /// Whether a frame must go out even if there are no records for it.
+    pub(super) fn wants_barrier_frame(&self) -> bool {
+        self.barrier
     }
 
     /// Asks for a frame that carries the facts of now.
@@ -155,12 +172,17 @@ impl Engine {
         if self.journal.in_flight.is_some() || self.failed.is_some() {
             return;
         }
-        let wanted =
-            self.journal.barrier || !self.journal.pending.is_empty() || self.checkpoint.wants_frames();
+        let wanted = self.journal.barrier
+            || !self.journal.pending.is_empty()
+            || self.checkpoint.wants_frames()
+            || self.transition.is_growing();
         match self.life {
             Life::Closed if wanted => return self.open_journal(),
             Life::Closed | Life::Changing => return,
             Life::Open => {}
+        }
+        if self.grow_step() {
+            return;
         }
         // Nothing is under way: what is appended is applied, so this is a moment to capture.
         self.start_checkpoint_if_due();
@@ -180,15 +202,19 @@ impl Engine {
         }
     }
 
-    /// How many of the waiting transactions fit the next frame.
+    /// How many of the waiting transactions fit the next frame: none while the store is about to grow.
     fn admitted(&mut self) -> usize {
+        if self.transition.is_growing() {
+            return 0;
+        }
         let frame_max = self.journal.ring.frame_max();
         let (mut bytes, mut images, mut roots, mut count) = (FRAME_HEADER_BYTES as u64, 0, 0, 0);
         for transaction in &self.journal.pending {
             bytes += transaction.len as u64;
             // Against the State of now: what was dirty when it was committed may have been captured since.
-            images += transaction.records.iter().map(|record| self.state.images_of(record)).sum::<usize>();
-            roots += transaction.records.iter().map(Record::roots).sum::<usize>();
+            let (more_images, more_roots) = self.state.images_of_all(&transaction.records);
+            images += more_images;
+            roots += more_roots;
             if bytes > frame_max || !self.fits_ring(bytes, images, roots) {
                 break;
             }
@@ -211,9 +237,28 @@ impl Engine {
         // Pages other than roots can move to free md pages when a checkpoint finds no room for their images.
         let movable = images.saturating_sub(self.state.dirty.len() + roots);
         let images = images - movable.min(self.state.md_spare());
-        let masks = self.state.md.changed() + self.state.clusters.changed() + MASK_PAGES_MORE;
+        let masks = self.masks_at_most(self.state.md.changed() + self.state.clusters.changed());
         let Some(span) = self.journal.ring.span(bytes) else { return false };
         self.taken() + span + 2 * (images + masks) as u64 * self.image_bytes() <= self.journal.ring.len()
+    }
+
+    /// Pages of the live masks that will have changed with the records of one more frame, at most.
+    fn masks_at_most(&self, changed: usize) -> usize {
+        let layout = &self.state.layout;
+        let all = live_mask_pages(layout.md_len) + live_mask_pages(layout.total_clusters);
+        (changed + MASK_PAGES_MORE).min(all as usize)
+    }
+
+    /// Whether a frame of these records fits a ring in which nothing is needed any more.
+    pub(super) fn fits_empty_ring(&self, records: &[Record]) -> bool {
+        let mut encoded = Vec::new();
+        records.iter().for_each(|record| journal::encode(record, &mut encoded));
+        let ring = &self.journal.ring;
+        let frame = (FRAME_HEADER_BYTES + encoded.len()).next_multiple_of(ring.block()) as u64;
+        let (images, _) = self.state.images_of_all(records);
+        let images = 2 * (images + self.masks_at_most(0)) as u64 * self.image_bytes();
+        // As much again may be skipped at the end of a lap.
+        frame <= ring.frame_max() && self.slack() + 2 * frame + images <= ring.len()
     }
 
     /// Bytes that an image takes in the ring, with its share of the frame around it.
@@ -230,9 +275,12 @@ impl Engine {
     /// The images of a checkpoint count twice until it is sealed: after a crash before that, recovery takes what is
     /// dirty once more, beside what is there of them.
     fn taken(&self) -> u64 {
+        self.journal.ring.used() + self.checkpoint.bytes_spoken_for() + self.slack()
+    }
+
+    fn slack(&self) -> u64 {
         let ring = &self.journal.ring;
-        let slack = ring.image_frame_max() * 2 + 16 * ring.block() as u64;
-        ring.used() + self.checkpoint.bytes_spoken_for() + slack
+        ring.image_frame_max() * 2 + 16 * ring.block() as u64
     }
 
     /// How many md pages the next checkpoint may write over: as many images as find room now.
@@ -254,7 +302,7 @@ impl Engine {
         let Some(transaction) = self.journal.pending.pop_front() else { return };
         self.journal.encoded.drain(..transaction.len);
         self.journal.starved = false;
-        let images: usize = transaction.records.iter().map(|record| self.state.images_of(record)).sum();
+        let (images, _) = self.state.images_of_all(&transaction.records);
         let needed = transaction.len as u64 + images as u64 * self.image_bytes();
         self.go_on(transaction.after, Err(Error::JournalRoom { needed, room: self.journal.ring.len() }));
     }
@@ -341,14 +389,10 @@ impl Engine {
             self.checkpoint.records_after(frame.lsn);
         }
         for transaction in &frame.transactions {
-            let is_map = |record: &Record| matches!(record, Record::Map { .. } | Record::Fill { .. });
-            let maps = transaction.records.iter().any(is_map);
-            if let After::Write(task) = transaction.after
-                && maps
-            {
-                self.choices_committed(task);
-            }
             for record in &transaction.records {
+                if let (After::Write(_), Some((lvol, at, cluster))) = (transaction.after, record.mapped()) {
+                    self.choice_committed(lvol, at, cluster);
+                }
                 self.state.apply(record);
                 for (cluster, blocks) in record.given() {
                     let range = self.state.device_range(cluster, blocks);

@@ -4,6 +4,7 @@
 //! Each change is a sequence of steps with syncs between them. Whatever step a crash finds, the super block is whole
 //! (every transition changes one sector of it), and what it says is true.
 
+use super::grow::Growing;
 use super::{Engine, OpOwner, Reply, Target, Ticket};
 use crate::checkpoint::{self, Opening, runs, write_pages, write_super_block, zero_pages};
 use crate::error::{During, Error, Failure};
@@ -11,7 +12,7 @@ use crate::journal::{Ring, live_masks};
 use crate::load::Recovery;
 use crate::record::Lsn;
 use crate::rules::Clause;
-use alloc::{collections::BTreeMap, collections::VecDeque, vec::Vec};
+use alloc::{collections::VecDeque, vec::Vec};
 use offshoot_block::{Buffer, DeviceError, DeviceOffset, DeviceOp};
 use offshoot_format::{MaskKind, MdPageIdx, NativeFlags, SuperBlock};
 
@@ -28,16 +29,17 @@ pub(super) enum Life {
 
 /// Part of a sequence. A step begins when the one before it has completed.
 #[derive(Debug)]
-enum Step {
+pub(super) enum Step {
     Sync,
     Write(Vec<DeviceOp>),
 }
 
 /// What a sequence comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Opened,
     Recovered,
+    Grown,
     Closed,
 }
 
@@ -55,6 +57,11 @@ pub(super) struct Transition {
     sequence: Option<Sequence>,
     closing: Option<Ticket>,
     recovering: Option<Ticket>,
+    /// What the store is to become.
+    pub(super) growing: Option<Growing>,
+    /// Whether the note that a device operation failed is being written, or has to be.
+    pub(super) marking: bool,
+    pub(super) mark_is_due: bool,
     /// Whether this opening had to recover the store.
     was_recovered: bool,
     /// Whether what lies behind the last barrier is worthless after a crash: every reply waits for a barrier.
@@ -63,7 +70,11 @@ pub(super) struct Transition {
 
 impl Transition {
     pub(super) fn is_busy(&self) -> bool {
-        self.sequence.is_some() || self.recovering.is_some()
+        self.sequence.is_some() || self.recovering.is_some() || self.growing.is_some()
+    }
+
+    pub(super) fn is_growing(&self) -> bool {
+        self.growing.is_some()
     }
 
     pub(super) fn is_recovering(&self) -> bool {
@@ -86,7 +97,8 @@ impl Engine {
             start_lsn: self.journal.last.next().0,
             previous: None,
         };
-        let masks: BTreeMap<_, _> = live_masks(&self.state, area, None).into_iter().collect();
+        let used = [self.state.md.used(), self.state.clusters.used()];
+        let masks = live_masks(&self.state.layout, used, area, None);
         self.state.md.take_changed();
         self.state.clusters.take_changed();
         let opened = checkpoint::opened(&self.super_block, &opening);
@@ -294,12 +306,12 @@ impl Engine {
         zero_pages(&self.state.layout, &runs(&free))
     }
 
-    fn write_copy(&self, super_block: &SuperBlock) -> Step {
+    pub(super) fn write_copy(&self, super_block: &SuperBlock) -> Step {
         let copy = self.state.layout.super_block_copy();
         Step::Write(copy.iter().map(|offset| write_super_block(super_block, *offset)).collect())
     }
 
-    fn begin(&mut self, steps: VecDeque<Step>, super_block: SuperBlock, outcome: Outcome) {
+    pub(super) fn begin(&mut self, steps: VecDeque<Step>, super_block: SuperBlock, outcome: Outcome) {
         self.life = Life::Changing;
         self.transition.sequence = Some(Sequence { steps, pending: 0, super_block, outcome });
         self.next_step();
@@ -336,6 +348,7 @@ impl Engine {
                 self.checkpoint.wanted = true;
                 self.append();
             }
+            Outcome::Grown => self.grown(),
             Outcome::Closed => {
                 self.life = Life::Closed;
                 if let Some(ticket) = self.transition.closing.take() {
@@ -367,10 +380,20 @@ impl Engine {
     /// it: the super block says so, and from now on every reply waits for a barrier.
     pub(super) fn note_device_error(&mut self, error: DeviceError) {
         let lost_nothing = matches!(error, DeviceError::NoSpace | DeviceError::ReadOnly);
-        if lost_nothing || self.life != Life::Open || self.transition.tail_worthless {
+        if lost_nothing || self.transition.tail_worthless {
             return;
         }
+        match self.life {
+            Life::Open => self.mark_device_error(),
+            // The super block is being written.
+            Life::Changing => self.transition.mark_is_due = self.transition.is_growing(),
+            Life::Closed => {}
+        }
+    }
+
+    pub(super) fn mark_device_error(&mut self) {
         self.transition.tail_worthless = true;
+        self.transition.marking = true;
         if let Some(native) = &mut self.super_block.native {
             native.flags.insert(NativeFlags::DEVICE_ERROR);
             native.sequence += 1;
@@ -379,6 +402,12 @@ impl Engine {
         self.emit(Target::Store, OpOwner::Mark, mark);
         // What was acknowledged before is at risk until then.
         self.want_barrier();
+    }
+
+    /// The note that a device operation failed has been written, or has failed as well.
+    pub(super) fn mark_written(&mut self) {
+        self.transition.marking = false;
+        self.append();
     }
 
     /// Metadata could not be written: the store takes no writes any more, and whoever waits is told why.
@@ -394,9 +423,9 @@ impl Engine {
         self.transition.sequence = None;
         self.drop_checkpoint();
         let stopped = Error::Stopped(failure);
-        for ticket in
-            [self.transition.closing.take(), self.transition.recovering.take()].into_iter().flatten()
-        {
+        let growing = self.transition.growing.take().map(|growing| growing.ticket);
+        let (closing, recovering) = (self.transition.closing.take(), self.transition.recovering.take());
+        for ticket in [closing, recovering, growing].into_iter().flatten() {
             self.reply(ticket, Err(stopped.clone()));
         }
         self.fail_appends(&stopped);

@@ -5,6 +5,7 @@
 //! uncovered of its first and last block is read from below and written along with it.
 
 mod fill;
+mod parts;
 mod plan;
 
 pub(super) use fill::Fill;
@@ -338,7 +339,7 @@ impl Engine {
         }
         let holds = choices.iter().all(|choice| match choice.shared {
             true => self.choice_holds(lvol, choice.at, choice.cluster),
-            false => self.owns_cluster(lvol, choice.at, choice.cluster),
+            false => self.state.owns_cluster(lvol, choice.at, choice.cluster),
         });
         if !holds && self.rules.hold(Clause::CommitAgainstPresent) {
             self.abandon_plan(task);
@@ -353,15 +354,17 @@ impl Engine {
             choices.iter().filter(|choice| fills && self.takes_layers_away(lvol, choice)).count();
         let taking_away = takes_away + zeroing.len();
         (0..taking_away).for_each(|_| self.commit.begin_zeroing(lvol));
-        let mut transactions = alloc::vec![self.mapping(task)];
-        for record in zeroing {
-            match (record, transactions.first_mut()) {
-                (record @ Record::ZeroBlocks { .. }, Some(first)) => first.push(record),
-                // A large range goes in parts: each is a transaction of its own, which the journal can take.
-                (record, _) => transactions.push(alloc::vec![record]),
-            }
-        }
-        transactions.retain(|records| !records.is_empty());
+        let mut records = self.mapping(task);
+        let is_blocks = |record: &Record| matches!(record, Record::ZeroBlocks { .. });
+        let (blocks, clusters): (Vec<_>, Vec<_>) = zeroing.into_iter().partition(is_blocks);
+        records.extend(blocks);
+        let clusters = clusters.into_iter().map(|record| alloc::vec![record]);
+        let transactions = core::iter::once(records).chain(clusters).filter(|records| !records.is_empty());
+        let transactions: Vec<Vec<Record>> = match fills {
+            true => transactions.collect(),
+            // Each block stands for itself: they go in parts that the journal can take.
+            false => transactions.flat_map(|records| self.parts(records)).collect(),
+        };
         if transactions.is_empty() {
             return self.finish_write(task, Ok(()));
         }
@@ -373,15 +376,6 @@ impl Engine {
             if let Err(error) = self.commit(records, After::Write(task)) {
                 self.write_committed(task, Err(error));
             }
-        }
-    }
-
-    /// The records of a write are about to be applied.
-    pub(super) fn choices_committed(&mut self, task: TaskId) {
-        let Some(write) = self.write_task(task) else { return };
-        let lvol = write.lvol;
-        for Choice { at, cluster, .. } in write.choices.clone() {
-            self.choice_committed(lvol, at, cluster);
         }
     }
 

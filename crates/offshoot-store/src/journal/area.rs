@@ -1,11 +1,15 @@
 //! Where the journal lies, and the live masks behind it.
 
+use crate::init::{growth_clusters, md_pages_for};
 use crate::limits::{JOURNAL_BYTES_LEAST, JOURNAL_BYTES_MAX, JOURNAL_BYTES_MIN, JOURNAL_SHARE};
 use crate::state::State;
-use alloc::{collections::BTreeSet, vec::Vec};
+use alloc::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 use offshoot_format::{
-    JournalArea, LIVE_MASK_BITS, Layout, LiveMaskPage, MD_STRUCT_BYTES, MaskKind, MdPageIdx, PageImage,
-    live_mask_pages,
+    Bitmap, JournalArea, LIVE_MASK_BITS, Layout, LiveMaskPage, MD_STRUCT_BYTES, MaskKind, MdPageIdx,
+    PageImage, live_mask_pages,
 };
 
 /// Bytes of the ring that a store of so many bytes gets: what is dirty at one time grows with the store.
@@ -18,12 +22,28 @@ pub(crate) fn mask_pages(md_len: u32, total_clusters: u32) -> u32 {
     live_mask_pages(md_len) + live_mask_pages(total_clusters)
 }
 
+/// Clusters that the live masks get room for: more than there are, so that the store can grow while it is open.
+fn live_clusters(layout: &Layout) -> u32 {
+    most_live_clusters(layout.total_clusters, layout.md_page_size).min(layout.growable_clusters())
+}
+
+/// The same for a store whose masks have room for any number.
+pub(crate) fn most_live_clusters(total_clusters: u32, md_page_size: u32) -> u32 {
+    // The room that a new store leaves is whole pages.
+    growth_clusters(total_clusters).saturating_add(md_page_size.saturating_mul(8)).min(u32::MAX - 1)
+}
+
+/// Whether the live masks of a grown store fit an area.
+pub(crate) fn holds_masks(area: JournalArea, layout: &Layout) -> bool {
+    mask_pages(layout.md_len, layout.total_clusters) <= area.masks
+}
+
 /// Finds room for ring and live masks: in free md pages, where enough lie together; else in free clusters; else in
 /// what md pages there are. `None` when there is no room at all.
 pub(crate) fn choose_area(state: &State, block: u32) -> Option<JournalArea> {
     let layout = &state.layout;
     let page = u64::from(layout.md_page_size);
-    let masks = mask_pages(layout.md_len, layout.total_clusters);
+    let masks = mask_pages(layout.md_len, live_clusters(layout));
     // Frames are whole blocks: larger ones take a larger ring.
     let empty_bytes = if block > 512 { 4 * JOURNAL_BYTES_LEAST } else { JOURNAL_BYTES_LEAST };
     // What loading has changed must fit, twice (a recovery takes it once more), beside what is kept free: an eighth.
@@ -40,7 +60,7 @@ pub(crate) fn choose_area(state: &State, block: u32) -> Option<JournalArea> {
 
     // Without those that the next checkpoint takes.
     let free = state.md.available().saturating_sub(state.md_debt);
-    let lvols = crate::init::md_pages_for(layout.total_clusters);
+    let lvols = md_pages_for(layout.total_clusters);
     // Of our making: what is beyond was left for the journal.
     let is_planned = layout.md_len as usize > lvols;
     let used = layout.md_len as usize - free;
@@ -98,23 +118,23 @@ pub(crate) fn hold_area(state: &mut State, area: JournalArea) {
     }
 }
 
-/// Live mask pages of a State: all of them, or those in which something has changed.
+/// Live mask pages for the md pages and clusters in use: all of them, or those in which something has changed.
 pub(crate) fn live_masks(
-    state: &State,
+    layout: &Layout,
+    used: [&Bitmap; 2],
     area: JournalArea,
     changed: Option<[BTreeSet<usize>; 2]>,
-) -> Vec<(MdPageIdx, PageImage)> {
-    let kinds = [(MaskKind::MdPages, state.md.used()), (MaskKind::Clusters, state.clusters.used())];
-    let mut pages = Vec::new();
-    for (number, (kind, bits)) in kinds.into_iter().enumerate() {
+) -> BTreeMap<MdPageIdx, PageImage> {
+    let kinds = [MaskKind::MdPages, MaskKind::Clusters].into_iter().zip(used);
+    let mut pages = BTreeMap::new();
+    for (number, (kind, bits)) in kinds.enumerate() {
         let all = 0..bits.len().div_ceil(LIVE_MASK_BITS as usize);
         let wanted: Vec<usize> = match &changed {
             Some(changed) => changed[number].iter().copied().collect(),
             None => all.collect(),
         };
         for index in wanted.into_iter().filter_map(|index| u32::try_from(index).ok()) {
-            let at = mask_page_at(&state.layout, area, kind, index);
-            pages.push((at, LiveMaskPage::encode(kind, index, bits)));
+            pages.insert(mask_page_at(layout, area, kind, index), LiveMaskPage::encode(kind, index, bits));
         }
     }
     pages

@@ -37,7 +37,7 @@ impl Ring {
     /// A ring that was found with these frames still needed: their numbers, offsets and lengths, oldest first. They
     /// lie as one ring laid them, each behind the one before it.
     pub(crate) fn resume(len: u64, block: u64, frames: impl Iterator<Item = (Lsn, u64, u64)>) -> Self {
-        let mut ring = Self { resumed: true, ..Self::new(len, block) };
+        let mut ring = Self::used_before(len, block);
         for (lsn, offset, frame_len) in frames {
             let lap = ring.head - ring.head % ring.len;
             let start = if lap + offset >= ring.head { lap + offset } else { lap + ring.len + offset };
@@ -47,6 +47,11 @@ impl Ring {
         // The store may lie on a device with larger blocks now.
         ring.head = ring.head.next_multiple_of(block);
         ring
+    }
+
+    /// An empty ring in which frames may lie that mean nothing any more.
+    pub(crate) fn used_before(len: u64, block: u64) -> Self {
+        Self { resumed: true, ..Self::new(len, block) }
     }
 
     /// What appends are a multiple of, in bytes.

@@ -35,6 +35,8 @@ struct Change {
     blob: BlobId,
     chain: bool,
     extents: BTreeSet<ExtentOrdinal>,
+    /// Md pages that it has no more once that is done.
+    cut_off: Vec<MdPageIdx>,
 }
 
 pub(super) fn assemble(
@@ -116,8 +118,6 @@ pub(super) fn assemble(
     state.withheld = withheld;
     state.hides_native = super_block.is_native() && has_unknown(pages, &owners, &given_up);
     state.super_blob = super_block.super_blob;
-    let cut_off: Vec<MdPageIdx> =
-        all.values_mut().flat_map(|parts| core::mem::take(&mut parts.cut_off)).collect();
     let changes = build_all(&mut state, all);
     for (blob, text) in disputes.blobs {
         if let Some(blob) = state.blobs.get_mut(&blob) {
@@ -131,13 +131,19 @@ pub(super) fn assemble(
     let has_relatives = |blob: &Blob| blob.parent.is_some() || !blob.clones.is_empty();
     state.mixed_encodings =
         state.blobs.values().any(|blob| has_relatives(blob) && blob.encoding == Encoding::Rle);
+    // One that inherits damage can be written all the same. It has to be: what SPDK left half done in it is not looked for
+    // in a store that was closed.
+    let (changes, left): (Vec<Change>, Vec<Change>) =
+        changes.into_iter().partition(|change| is_sound(&state, change.blob));
+    // What is left as it is keeps its pages.
+    left.iter().flat_map(|change| &change.cut_off).for_each(|page| state.md.hold_if_available(page.0));
     spread_damage(&mut state);
     // One that cannot be read cannot be released: what it owned stays marked until a repair.
     let dying = state.blobs.values().filter(|blob| blob.dying && blob.damage.is_none());
     state.dying = dying.map(|blob| blob.id).collect();
     index_names(&mut state, &mut found);
     state.native_allowed = state.allows_native();
-    apply_changes(&mut state, changes, &resolution);
+    let cut_off = apply_changes(&mut state, changes, &resolution);
     free_pages(&mut state, resolution.freed.into_iter().chain(cut_off).chain(leftovers).chain(given_up));
     if is_dirty_spdk && withheld > 0 {
         found.push(Finding { lvol: None, what: Found::Withheld { clusters: withheld } });
@@ -203,6 +209,7 @@ fn build_all(state: &mut State, mut all: BTreeMap<BlobId, Parts>) -> Vec<Change>
             blob: *id,
             chain: parts.is_changed || parts.encoding() == Encoding::Rle,
             extents: core::mem::take(&mut parts.changed),
+            cut_off: core::mem::take(&mut parts.cut_off),
         },
     );
     let changes = changes.collect();
@@ -214,13 +221,17 @@ fn build_all(state: &mut State, mut all: BTreeMap<BlobId, Parts>) -> Vec<Change>
     changes
 }
 
-/// Marks for writing what was changed. A damaged blob is left as it is on the medium, and so is the one that its state
-/// goes with.
-fn apply_changes(state: &mut State, changes: Vec<Change>, resolution: &Resolution) {
-    let is_sound = |state: &State, id: &BlobId| state.blob(*id).is_some_and(|blob| blob.damage.is_none());
+/// Whether nothing is known to be wrong with a blob.
+fn is_sound(state: &State, id: BlobId) -> bool {
+    state.blob(id).is_some_and(|blob| blob.damage.is_none())
+}
+
+/// Marks for writing what was changed, and says which md pages go with that. What is damaged itself is left as it is on
+/// the medium, as is the one that its state goes with.
+fn apply_changes(state: &mut State, changes: Vec<Change>, resolution: &Resolution) -> Vec<MdPageIdx> {
     let mut bound = BTreeSet::new();
     for (snapshot, clone) in &resolution.undone {
-        if is_sound(state, snapshot) && is_sound(state, clone) {
+        if is_sound(state, *snapshot) && is_sound(state, *clone) {
             if let Some(blob) = state.blobs.get_mut(snapshot) {
                 unmark(&mut blob.internal_xattrs, &mut blob.flags);
             }
@@ -229,17 +240,20 @@ fn apply_changes(state: &mut State, changes: Vec<Change>, resolution: &Resolutio
             bound.extend([*snapshot, *clone]);
         }
     }
-    for Change { blob, chain, extents } in changes {
-        if !is_sound(state, &blob) || bound.contains(&blob) {
+    let mut cut_off = Vec::new();
+    for change in changes {
+        if bound.contains(&change.blob) {
             continue;
         }
-        for ordinal in extents {
-            state.touch_ordinal(blob, ordinal, OrdinalMd::rewrite);
+        for ordinal in change.extents {
+            state.touch_ordinal(change.blob, ordinal, OrdinalMd::rewrite);
         }
-        if chain {
-            state.touch_chain(blob);
+        if change.chain {
+            state.touch_chain(change.blob);
         }
+        cut_off.extend(change.cut_off);
     }
+    cut_off
 }
 
 /// Has the next checkpoint erase pages. Until then nobody gets them, nor does the journal lie there.
@@ -299,7 +313,8 @@ fn build_with_ancestors(
 
 fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     let encoding = parts.encoding();
-    let Parts { md, mut pages, len, full, layers, lost, lost_map, is_refused, mut damage, .. } = parts;
+    let Parts { md, mut pages, len, full, layers, lost, untold, lost_map, is_refused, mut damage, .. } =
+        parts;
     pages.unread = lost_map.is_some();
     let outdated = md.native.as_ref().is_some_and(|native| native.outdated);
     let parent_id = md.parent();
@@ -332,8 +347,11 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
         }
     }
     let (full, layers) = if is_refused { (BTreeMap::new(), Vec::new()) } else { (full, layers) };
+    let is_lost = |at: BlobCluster| {
+        lost.contains(&ExtentOrdinal::of(at).0) || untold.iter().any(|untold| untold.contains(&at.0))
+    };
     let layers: Vec<(BlobCluster, LayerRecord)> =
-        layers.into_iter().filter(|(at, _)| !lost.contains(&ExtentOrdinal::of(*at).0)).collect();
+        layers.into_iter().filter(|(at, _)| !is_lost(*at)).collect();
     let mut own_clusters = layers.iter().filter(|(_, record)| record.cluster.is_some()).count() as u64;
     own_clusters += pages.ordinals.values().map(|md| u64::from(md.own_full)).sum::<u64>();
     for (ordinal, slots) in full {
@@ -343,6 +361,7 @@ fn build(state: &mut State, id: BlobId, parts: Parts) -> Blob {
     for ordinal in lost {
         tree.insert_leaf(ordinal, Leaf::unknown());
     }
+    untold.into_iter().flatten().for_each(|at| drop(tree.replace(BlobCluster(at), Entry::Unknown)));
     // Behind its end nothing is unknown, or clones that grow would inherit that.
     tree.truncate(BlobCluster(len));
     if outdated {

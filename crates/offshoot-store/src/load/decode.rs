@@ -16,6 +16,7 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
+use core::ops::Range;
 use offshoot_format::{
     BlobCluster, BlobId, BlobMd, ClusterIdx, ExtentOrdinal, ExtentPage, Flags, InvalidFlags, LayerPage,
     LayerRecord, Layout, MapMd, MdPageIdx, Run,
@@ -49,6 +50,8 @@ pub(super) struct Parts {
     pub(super) layers: Vec<(BlobCluster, LayerRecord)>,
     /// Ordinals of which an extent or layer page cannot be read.
     pub(super) lost: BTreeSet<ExtentOrdinal>,
+    /// Clusters of which no extent page tells, although the blob's size says that one does.
+    pub(super) untold: Vec<Range<u64>>,
     /// Whether flags that are not known here say that it cannot be understood. What it claims is its own all the same.
     pub(super) is_refused: bool,
     /// Whether the map as a whole is lost, and if so, how it was encoded, where that is known.
@@ -72,6 +75,7 @@ impl Parts {
             full: BTreeMap::new(),
             layers: Vec::new(),
             lost: BTreeSet::new(),
+            untold: Vec::new(),
             is_refused: false,
             lost_map: None,
             damage: None,
@@ -208,26 +212,27 @@ impl Parts {
         let Some(bytes) = reading.pages.page(page) else {
             return self.lose(ordinal, format!("extent page {page} is empty or not in use"));
         };
-        let extent = match reading.resizing {
-            false => ExtentPage::decode(page, bytes, ordinal, len),
-            true => ExtentPage::decode_as_found(page, bytes).and_then(|found| {
-                if found.ordinal() == Some(ordinal) || found.clusters.is_empty() {
-                    Ok(found)
-                } else {
-                    ExtentPage::decode(page, bytes, ordinal, len)
-                }
-            }),
-        };
-        let extent = match extent {
+        let extent = match ExtentPage::decode_as_found(page, bytes) {
             Ok(extent) => extent,
             Err(damage) => return self.lose(ordinal, damage.to_string()),
         };
-        if extent.clusters.len() != len {
-            // Longer: a growth that never came to be. Shorter: a shrinking that has lost what it cuts off.
-            self.changed.insert(ordinal);
+        let fault = extent.verify(page, ordinal, len).err();
+        let is_emptied = reading.resizing && extent.clusters.is_empty();
+        if let Some(fault) = fault.as_ref().filter(|_| extent.ordinal() != Some(ordinal) && !is_emptied) {
+            return self.lose(ordinal, fault.to_string());
         }
-        if extent.clusters.len() < len {
-            self.len = self.len.min(start + extent.clusters.len() as u64);
+        let told = extent.clusters.len().min(len);
+        if reading.resizing {
+            if extent.clusters.len() != len {
+                // Longer: a growth that never came to be. Shorter: a shrinking that has lost what it cuts off.
+                self.changed.insert(ordinal);
+            }
+            if told < len {
+                self.len = self.len.min(start + told as u64);
+            }
+        } else if let Some(fault) = fault {
+            self.damage.get_or_insert(fault.to_string());
+            self.untold.extend((told < len).then(|| start + told as u64..start + len as u64));
         }
         let mut slots = no_slots();
         for (slot, cluster) in slots.iter_mut().zip(extent.clusters.iter().take(len)) {

@@ -180,12 +180,21 @@ impl Lost {
         self.lose(state, source);
     }
 
-    /// What a snapshot left to an lvol is not known, so that it cannot be told from what lies below both.
-    fn condemn_heir(&self, state: &mut State, record: &Record) {
-        let (Record::SetParent { blob, .. } | Record::Bypass { blob, .. }) = record else { return };
-        let parent = state.blob(*blob).and_then(|blob| blob.parent);
+    /// What a snapshot left to an lvol is not known, so that it cannot be told from what lies below both; and nobody can
+    /// say what there is in a cluster that the snapshot may have had, beside the blocks that a record puts into it.
+    fn condemn_heir(&mut self, state: &mut State, record: &Record) {
+        let id = match (record, record.mapped()) {
+            (Record::SetParent { blob, .. } | Record::Bypass { blob, .. }, _) => *blob,
+            (_, Some((blob, at, cluster)))
+                if self.clusters.contains_key(&cluster.0) && !state.owns_cluster(blob, at, cluster) =>
+            {
+                blob
+            }
+            _ => return,
+        };
+        let parent = state.blob(id).and_then(|blob| blob.parent);
         if parent.is_some_and(|parent| self.removed.contains(&parent)) {
-            condemn(state, *blob, "what it took over from a snapshot cannot be read");
+            condemn(state, id, "what it took over from a snapshot cannot be read");
         }
     }
 

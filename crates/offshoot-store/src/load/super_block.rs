@@ -6,7 +6,7 @@ use alloc::{
     format,
     string::{String, ToString},
 };
-use offshoot_format::{NATIVE_VERSION, Probe, SuperBlock, mend_page};
+use offshoot_format::{NATIVE_VERSION, NativeFlags, Probe, SuperBlock, mend_page};
 
 /// The super block in `first`, its copy in `copy`, on a device of `device_bytes`, and what is wrong with it.
 pub(super) fn read(
@@ -19,7 +19,10 @@ pub(super) fn read(
         Err(why) => why,
     };
     if let Some(copy) = usable_copy(first, copy) {
-        return Ok((copy, Some(Found::SuperBlock { why: why.to_string() })));
+        let flags = copy.native.as_ref().map_or(NativeFlags::empty(), |native| native.flags);
+        let is_expected = flags.contains(NativeFlags::REPLACES_FIRST);
+        let found = (!is_expected).then(|| Found::SuperBlock { why: why.to_string() });
+        return Ok((copy, found));
     }
     match SuperBlock::mend(first, device_bytes) {
         // SPDK changed it and died. Whichever version this is, the masks need not be what it says.

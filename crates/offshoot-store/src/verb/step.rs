@@ -32,11 +32,12 @@ pub(crate) enum Step {
 impl Step {
     /// Lvols whose writes must have finished before it is planned, in order of their ids.
     pub(crate) fn drains(self, state: &State) -> Vec<BlobId> {
+        let parent = |lvol: &BlobId| state.blob(*lvol)?.parent;
         let mut drains: Vec<BlobId> = match self {
             // What is removed with it is drained like it.
-            Self::Inflate(lvol) | Self::Bypass { lvol, .. } => {
-                state.deferred_ancestors(lvol).chain([lvol]).collect()
-            }
+            Self::Inflate(lvol) => state.deferred_ancestors(lvol).chain([lvol]).collect(),
+            // What it shows of its ancestors depends on what they hold, and another job may be about to fill that.
+            Self::Bypass { lvol, .. } => core::iter::successors(Some(lvol), parent).collect(),
             Self::Fold { snapshot, .. } => alloc::vec![snapshot],
             Self::Merged(_) => Vec::new(),
         };

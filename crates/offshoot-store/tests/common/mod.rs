@@ -1,64 +1,19 @@
-//! A device that runs operations in any order, and a plain model of a store.
+//! Stores on a device that runs operations in any order, and a plain model of a store.
 #![allow(missing_docs, unreachable_pub, dead_code, reason = "shared by several test programs")]
 
 pub mod lvols;
+mod shuffled;
 mod space;
 
+pub use shuffled::ShuffledDevice;
+
 use lvols::{options, writable};
-use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
+use offshoot_block::Buffer;
 use offshoot_device::MemDevice;
 use offshoot_format::{BlobId, ClearMethod};
 use offshoot_store::{Change, CreateOptions, Error, Identity, State, Store, Verb};
 use std::collections::BTreeMap;
 use uuid::Uuid;
-
-/// Runs what is submitted one by one in an order drawn from a seed.
-#[derive(Clone, Debug)]
-pub struct ShuffledDevice {
-    pub inner: MemDevice,
-    waiting: Vec<(OpId, DeviceOp)>,
-    seed: u64,
-}
-
-impl ShuffledDevice {
-    pub fn new(inner: MemDevice, seed: u64) -> Self {
-        Self { inner, waiting: Vec::new(), seed: seed | 1 }
-    }
-
-    fn draw(&mut self, below: usize) -> usize {
-        self.seed ^= self.seed << 13;
-        self.seed ^= self.seed >> 7;
-        self.seed ^= self.seed << 17;
-        usize::try_from(self.seed % below as u64).unwrap()
-    }
-}
-
-impl BlockDevice for ShuffledDevice {
-    fn geometry(&self) -> DeviceGeometry {
-        self.inner.geometry()
-    }
-
-    fn submit(&mut self, id: OpId, op: DeviceOp) {
-        self.waiting.push((id, op));
-    }
-
-    fn poll(&mut self, completions: &mut Vec<Completion>) {
-        if !self.waiting.is_empty() {
-            let index = self.draw(self.waiting.len());
-            let (id, op) = self.waiting.swap_remove(index);
-            self.inner.submit(id, op);
-            self.inner.poll(completions);
-        }
-    }
-
-    fn wait(&mut self, completions: &mut Vec<Completion>) {
-        self.poll(completions);
-    }
-
-    fn outstanding(&self) -> usize {
-        self.waiting.len()
-    }
-}
 
 pub const DEVICE_BYTES: u64 = 16 << 20;
 

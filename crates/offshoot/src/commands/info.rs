@@ -48,6 +48,7 @@ fn facts(view: &View<'_>) -> impl Iterator<Item = (&'static str, String)> {
         ("name", state.name()),
         ("uuid", uuid),
         ("size", exact(layout.size_bytes)),
+        ("can grow to", growth(view)),
         ("cluster size", exact(cluster)),
         ("block size", layout.io_unit_size.to_string()),
         ("clusters", format!("{}, {} of them for metadata", space.total, space.metadata)),
@@ -68,6 +69,16 @@ fn facts(view: &View<'_>) -> impl Iterator<Item = (&'static str, String)> {
         ("volatile cache", if geometry.volatile_cache { "yes" } else { "no" }.to_owned()),
     ]
     .into_iter()
+}
+
+/// How far the store can grow, and what is there for it now.
+fn growth(view: &View<'_>) -> String {
+    let layout = &view.engine.state().layout;
+    let (max, device) = (layout.growable_bytes(), view.device.geometry().size_bytes);
+    match device > layout.size_bytes {
+        true => format!("{}, its device has {}", exact(max), exact(device)),
+        false => exact(max),
+    }
 }
 
 /// A size to read and to compute with.

@@ -7,7 +7,7 @@ use crate::size::{Bytes, Size};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use offshoot_block::BlockDevice as _;
-use offshoot_device::{FileDevice, OpenOptions, StoreLock};
+use offshoot_device::{FileDevice, HostDevice as _, OpenOptions, StoreLock};
 use offshoot_store::{InitOptions, Store, limits, signature};
 use std::fs::{self, File, Metadata};
 use std::io::{ErrorKind, Read};

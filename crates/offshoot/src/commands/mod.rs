@@ -9,6 +9,7 @@ pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod dump;
 pub(crate) mod export;
+pub(crate) mod grow;
 pub(crate) mod import;
 pub(crate) mod inflate;
 pub(crate) mod info;

@@ -6,6 +6,7 @@ use super::openings::{Export, Openings, StoreId};
 use super::served::{Device, Finished, Served};
 use super::stats::Reset;
 use super::wakeup::Wakeup;
+use crate::deed::{Growth, Said};
 use crate::lookup;
 use anyhow::{Context as _, Result};
 use offshoot_block::Buffer;
@@ -176,6 +177,15 @@ impl StoreBackend {
     /// Starts a verb in a store. What comes of it is told by [`StoreBackend::finished`].
     pub(super) fn start(&mut self, id: StoreId, verb: Verb) -> Option<Ticket> {
         Some(self.stores.get_mut(&id)?.start(verb))
+    }
+
+    /// Begins to grow a store, its file first. What comes of it is told by [`StoreBackend::finished`]; what to say then is
+    /// told here.
+    ///
+    /// # Errors
+    /// Why it cannot grow.
+    pub(super) fn grow(&mut self, id: StoreId, growth: &Growth) -> Result<(Ticket, Said)> {
+        self.stores.get_mut(&id).context("the store is not served any more")?.grow(growth)
     }
 
     /// Whether something has ended that nobody was told about.

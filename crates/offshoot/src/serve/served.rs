@@ -5,7 +5,8 @@ use super::histogram::Histogram;
 use super::jobs::Jobs;
 use super::sealing::{SealPace, Sealing};
 use super::stats::{LvolStats, Op, Reset};
-use crate::deed::View;
+use crate::deed::{Growth, Said, View};
+use crate::growth;
 use crate::open;
 use anyhow::Context as _;
 use offshoot_block::BlockDevice as _;
@@ -154,6 +155,17 @@ impl Served {
         let ticket = self.jobs.start(&mut self.store, work, bytes_per_second, Instant::now());
         self.verbs.insert(ticket);
         ticket
+    }
+
+    /// Begins to grow the store, its file first, which ends in [`Served::finished`]. Hands back what to say then.
+    ///
+    /// # Errors
+    /// Why it cannot grow.
+    pub(super) fn grow(&mut self, growth: &Growth) -> anyhow::Result<(Ticket, Said)> {
+        let said = growth::prepare(growth, &mut self.store, |device, size| device.grow(size))?;
+        let ticket = self.store.start_grow();
+        self.verbs.insert(ticket);
+        Ok((ticket, said))
     }
 
     /// What clients have asked of an lvol, if they have.

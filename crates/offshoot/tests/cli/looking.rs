@@ -28,9 +28,11 @@ fn info_has_the_members_of_the_contract() {
         "clean",
         "cluster_size",
         "committed_bytes",
+        "device_size",
         "free_bytes",
         "free_clusters",
         "lvols",
+        "max_size",
         "metadata_bytes",
         "name",
         "path",
@@ -217,7 +219,7 @@ fn help_and_version_are_there() {
     let help = bench.ok(&["--help"]);
     for command in [
         "init", "info", "ls", "tree", "dump", "check", "create", "snapshot", "clone", "rm", "resize",
-        "rename", "import", "export", "serve", "demo",
+        "rename", "grow", "import", "export", "serve", "demo",
     ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         bench.ok(&[command, "--help"]);

@@ -14,6 +14,7 @@ mod decouple;
 mod demo;
 mod diff;
 mod export;
+mod grow;
 mod import;
 mod inflate;
 mod init;

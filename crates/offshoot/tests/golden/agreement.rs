@@ -25,6 +25,8 @@ pub(crate) fn info_and_ls_say_what_spdk_said(opened: &Opened) {
     let mut info = opened.json("info");
     let space = ["metadata", "allocated", "pending_free", "free", "committed", "reserved"]
         .map(|what| taken(&mut info, &format!("{what}_bytes")));
+    let [device, max] = ["device_size", "max_size"].map(|what| taken(&mut info, what));
+    assert!(super_block.size <= device && super_block.size <= max, "{}: {device}, {max}", opened.name());
     assert_eq!(
         info,
         json!({

@@ -36,6 +36,8 @@ fn commands_say_the_same_with_a_server_and_without() {
         ("check", &[]),
         ("check", &["--json"]),
         ("rename", &["--store", "renamed"]),
+        ("grow", &["--size", "96M"]),
+        ("grow", &[]),
     ] {
         assert_eq!(served.run(command, args), alone.run(command, args), "{command} {args:?}");
     }
@@ -54,6 +56,7 @@ fn commands_say_the_same_with_a_server_and_without() {
         ("inflate", &["vol", "--rate", "0"]),
         ("decouple", &["snap", "--keep"]),
         ("merge", &["snap", "branch"]),
+        ("grow", &["--size", "15E"]),
     ] {
         let with = refusal(&offshoot(command, &served.path, args));
         assert_eq!(with, refusal(&offshoot(command, &alone.path, args)), "{command} {args:?}");
@@ -91,6 +94,38 @@ fn what_a_command_did_is_durable_and_clients_see_it() {
     store.run("revert", &["vol", "snap"]);
     server.kill();
     assert!(store.run("ls", &[]).contains("snap"));
+}
+
+#[test]
+fn a_store_grows_while_a_client_writes() {
+    let store = Store::init("lvs", "32M");
+    let server = store.serve();
+    store.run("create", &["vol", "64M"]);
+    let mut connection = server.connect("vol");
+    let mut written = 0;
+    let full = loop {
+        match connection.write(written, &[7; 256 << 10], 0) {
+            Ok(()) => written += 256 << 10,
+            Err(error) => break error,
+        }
+    };
+    assert!(written < 32 << 20, "{full:?}");
+    let refused = refusal(&offshoot("grow", &store.path, &["--size", "16M"]));
+    assert!(refused.contains("which --size 16777216 cannot change"), "{refused}");
+    assert!(store.run("grow", &["--size", "128M"]).starts_with("grew lvstore \"lvs\" from 32M to 128M"));
+    for at in (written..64 << 20).step_by(256 << 10) {
+        connection.write(at, &[7; 256 << 10], 0).unwrap();
+    }
+    connection.flush().unwrap();
+    server.kill();
+    assert_eq!(store.info("size"), 128 << 20);
+    store.run("check", &[]);
+    let server = store.serve();
+    let mut connection = server.connect("vol");
+    assert!(connection.read((64 << 20) - 4096, 4096).unwrap().iter().all(|byte| *byte == 7));
+    connection.disconnect();
+    server.stop();
+    assert_eq!((store.info("size"), store.info("clean")), ((128 << 20).into(), true.into()));
 }
 
 #[test]

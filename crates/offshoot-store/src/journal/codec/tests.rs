@@ -1,6 +1,6 @@
 use super::*;
 use alloc::vec;
-use offshoot_format::LayoutParams;
+use offshoot_format::{LayoutParams, MaskRoom};
 use proptest::prelude::*;
 use std::string::ToString;
 
@@ -12,6 +12,7 @@ fn layout() -> Layout {
         io_unit_size: 512,
         md_page_size: 4096,
         md_len: 24,
+        room: MaskRoom::default(),
     };
     Layout::plan(&params).unwrap()
 }

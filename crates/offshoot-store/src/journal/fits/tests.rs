@@ -7,8 +7,8 @@ use crate::pages::{OrdinalMd, Spread, Totals};
 use crate::pool::Pool;
 use crate::verb::{Blocks, Need};
 use offshoot_format::{
-    Bitmap, DataRoFlags, ExtentPage, InvalidFlags, LayerPage, Layout, LayoutParams, MdPageIdx, PageImage,
-    name_value, uuid_value,
+    Bitmap, DataRoFlags, ExtentPage, InvalidFlags, LayerPage, Layout, LayoutParams, MaskRoom, MdPageIdx,
+    PageImage, name_value, uuid_value,
 };
 use proptest::prelude::*;
 use std::{collections::BTreeMap, format, string::ToString, vec};
@@ -38,6 +38,7 @@ fn new_state(native_allowed: bool, md_len: u32) -> State {
         md_page_size: 4096,
         // More pages than that exist for the pool alone.
         md_len: md_len.min(MD_LEN),
+        room: MaskRoom::default(),
     };
     let layout = Layout::plan(&params).unwrap();
     let mut clusters = Bitmap::new(layout.total_clusters as usize);

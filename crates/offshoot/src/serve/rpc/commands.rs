@@ -75,6 +75,12 @@ impl Desk {
                 }
                 self.start(stores, asker, id, verb, Then::Said(said))
             }
+            Deed::Grow(growth) => {
+                let (ticket, said) =
+                    stores.grow(id, &growth).map_err(|cause| refused(&format_args!("{cause:#}")))?;
+                self.wait_for(asker, id, ticket, Then::Said(said));
+                Ok(None)
+            }
             Deed::Toil(toil) => {
                 let job = toil.plan(store.engine()).map_err(|cause| refused(&cause))?;
                 let bytes = store.engine().work_cost(job.work).map_err(|cause| refused(&cause))?.bytes;
