@@ -1,7 +1,7 @@
 //! `offshoot clone`: a writable child of a snapshot.
 
 use super::identity;
-use crate::errand::{Change, Planned};
+use crate::deed::{Change, Planned};
 use crate::lookup;
 use crate::open::StoreArgs;
 use anyhow::Result;

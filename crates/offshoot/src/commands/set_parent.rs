@@ -1,6 +1,6 @@
 //! `offshoot set-parent`: an lvol over another snapshot.
 
-use crate::errand::{Change, Planned};
+use crate::deed::{Change, Planned};
 use crate::lookup;
 use crate::open::StoreArgs;
 use anyhow::Result;

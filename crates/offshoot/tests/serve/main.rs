@@ -4,7 +4,9 @@
 mod clients;
 mod commands;
 mod exports;
+mod jobs;
 mod life;
+mod metrics;
 mod mount;
 mod program;
 mod real_input;

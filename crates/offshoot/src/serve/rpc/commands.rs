@@ -2,19 +2,20 @@
 
 use super::super::backend::StoreBackend;
 use super::super::openings::StoreId;
-use super::desk::{Answer, Asker, Desk, Then, now};
-use crate::errand::{Deed, Errand, METHOD, SOCKET_NAMES, socket_name};
+use super::answers::{Answer, Asker, Then, now};
+use super::desk::Desk;
+use super::errors::refused;
+use crate::deed::Deed;
+use crate::errand::Errand;
+use crate::errand::remote::{self, Operation, SOCKET_NAMES, socket_name};
+use offshoot_rpc::types::operation::CancelOperation;
 use offshoot_rpc::{Request, RpcError, Server};
 use offshoot_store::Verb;
-use std::borrow::Cow;
-use std::fmt::Display;
+use serde::de::DeserializeOwned;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use tracing::warn;
-
-/// The code of every error here: it is the text that counts.
-const REFUSED: i32 = 1;
 
 /// Listens where commands look for the holder of their store. Without that they say who holds it.
 pub(super) fn listen() -> Option<Server> {
@@ -31,32 +32,41 @@ pub(super) fn listen() -> Option<Server> {
     None
 }
 
-/// An error as a command prints it.
-pub(super) fn refused(cause: &impl Display) -> RpcError {
-    RpcError { code: REFUSED, message: Cow::Owned(cause.to_string()) }
-}
-
 impl Desk {
-    /// Takes a command, which is answered with what it prints.
+    /// Takes what a command asks.
     pub(super) fn run_command(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
         request: &Request,
     ) -> Answer {
-        let params = request.params.as_ref().filter(|_| request.method == METHOD);
-        let text = params.ok_or(RpcError::METHOD)?.value().raw();
-        // One of another version may know more.
-        let errand: Errand = serde_json::from_str(text).map_err(|error| {
-            refused(&format_args!("the server that holds the store does not know this command: {error}"))
-        })?;
+        match &*request.method {
+            remote::RUN => self.run_errand(stores, asker, &params(request)?),
+            remote::PROGRESS => {
+                let Operation { operation } = params(request)?;
+                self.job_progress(stores, operation)
+            }
+            remote::CANCEL => {
+                let Operation { operation: operation_id } = params(request)?;
+                // It may have ended just now, and that is told to who asks how far it is.
+                let _ = self.cancel_operation(stores, CancelOperation { operation_id });
+                now(&true)
+            }
+            _ => Err(RpcError::METHOD),
+        }
+    }
+
+    /// Runs a command, or begins to.
+    fn run_errand(&mut self, stores: &mut StoreBackend, asker: Asker, errand: &Errand) -> Answer {
         let path = &errand.store().path;
         let id = served(stores, path).ok_or_else(|| {
             refused(&format_args!("{} is held by a server that does not serve it", path.display()))
         })?;
         let store = stores.store(id).ok_or(RpcError::INTERNAL)?;
         match errand.deed() {
-            Deed::Look(look) => now(&look.text(store.engine()).map_err(|cause| refused(&cause))?),
+            Deed::Look(look) => {
+                now(&remote::Answer::Shown(look.show(&store.view()).map_err(|cause| refused(&cause))?))
+            }
             Deed::Change(change) => {
                 let planned = change.plan(store.engine().state()).map_err(|cause| refused(&cause))?;
                 let (verb, said) = planned.into_parts();
@@ -65,13 +75,33 @@ impl Desk {
                 }
                 self.start(stores, asker, id, verb, Then::Said(said))
             }
-            Deed::Grow(args) => {
-                let (ticket, said) = stores.grow(id, args).map_err(|cause| refused(&format!("{cause:#}")))?;
+            Deed::Grow(growth) => {
+                let (ticket, said) =
+                    stores.grow(id, &growth).map_err(|cause| refused(&format_args!("{cause:#}")))?;
                 self.wait_for(asker, id, ticket, Then::Said(said));
                 Ok(None)
             }
+            Deed::Toil(toil) => {
+                let job = toil.plan(store.engine()).map_err(|cause| refused(&cause))?;
+                let bytes = store.engine().work_cost(job.work).map_err(|cause| refused(&cause))?.bytes;
+                let work = (job.work, job.bytes_per_second);
+                let operation = self.start_job(stores, id, work, None, Then::Said(job.said))?;
+                let what = job.what.to_owned();
+                now(&remote::Answer::Begun(remote::Begun { operation, what, takes: job.takes, bytes }))
+            }
         }
     }
+}
+
+/// What a command sent.
+///
+/// # Errors
+/// One of another version may know more.
+fn params<T: DeserializeOwned>(request: &Request) -> Result<T, RpcError> {
+    let text = request.params.as_ref().ok_or(RpcError::PARAMS)?.value().raw();
+    serde_json::from_str(text).map_err(|error| {
+        refused(&format_args!("the server that holds the store does not know this command: {error}"))
+    })
 }
 
 /// No two stores of one server have the same name.
