@@ -370,3 +370,26 @@ fn what_a_lost_snapshot_left_to_its_clone_is_kept() {
         }
     }
 }
+
+/// A snapshot that inherits from one that is lost is filled, and its clone takes it over: what the fill has brought is
+/// known, and nobody else's.
+#[test]
+fn what_a_fill_has_brought_goes_to_a_clone() {
+    let mut store = base();
+    let lvol = store.create("lvol", 2 * CLUSTER, false).unwrap();
+    store.write(lvol, 0, pattern(2 * CLUSTER, 1)).unwrap();
+    store.snapshot("lvol", "lost").unwrap();
+    store.snapshot("lvol", "filled").unwrap();
+    let mut store = open(store.close().0, SESSION);
+    let lost = extent_page(&store, "lost");
+    store.run_job(Work::Inflate { lvol: store.id("filled") }, |_| ControlFlow::Continue(())).unwrap();
+    store.remove("lost").unwrap();
+    store.remove("filled").unwrap();
+    store.flush().unwrap();
+
+    let mut device = store.device().clone();
+    device.write_at(store.state().layout.md_page_offset(lost), &[0xa5; 4096]);
+    let mut store = open(device, SESSION);
+    assert_eq!(store.own_clusters("lvol"), 2);
+    assert!(store.content("lvol") == pattern(2 * CLUSTER, 1).as_slice());
+}
