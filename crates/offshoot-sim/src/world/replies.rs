@@ -80,7 +80,8 @@ impl World {
         let found = versions(lvol, range.start, buffer.as_slice(), observer)
             .map_err(|violation| violation.during("a read"))?;
         if !self.lossy {
-            self.model.settle(number, range.start, &found, since);
+            let reader = self.oldest_reader();
+            self.model.settle(number, range.start, &found, since, reader);
         }
         Ok(())
     }
@@ -90,7 +91,7 @@ impl World {
         matches!(change, Change::Merge { snapshot, .. } if self.blob(*snapshot).is_none())
     }
 
-    /// Since when the oldest of those has been looking who may yet see what a flush hides from others.
+    /// Since when the oldest of those has been looking who may yet see what is hidden from others.
     fn oldest_reader(&self) -> Option<Time> {
         let reads = self.requests.values().filter(|request| match &request.op {
             Op::Read { .. } => true,
