@@ -195,9 +195,12 @@ impl Engine {
         }
         if let Some(Task::Read(read)) = self.tasks.remove(task.0) {
             self.commit.epochs.end(read.epoch);
+            // What it was reading may be another's by now, who writes to it.
+            let is_gone = self.state.blob(read.lvol).is_none();
             let lost = self.check_lost(&read);
             let result = match (read.error, read.buffer) {
                 (Some(error), _) => Err(error),
+                (None, _) if is_gone => Err(Error::UnknownBlob(read.lvol)),
                 (None, buffer) => lost.map(|()| Reply::Buffer(buffer.unwrap_or_default())),
             };
             self.reply(read.ticket, result);
