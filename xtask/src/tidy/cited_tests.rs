@@ -29,7 +29,8 @@ fn is_test(tree: &Tree, file: &str, test: &str) -> bool {
     tree.text(&format!("crates/{file}")).is_some_and(|text| {
         // The attribute stands above, with others or comments between at most.
         text.match_indices(&declared).any(|(at, _)| {
-            let mut above = text[..at].lines().rev().skip(1).take_while(|line| {
+            let line_start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+            let mut above = text[..line_start].lines().rev().take_while(|line| {
                 let line = line.trim_start();
                 line.starts_with("#[") || line.starts_with("//")
             });
