@@ -2,10 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "external/clones.rs"]
+mod clones;
 #[path = "external/ends.rs"]
 mod ends;
+#[path = "common/jobs.rs"]
+mod jobs;
 #[path = "common/lvols.rs"]
 mod lvols;
+#[path = "common/plain_checker.rs"]
+mod plain_checker;
 
 use lvols::{Lvols as _, Shared, options, pattern, writable};
 use offshoot_block::BlockDevice;
