@@ -253,6 +253,12 @@ impl Engine {
         self.externals.insert(id.into(), Attached { number, size_bytes, sector });
     }
 
+    /// Whether the external snapshot of this id can be read.
+    #[must_use]
+    pub fn has_external(&self, id: &str) -> bool {
+        self.externals.contains_key(id)
+    }
+
     /// The store.
     #[must_use]
     pub fn state(&self) -> &State {

@@ -7,13 +7,14 @@
 use crate::commands::{
     clone, create, grow, ls, read_only, rename, resize, revert, rm, set_parent, snapshot, tree,
 };
-use crate::open::{Held, StoreArgs};
-use anyhow::{Result, anyhow};
+use crate::open::{External, Held, StoreArgs};
+use anyhow::{Context as _, Result, anyhow};
 use offshoot_device::HostDevice as _;
 use offshoot_format::BlobId;
 use offshoot_rpc::{Client, ClientError};
 use offshoot_store::{Engine, State, Verb};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs;
 use std::io::{self, Write as _};
 
@@ -69,13 +70,15 @@ pub(crate) type Said = Box<dyn FnOnce(&State, &[BlobId]) -> String>;
 /// A verb, and what to say once it is done.
 pub(crate) struct Planned {
     pub(crate) verb: Verb,
-    said: Said,
+    /// What must be readable before.
+    pub(crate) external: Option<External>,
+    pub(crate) said: Said,
 }
 
 impl Planned {
     /// A verb of which something can be said only afterwards.
     pub(crate) fn new(verb: Verb, said: impl FnOnce(&State, &[BlobId]) -> String + 'static) -> Self {
-        Self { verb, said: Box::new(said) }
+        Self { verb, external: None, said: Box::new(said) }
     }
 
     /// A verb of which all can be said before.
@@ -83,9 +86,9 @@ impl Planned {
         Self::new(verb, |_, _| said)
     }
 
-    /// The verb, and the rest.
-    pub(crate) fn into_parts(self) -> (Verb, Said) {
-        (self.verb, self.said)
+    /// The same verb, which lays an lvol over an external snapshot.
+    pub(crate) fn over(self, external: External) -> Self {
+        Self { external: Some(external), ..self }
     }
 }
 
@@ -131,7 +134,7 @@ impl Errand {
         match self.deed() {
             Deed::Look(look) => look.text(self.store().look()?.engine()),
             Deed::Change(change) => self.store().change(|store| {
-                let (verb, said) = change.plan(store.state())?.into_parts();
+                let Planned { verb, said, .. } = change.plan(store.state())?;
                 let made = store.execute(verb)?;
                 Ok(said(store.state(), &made))
             }),
@@ -181,12 +184,17 @@ fn holder(errand: &Errand, error: &anyhow::Error) -> Option<u32> {
 /// Has a server run a command.
 fn ask(mut client: Client, errand: &Errand) -> Result<String> {
     let mut errand = serde_json::to_value(errand)?;
-    if let Some(path) = errand.as_object_mut().and_then(|command| command.values_mut().next())
-        && let Some(path) = path.pointer_mut("/store/path")
-    {
+    if let Some(command) = errand.as_object_mut().and_then(|errand| errand.values_mut().next()) {
         // The server may have been started elsewhere.
-        let text = path.as_str().ok_or_else(|| anyhow!("the path of the store is not UTF-8"))?;
-        *path = serde_json::to_value(fs::canonicalize(text)?)?;
+        let externals = command.pointer("/store/externals").and_then(Value::as_array).map_or(0, Vec::len);
+        let files = (0..externals).map(|number| format!("/store/externals/{number}/file"));
+        for pointer in ["/store/path".into(), "/from_external".into()].into_iter().chain(files) {
+            if let Some(path) = command.pointer_mut(&pointer).filter(|path| !path.is_null()) {
+                let text = path.as_str().ok_or_else(|| anyhow!("the path of a file is not UTF-8"))?;
+                let whole = fs::canonicalize(text).with_context(|| text.to_owned())?;
+                *path = serde_json::to_value(whole)?;
+            }
+        }
     }
     client.call(METHOD, Some(&errand)).map_err(|error| match error {
         ClientError::Rpc(error) => anyhow!("{}", error.message),

@@ -118,6 +118,11 @@ impl Served {
         ticket
     }
 
+    /// Says which device the external snapshot of this id lies on. Somebody waits for its completions.
+    pub(super) fn attach_external(&mut self, id: &str, device: FileDevice) {
+        self.store.attach_external(id, Box::new(device));
+    }
+
     /// Begins to grow the store, its file first, which ends in [`Served::finished`]. Hands back what to say then.
     ///
     /// # Errors
@@ -321,7 +326,7 @@ pub(super) fn load_from(
     }
     // Each store reads external snapshots through devices of its own.
     let externals = externals.iter().map(|(id, file)| {
-        let device = open::device(file, &OpenOptions::read_only())?;
+        let device = open::external_device(file)?;
         anyhow::Ok((id.clone(), Box::new(device) as Device))
     });
     let externals = externals.collect::<anyhow::Result<_>>()?;

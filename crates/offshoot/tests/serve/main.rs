@@ -4,6 +4,7 @@
 mod clients;
 mod commands;
 mod exports;
+mod external;
 mod life;
 mod mount;
 mod program;

@@ -3,13 +3,13 @@
 use super::super::backend::StoreBackend;
 use super::super::openings::StoreId;
 use super::desk::{Answer, Asker, Desk, Then, now};
-use crate::errand::{Deed, Errand, METHOD, SOCKET_NAMES, socket_name};
+use crate::errand::{Deed, Errand, METHOD, Planned, SOCKET_NAMES, socket_name};
+use crate::open::{External, file_identity};
+use anyhow::bail;
 use offshoot_rpc::{Request, RpcError, Server};
 use offshoot_store::Verb;
 use std::borrow::Cow;
 use std::fmt::Display;
-use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use tracing::warn;
 
@@ -58,8 +58,13 @@ impl Desk {
         match errand.deed() {
             Deed::Look(look) => now(&look.text(store.engine()).map_err(|cause| refused(&cause))?),
             Deed::Change(change) => {
-                let planned = change.plan(store.engine().state()).map_err(|cause| refused(&cause))?;
-                let (verb, said) = planned.into_parts();
+                let planned = change.plan(store.engine().state());
+                let planned = planned.map_err(|cause| refused(&format!("{cause:#}")))?;
+                let Planned { verb, external, said } = planned;
+                if let Some(external) = external {
+                    self.attach_external(stores, id, external)
+                        .map_err(|cause| refused(&format!("{cause:#}")))?;
+                }
                 if let Verb::RenameStore { name } = &verb {
                     check_store_name(stores, id, name)?;
                 }
@@ -71,6 +76,28 @@ impl Desk {
                 Ok(None)
             }
         }
+    }
+
+    /// Has a store read an external snapshot from its file, unless it does.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or clones have known another file by that id.
+    pub(super) fn attach_external(
+        &mut self,
+        stores: &mut StoreBackend,
+        store: StoreId,
+        external: External,
+    ) -> anyhow::Result<()> {
+        let External { id, file } = external;
+        let known = self.externals.iter().find(|(known, _)| *known == id);
+        if let Some((_, other)) = known.filter(|(_, known)| file_identity(known) != file_identity(&file)) {
+            bail!("external snapshot {id} is {} here, not {}", other.display(), file.display());
+        }
+        stores.attach_external(store, &id, &file)?;
+        if known.is_none() {
+            self.externals.push((id, file));
+        }
+        Ok(())
     }
 }
 
@@ -85,15 +112,6 @@ fn check_store_name(stores: &StoreBackend, id: StoreId, name: &str) -> Result<()
 
 /// The store in a file or on a block device.
 fn served(stores: &StoreBackend, path: &Path) -> Option<StoreId> {
-    let wanted = identity(path)?;
-    stores.stores().find(|(_, store)| identity(store.path()) == Some(wanted)).map(|(id, _)| id)
-}
-
-/// What a file is, under whatever name: a block device has many.
-fn identity(path: &Path) -> Option<(bool, u64, u64)> {
-    let metadata = fs::metadata(path).ok()?;
-    match metadata.file_type().is_block_device() {
-        true => Some((true, metadata.rdev(), 0)),
-        false => Some((false, metadata.dev(), metadata.ino())),
-    }
+    let wanted = file_identity(path)?;
+    stores.stores().find(|(_, store)| file_identity(store.path()) == Some(wanted)).map(|(id, _)| id)
 }
