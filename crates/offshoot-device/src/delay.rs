@@ -1,6 +1,6 @@
 //! A device that takes its time.
 
-use crate::HostDevice;
+use crate::{DeviceStats, HostDevice};
 use offshoot_block::{BlockDevice, Completion, DeviceGeometry, DeviceOp, OpId};
 use std::collections::VecDeque;
 use std::fmt;
@@ -156,6 +156,14 @@ impl<D: HostDevice> HostDevice for DelayDevice<D> {
 
     fn clear_wakeup(&self) {
         self.inner.clear_wakeup();
+    }
+
+    fn description(&self) -> String {
+        format!("delayed {}", self.inner.description())
+    }
+
+    fn stats(&self) -> DeviceStats {
+        self.inner.stats()
     }
 
     fn grow(&mut self, size_bytes: u64) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! A device that fails on demand.
 
 use crate::check::{check, completion};
-use crate::{HostDevice, LoggedOp, OpKind};
+use crate::{DeviceStats, HostDevice, LoggedOp, OpKind};
 use offshoot_block::{BlockDevice, Completion, DeviceError, DeviceGeometry, DeviceOp, OpId};
 use rustix::io::Errno;
 use std::io;
@@ -189,6 +189,14 @@ impl<D: HostDevice> HostDevice for ErrorDevice<D> {
 
     fn clear_wakeup(&self) {
         self.inner.clear_wakeup();
+    }
+
+    fn description(&self) -> String {
+        format!("failing {}", self.inner.description())
+    }
+
+    fn stats(&self) -> DeviceStats {
+        self.inner.stats()
     }
 
     fn grow(&mut self, size_bytes: u64) -> io::Result<()> {

@@ -15,7 +15,7 @@ pub(crate) use open::sync_parent;
 pub use options::{Direct, EngineChoice, EngineKind, OpenOptions};
 
 use crate::check::{check, completion};
-use crate::{HostDevice, PowerSession, StoreLock};
+use crate::{DeviceStats, HostDevice, LoggedOp, PowerSession, StoreLock};
 use engine::{Engine, Finished};
 use job::{Job, Medium};
 use offshoot_block::{BlockDevice, Completion, DeviceGeometry, DeviceOp, OpId};
@@ -44,6 +44,7 @@ pub struct FileDevice {
     /// Kept for its allocation.
     finished: Vec<Finished>,
     outstanding: usize,
+    stats: DeviceStats,
     medium: Medium,
     findings: Findings,
     file: Arc<File>,
@@ -120,7 +121,10 @@ impl BlockDevice for FileDevice {
     fn submit(&mut self, id: OpId, op: DeviceOp) {
         self.outstanding += 1;
         match check(&self.findings.geometry, &op) {
-            Ok(()) => self.engine.submit(Job::new(id, op, self.medium)),
+            Ok(()) => {
+                self.stats.count(LoggedOp::of(&op));
+                self.engine.submit(Job::new(id, op, self.medium));
+            }
             Err(error) => self.refusals.push(completion(id, op, Err(error))),
         }
     }
@@ -151,6 +155,25 @@ impl HostDevice for FileDevice {
 
     fn clear_wakeup(&self) {
         self.engine.clear_wakeup();
+    }
+
+    fn description(&self) -> String {
+        let kind = if self.is_block_device() { "block device" } else { "regular file" };
+        let cache = match (self.is_direct(), self.direct_note()) {
+            (true, _) => "O_DIRECT".to_owned(),
+            (false, Some(note)) => format!("page cache ({note})"),
+            (false, None) => "page cache".to_owned(),
+        };
+        let engine = match (self.engine(), self.engine_note()) {
+            (EngineKind::Uring, _) => "io_uring".to_owned(),
+            (EngineKind::Threads, Some(note)) => format!("threads ({note})"),
+            (EngineKind::Threads, None) => "threads".to_owned(),
+        };
+        format!("{kind}, {cache}, {engine}")
+    }
+
+    fn stats(&self) -> DeviceStats {
+        self.stats
     }
 
     /// A regular file is made longer, durably. A block device grows by other means; this only notices it.

@@ -1,5 +1,6 @@
 //! What an event loop needs to know about a driver beyond [`BlockDevice`].
 
+use crate::DeviceStats;
 use offshoot_block::BlockDevice;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -19,6 +20,14 @@ pub trait HostDevice: BlockDevice + Send {
     /// Makes [`HostDevice::completion_fd`] unreadable until the next completion.
     fn clear_wakeup(&self);
 
+    /// What it is and how it is driven, in words for people.
+    fn description(&self) -> String;
+
+    /// What it was asked to do since it was made; nothing where nobody counts.
+    fn stats(&self) -> DeviceStats {
+        DeviceStats::default()
+    }
+
     /// Makes the device at least `size_bytes` long, where that is in its power, and takes over the size that it has by
     /// then. Blocks; operations may be in flight. What is new of a file or of memory reads as zeros.
     ///
@@ -34,6 +43,14 @@ impl<D: HostDevice + ?Sized> HostDevice for Box<D> {
 
     fn clear_wakeup(&self) {
         (**self).clear_wakeup();
+    }
+
+    fn description(&self) -> String {
+        (**self).description()
+    }
+
+    fn stats(&self) -> DeviceStats {
+        (**self).stats()
     }
 
     fn grow(&mut self, size_bytes: u64) -> io::Result<()> {

@@ -230,6 +230,14 @@ impl HostDevice for MemDevice {
 
     fn clear_wakeup(&self) {}
 
+    fn description(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn stats(&self) -> DeviceStats {
+        self.stats
+    }
+
     fn grow(&mut self, size_bytes: u64) -> io::Result<()> {
         if size_bytes > self.geometry.size_bytes {
             self.resize(size_bytes);

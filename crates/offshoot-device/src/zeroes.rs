@@ -67,7 +67,7 @@ impl Hollow {
 }
 
 macro_rules! impl_device {
-    ($device:ty) => {
+    ($device:ty, $description:literal) => {
         impl BlockDevice for $device {
             fn geometry(&self) -> DeviceGeometry {
                 self.0.geometry
@@ -97,6 +97,10 @@ macro_rules! impl_device {
 
             fn clear_wakeup(&self) {}
 
+            fn description(&self) -> String {
+                $description.to_owned()
+            }
+
             fn grow(&mut self, size_bytes: u64) -> io::Result<()> {
                 let size_bytes = size_bytes - size_bytes % u64::from(self.0.geometry.logical_block);
                 self.0.geometry.size_bytes = self.0.geometry.size_bytes.max(size_bytes);
@@ -106,8 +110,8 @@ macro_rules! impl_device {
     };
 }
 
-impl_device!(NullDevice);
-impl_device!(ZeroesDevice);
+impl_device!(NullDevice, "null");
+impl_device!(ZeroesDevice, "zeroes");
 
 #[cfg(test)]
 mod tests {

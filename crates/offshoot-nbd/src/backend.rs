@@ -10,6 +10,14 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
+impl RequestId {
+    /// The connection that it came over, for telling those that there are at one time apart.
+    #[must_use]
+    pub const fn connection(self) -> u64 {
+        self.0 >> 32
+    }
+}
+
 /// Names one opening of an export. The backend chooses it; two openings may share a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExportId(pub u64);

@@ -87,6 +87,8 @@ pub enum Errno {
     Io,
     /// ENOMEM.
     NoMem,
+    /// EFAULT, SPDK's word for a histogram that was not enabled.
+    Fault,
     /// EBUSY.
     Busy,
     /// EEXIST.
@@ -126,6 +128,7 @@ impl Errno {
             Self::NoEnt => (2, "No such file or directory"),
             Self::Io => (5, "Input/output error"),
             Self::NoMem => (12, "Cannot allocate memory"),
+            Self::Fault => (14, "Bad address"),
             Self::Busy => (16, "Device or resource busy"),
             Self::Exist => (17, "File exists"),
             Self::NoDev => (19, "No such device"),
@@ -150,6 +153,7 @@ mod tests {
             Errno::NoEnt,
             Errno::Io,
             Errno::NoMem,
+            Errno::Fault,
             Errno::Busy,
             Errno::Exist,
             Errno::NoDev,

@@ -10,6 +10,7 @@
 mod barrier;
 mod checkpoint;
 mod commit;
+mod counters;
 mod grow;
 mod job;
 mod journal;
@@ -37,6 +38,7 @@ use barrier::Barrier;
 use checkpoint::Checkpoint;
 use commit::Commit;
 use core::ops::Range;
+pub use counters::{Counters, JournalFill};
 use job::Jobs;
 pub use job::{Progress, Work};
 use journal::Journal;
@@ -191,6 +193,7 @@ pub struct Engine {
     replies: VecDeque<(Ticket, Result<Reply, Error>)>,
     /// Where a read is resolved to, kept for the next one.
     segments: Vec<Segment>,
+    counters: Counters,
     /// Set once metadata could not be written: reads go on, nothing else does.
     failed: Option<Failure>,
 }
@@ -242,6 +245,7 @@ impl Engine {
             device: VecDeque::new(),
             replies: VecDeque::new(),
             segments: Vec::new(),
+            counters: Counters::default(),
             failed: None,
         }
     }

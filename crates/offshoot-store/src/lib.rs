@@ -39,7 +39,7 @@ mod verb;
 
 pub use blob::{Blob, External, LABEL_PREFIX, XATTR_CREATED, XATTR_DELETED, XATTR_RESERVE, escape};
 pub use checkpoint::{blob_md, extent_page, layer_pages};
-pub use engine::{Engine, IoRequest, Progress, Reply, Target, Ticket, Work};
+pub use engine::{Counters, Engine, IoRequest, JournalFill, Progress, Reply, Target, Ticket, Work};
 pub use error::{During, Error, ErrorKind, Failure, LoadError, ReadOnlyCause};
 pub use init::{InitError, InitOptions, init};
 pub use io::Extent;

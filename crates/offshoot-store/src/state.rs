@@ -180,6 +180,13 @@ impl State {
         self.tags.owner(tag)
     }
 
+    /// Whether a cluster is one of those that a blob has at `at`, at any depth.
+    pub(crate) fn owns_cluster(&self, id: BlobId, at: BlobCluster, cluster: ClusterIdx) -> bool {
+        let owned = |tag| self.owner(tag) == Some(id);
+        let entry = self.blob(id).map(|blob| blob.tree.entry(at));
+        entry.is_some_and(|entry| entry.clusters_of(owned).any(|own| own == cluster))
+    }
+
     /// Clusters that dying blobs have yet to let go.
     #[must_use]
     pub fn dying_clusters(&self) -> u64 {

@@ -7,6 +7,7 @@
 mod lvols;
 
 use lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, options, pattern, writable_in};
+use offshoot_block::BlockDevice as _;
 use offshoot_device::MemDevice;
 use offshoot_format::{ExtentOrdinal, MdPageIdx};
 use offshoot_store::{Found, Store, Verb, Work};
@@ -323,4 +324,72 @@ fn what_is_known_of_a_damaged_clone_follows_a_fill() {
     let mut store = open(device, SESSION);
     assert!(store.state().blob(clone).unwrap().damage.is_some());
     assert!(store.read(clone, 0, 16_384).unwrap().as_slice() == expected.as_slice());
+}
+
+/// An lvol has taken up a snapshot whose root is lost. What is written to a cluster of that and zeroed again is not all
+/// that the cluster holds: nobody gets it.
+#[test]
+fn what_a_lost_snapshot_left_to_its_clone_is_kept() {
+    type Since = fn(&mut Store<MemDevice>);
+    let table: [(&str, Since); 2] = [
+        ("merge", |store| {
+            let (oldest, into) = (store.id("snapshot"), store.id("lvol"));
+            store.write(into, 3 * BLOCK, pattern(BLOCK, 2)).unwrap();
+            store.run_job(Work::Merge { oldest, into }, |_| ControlFlow::Continue(())).unwrap();
+        }),
+        ("removal", |store| {
+            store.remove("snapshot").unwrap();
+            store.write(store.id("lvol"), 3 * BLOCK, pattern(BLOCK, 2)).unwrap();
+        }),
+    ];
+    for (what, since) in table {
+        let mut store = base();
+        let lvol = store.create("lvol", 4 * CLUSTER, false).unwrap();
+        store.write(lvol, 0, pattern(BLOCK, 11)).unwrap();
+        let snapshot = store.snapshot("lvol", "snapshot").unwrap();
+        let mut store = open(store.close().0, SESSION);
+        since(&mut store);
+        store.write_zeroes(lvol, 3 * BLOCK..4 * BLOCK).unwrap();
+        store.flush().unwrap();
+        let mut device = store.device().clone();
+        let held = pattern(BLOCK, 11);
+        let is_held = |at: &u64| page(&device, *at) == held.as_slice();
+        let at = (0..device.geometry().size_bytes).step_by(4096).find(is_held).unwrap();
+        device.write_at(store.state().layout.md_page_offset(snapshot.root()), &[0xa5; 4096]);
+
+        let mut store = open(device, SESSION);
+        for opening in 0..3 {
+            let all = u64::from(store.state().layout.total_data_clusters());
+            let more = store.create(&format!("more {opening}"), all * CLUSTER, false).unwrap();
+            let written = (0..all).map(|at| store.write(more, at * CLUSTER, pattern(CLUSTER, 8)));
+            assert!(written.take_while(Result::is_ok).count() > 0 || opening > 0, "{what}");
+            let (device, closed) = store.close();
+            closed.unwrap();
+            assert!(page(&device, at) == held.as_slice(), "{what}, opening {opening}");
+            store = open(device, SESSION);
+        }
+    }
+}
+
+/// A snapshot that inherits from one that is lost is filled, and its clone takes it over: what the fill has brought is
+/// known, and nobody else's.
+#[test]
+fn what_a_fill_has_brought_goes_to_a_clone() {
+    let mut store = base();
+    let lvol = store.create("lvol", 2 * CLUSTER, false).unwrap();
+    store.write(lvol, 0, pattern(2 * CLUSTER, 1)).unwrap();
+    store.snapshot("lvol", "lost").unwrap();
+    store.snapshot("lvol", "filled").unwrap();
+    let mut store = open(store.close().0, SESSION);
+    let lost = extent_page(&store, "lost");
+    store.run_job(Work::Inflate { lvol: store.id("filled") }, |_| ControlFlow::Continue(())).unwrap();
+    store.remove("lost").unwrap();
+    store.remove("filled").unwrap();
+    store.flush().unwrap();
+
+    let mut device = store.device().clone();
+    device.write_at(store.state().layout.md_page_offset(lost), &[0xa5; 4096]);
+    let mut store = open(device, SESSION);
+    assert_eq!(store.own_clusters("lvol"), 2);
+    assert!(store.content("lvol") == pattern(2 * CLUSTER, 1).as_slice());
 }

@@ -62,35 +62,40 @@ impl Cli {
     /// Why it was refused or failed.
     pub(crate) fn run(self) -> Result<Outcome> {
         match self.command {
-            Command::Check(args) => return check::run(&args),
-            Command::Init(args) => init::run(&args),
-            Command::Info(args) => info::run(&args),
+            Command::Check(args) if !args.only_looks() => check::run(&args),
+            Command::Check(args) => errand::run(&Errand::Check(args)),
+            Command::Init(args) => done(init::run(&args)),
+            Command::Info(args) => errand::run(&Errand::Info(args)),
             Command::Ls(args) => errand::run(&Errand::Ls(args)),
             Command::Tree(args) => errand::run(&Errand::Tree(args)),
-            Command::Dump(args) => dump::run(&args),
-            Command::Create(args) => create::run(args),
+            Command::Dump(args) => errand::run(&Errand::Dump(args)),
+            Command::Create(args) => errand::run(&Errand::Create(args)),
             Command::Snapshot(args) => errand::run(&Errand::Snapshot(args)),
             Command::Clone(args) => errand::run(&Errand::Clone(args)),
             Command::Rm(args) => errand::run(&Errand::Rm(args)),
             Command::Resize(args) => errand::run(&Errand::Resize(args)),
             Command::Rename(args) => errand::run(&Errand::Rename(args)),
-            Command::Label(args) => label::run(&args),
+            Command::Label(args) => errand::run(&Errand::Label(args)),
             Command::ReadOnly(args) => errand::run(&Errand::ReadOnly(args)),
             Command::Revert(args) => errand::run(&Errand::Revert(args)),
             Command::SetParent(args) => errand::run(&Errand::SetParent(args)),
-            Command::Inflate(args) => inflate::run(&args),
-            Command::Decouple(args) => decouple::run(&args),
-            Command::Merge(args) => merge::run(&args),
-            Command::Diff(args) => diff::run(&args),
-            Command::Copy(args) => copy::run(&args),
-            Command::Import(args) => import::run(&args),
-            Command::Export(args) => export::run(&args),
+            Command::Inflate(args) => errand::run(&Errand::Inflate(args)),
+            Command::Decouple(args) => errand::run(&Errand::Decouple(args)),
+            Command::Merge(args) => errand::run(&Errand::Merge(args)),
+            Command::Diff(args) => errand::run(&Errand::Diff(args)),
+            Command::Copy(args) => done(copy::run(&args)),
+            Command::Import(args) => done(import::run(&args)),
+            Command::Export(args) => done(export::run(&args)),
             Command::Grow(args) => errand::run(&Errand::Grow(args)),
-            Command::Seal(args) => seal::run(&args),
-            Command::Serve(args) => serve::run(args),
-            Command::Rpc(args) => rpc::run(&args),
-            Command::Demo(args) => demo::run(&args, |words| Self::try_parse_from(words)?.run()),
-        }?;
-        Ok(Outcome::Done)
+            Command::Seal(args) => errand::run(&Errand::Seal(args)),
+            Command::Serve(args) => done(serve::run(args)),
+            Command::Rpc(args) => done(rpc::run(&args)),
+            Command::Demo(args) => done(demo::run(&args, |words| Self::try_parse_from(words)?.run())),
+        }
     }
+}
+
+/// The end of a command that has one only.
+fn done(result: Result<()>) -> Result<Outcome> {
+    result.map(|()| Outcome::Done)
 }

@@ -1,37 +1,32 @@
 //! Running a job of the engine from the command line: what it takes is said before, how far it is meanwhile; Ctrl-C ends
 //! it, and the same command goes on from there.
 
+use crate::deed::Job;
 use crate::interrupt::Interrupt;
 use crate::open::Store;
 use crate::pace::Budget;
 use crate::progress::Progress;
 use crate::report;
 use crate::size::{Bytes, Size};
-use anyhow::{Result, bail};
-use offshoot_store::{Error, Work, WorkCost};
+use anyhow::{Result, anyhow, bail};
+use offshoot_store::{Engine, Error, Work, WorkCost};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 /// How long a job that may not go on is left alone.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Runs a job to its durable end. `rate`: bytes that it may copy in a second.
+/// Runs a job to its durable end. Returns what to print.
 ///
 /// # Errors
 /// Why it was refused, failed or was interrupted.
-pub(crate) fn run(store: &mut Store, what: &'static str, work: Work, rate: Option<Size>) -> Result<()> {
-    let rate = rate.map(Size::bytes).transpose()?;
-    if rate == Some(0) {
-        bail!("--rate 0: it would never end");
-    }
+pub(crate) fn run(store: &mut Store, job: Job) -> Result<String> {
+    let Job { what, work, bytes_per_second, takes, said } = job;
     let interrupt = Interrupt::install()?;
     let cost = store.engine().work_cost(work)?;
-    // What a merge moves and frees is its command's to say.
-    if cost.filled > 0 && !matches!(work, Work::Merge { .. }) {
-        report::done(Takes { cost, cluster_bytes: store.state().units.cluster });
-    }
+    report::text(&takes);
     let mut progress = Progress::new(what, Some(cost.bytes));
-    let mut budget = rate.map(|rate| Budget::new(rate, Instant::now()));
+    let mut budget = bytes_per_second.map(|rate| Budget::new(rate, Instant::now()));
     let done = store.run_paced_job(work, budget.map(|_| 0), |job| {
         progress.reach(job.bytes_done.min(cost.bytes));
         if interrupt.check().is_err() {
@@ -44,10 +39,38 @@ pub(crate) fn run(store: &mut Store, what: &'static str, work: Work, rate: Optio
         let earned = budget.as_mut().filter(|_| job.waits).map(|budget| budget.earn(Instant::now()));
         ControlFlow::Continue(earned.filter(|earned| *earned > 0))
     });
-    match done {
-        Err(Error::Cancelled) => bail!("interrupted: run it again to go on"),
-        done => Ok(done?),
+    done.map_err(failed)?;
+    Ok(said(store.state(), &[]))
+}
+
+/// Why a job has ended before it was done.
+pub(crate) fn failed(error: Error) -> anyhow::Error {
+    match error {
+        Error::Cancelled => anyhow!("interrupted: run it again to go on"),
+        error => error.into(),
     }
+}
+
+/// The `--rate` of a job, in bytes a second.
+///
+/// # Errors
+/// It would never end.
+pub(crate) fn rate(rate: Option<Size>) -> Result<Option<u64>> {
+    match rate.map(Size::bytes).transpose()? {
+        Some(0) => bail!("--rate 0: it would never end"),
+        rate => Ok(rate),
+    }
+}
+
+/// What a job takes, in a line, if it takes anything.
+///
+/// # Errors
+/// It cannot be done.
+pub(crate) fn takes(engine: &Engine, work: Work) -> Result<String> {
+    let cost = engine.work_cost(work)?;
+    let cluster_bytes = engine.state().units.cluster;
+    let line = || format!("{}\n", Takes { cost, cluster_bytes });
+    Ok(if cost.filled > 0 { line() } else { String::new() })
 }
 
 /// What a job takes, in words.

@@ -2,16 +2,14 @@
 //!
 //! Sizes are bytes, times are RFC 3339 in UTC, what is not known is null.
 
+use crate::deed::View;
 use crate::listing::Lvol;
-use crate::open::Store;
 use crate::time::Utc;
 use anyhow::Result;
-use offshoot_block::BlockDevice as _;
 use offshoot_store::{Blob, Change, Finding, State};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
-use std::path::Path;
 
 /// `info --json`.
 #[derive(Debug, Serialize)]
@@ -44,17 +42,17 @@ pub(crate) struct StoreInfo {
 
 impl StoreInfo {
     /// Of an open store.
-    pub(crate) fn of(store: &Store, path: &Path) -> Self {
-        let (state, super_block) = (store.state(), store.super_block());
+    pub(crate) fn of(view: &View<'_>) -> Self {
+        let (state, super_block) = (view.engine.state(), view.engine.super_block());
         let clean = super_block.is_clean();
         let space = state.space();
         let bytes = |clusters: u64| clusters * state.units.cluster;
         Self {
             name: state.name(),
             uuid: state.uuid().map(|uuid| uuid.to_string()),
-            path: path.display().to_string(),
+            path: view.path.display().to_string(),
             size: state.layout.size_bytes,
-            device_size: store.device().geometry().size_bytes,
+            device_size: view.device.geometry().size_bytes,
             max_size: state.layout.growable_bytes(),
             cluster_size: state.layout.cluster_size,
             block_size: state.layout.io_unit_size,
@@ -69,7 +67,7 @@ impl StoreInfo {
             sealed: clean && !super_block.is_native(),
             clean,
             lvols: state.lvols().count(),
-            seal_clusters: store.engine().seal_cost().ok().map(|cost| cost.clusters),
+            seal_clusters: view.engine.seal_cost().ok().map(|cost| cost.clusters),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! From what a user typed to an lvol.
 
+use anyhow::{Result, bail};
 use offshoot_format::BlobId;
 use offshoot_store::{Blob, Error, State, escape};
 use uuid::Uuid;
@@ -22,4 +23,30 @@ pub(crate) fn lvol<'s>(state: &'s State, text: &str) -> Result<&'s Blob, Error> 
         .or_else(by_id)
         .or_else(by_shown_name)
         .ok_or_else(|| Error::UnknownLvol(escape(text.as_bytes())))
+}
+
+/// The oldest snapshot and what takes it up; where some are gone since an earlier run, what is taking them up.
+///
+/// # Errors
+/// One of them is not known, or they are no run of snapshots.
+pub(crate) fn merge(state: &State, names: &[String]) -> Result<(BlobId, BlobId)> {
+    let mut found = Vec::new();
+    let mut gone = None;
+    for name in names {
+        match (lvol(state, name), state.merging(name.as_bytes())) {
+            (Ok(blob), _) => found.push(blob),
+            (Err(Error::UnknownLvol(_)), Some(heir)) => {
+                if gone.replace(heir.id).is_some_and(|other| other != heir.id) {
+                    bail!("they were being merged into different lvols");
+                }
+            }
+            (Err(error), _) => return Err(error.into()),
+        }
+    }
+    let Some(into) = gone else {
+        let ids: Vec<BlobId> = found.iter().map(|blob| blob.id).collect();
+        return Ok(state.merge_run(&ids)?);
+    };
+    let oldest = found.into_iter().min_by_key(|blob| state.depth(blob));
+    Ok((oldest.map_or(into, |blob| blob.id), into))
 }

@@ -9,8 +9,10 @@
 mod clear;
 mod cli;
 mod commands;
+mod deed;
 mod demo;
 mod errand;
+mod growth;
 mod image;
 mod interrupt;
 mod job;

@@ -1,5 +1,6 @@
 //! Opening a store, for looking or for changing it.
 
+use crate::deed::{Look, Shown, View};
 use crate::watched::{Watch, Watched};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -98,6 +99,22 @@ impl StoreArgs {
     /// It cannot be opened, a writer holds it, or nothing of it can be read.
     pub(crate) fn look(&self) -> Result<Store> {
         self.open(OpenOptions::read_only(), || None)
+    }
+
+    /// Opens the store for looking, and looks.
+    ///
+    /// # Errors
+    /// As [`StoreArgs::look`], or what was to be seen cannot be told.
+    pub(crate) fn show(&self, what: &dyn Look) -> Result<Shown> {
+        let store = self.look()?;
+        let (engine, findings) = (store.engine(), store.findings());
+        what.show(&View {
+            path: &self.path,
+            engine,
+            findings,
+            device: store.device().inner(),
+            is_served: false,
+        })
     }
 
     /// Opens the store under its exclusive lock, changes it, and closes it again, also when the change failed.

@@ -2,6 +2,7 @@
 
 use crate::size::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ const LINE_PERIOD: Duration = Duration::from_secs(5);
 /// The progress of one piece of work, on standard error.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    what: &'static str,
+    what: Cow<'static, str>,
     done: u64,
     total: Option<u64>,
     shown: Shown,
@@ -25,17 +26,19 @@ enum Shown {
 
 impl Progress {
     /// Work on `total` bytes begins; `None` when their number is not known.
-    pub(crate) fn new(what: &'static str, total: Option<u64>) -> Self {
+    pub(crate) fn new(what: impl Into<Cow<'static, str>>, total: Option<u64>) -> Self {
+        let what = what.into();
         if io::stderr().is_terminal() {
-            Self { what, done: 0, total, shown: Shown::Bar(bar(what, total)) }
+            let bar = bar(what.clone(), total);
+            Self { what, done: 0, total, shown: Shown::Bar(bar) }
         } else {
             Self::lines(what, total)
         }
     }
 
     /// The same in plain lines, also on a terminal: for work beside others that write there.
-    pub(crate) fn lines(what: &'static str, total: Option<u64>) -> Self {
-        Self { what, done: 0, total, shown: Shown::Lines { last: Instant::now() } }
+    pub(crate) fn lines(what: impl Into<Cow<'static, str>>, total: Option<u64>) -> Self {
+        Self { what: what.into(), done: 0, total, shown: Shown::Lines { last: Instant::now() } }
     }
 
     /// All up to here is done, in bytes.
@@ -46,7 +49,7 @@ impl Progress {
             Shown::Lines { last } => {
                 if last.elapsed() >= LINE_PERIOD {
                     *last = Instant::now();
-                    let line = line(self.what, done, self.total);
+                    let line = line(&self.what, done, self.total);
                     // Progress that nobody sees is no reason to stop.
                     let _ = writeln!(io::stderr(), "{line}");
                 }
@@ -64,7 +67,7 @@ impl Drop for Progress {
     }
 }
 
-fn bar(what: &'static str, total: Option<u64>) -> ProgressBar {
+fn bar(what: impl Into<Cow<'static, str>>, total: Option<u64>) -> ProgressBar {
     let (bar, template) = match total {
         Some(total) => (
             ProgressBar::new(total),

@@ -1,11 +1,13 @@
 //! How a command ends: what it says, and its exit status.
 
+use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
 /// The end of a command that did not fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Outcome {
     /// What was asked for is done.
     Done,
@@ -25,6 +27,11 @@ impl From<Outcome> for ExitCode {
 /// Says in one line what was done. It is done, whether anybody listens or not.
 pub(crate) fn done(line: impl Display) {
     let _ = writeln!(io::stdout(), "{line}");
+}
+
+/// Says what is a text of whole lines, or nothing.
+pub(crate) fn text(lines: &str) {
+    let _ = io::stdout().write_all(lines.as_bytes());
 }
 
 /// Says in one line why nothing was done. Nothing at all when a reader of standard output went away: they know.

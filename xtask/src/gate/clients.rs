@@ -24,6 +24,7 @@ const CLIENTS: &[(&str, &str)] = &[
     ("losetup", "mount"),
     ("umount", "mount"),
     ("fstrim", "util-linux"),
+    ("promtool", "prometheus"),
 ];
 
 /// Where a user's `PATH` often does not lead, though the programs there run for anyone.

@@ -10,7 +10,7 @@ use super::threads::{THREADS, ThreadEngine};
 use super::uring::UringEngine;
 use crate::check::is_logical_block;
 use crate::lock::{PATIENCE, PAUSE};
-use crate::{LockError, LockMode, StoreLock};
+use crate::{DeviceStats, LockError, LockMode, StoreLock};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{File, Metadata};
@@ -202,6 +202,7 @@ impl FileDevice {
             refusals: Vec::new(),
             finished: Vec::new(),
             outstanding: 0,
+            stats: DeviceStats::default(),
             medium,
             findings,
             file,

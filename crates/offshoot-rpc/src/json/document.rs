@@ -1,6 +1,5 @@
 //! A JSON text that was scanned, and its values.
 
-use super::scanner::{Limits, Scanner, SyntaxError};
 use super::{number, string};
 use serde::ser::{Serialize, SerializeMap as _, SerializeSeq as _, Serializer};
 use serde_json::value::RawValue;
@@ -52,19 +51,6 @@ impl Document {
     pub(super) fn new(text: Vec<u8>, tokens: Vec<Token>) -> Self {
         let text = String::from_utf8(text).expect("the scanner lets only UTF-8 through");
         Self { text, tokens: tokens.into() }
-    }
-
-    /// The one text that `text` is, within the limits of a request. `None` when it is not complete, or there is more.
-    ///
-    /// # Errors
-    /// [`SyntaxError`].
-    pub fn parse(text: &str) -> Result<Option<Self>, SyntaxError> {
-        let mut scanner = Scanner::new(Limits::REQUEST);
-        // A number is complete with what stands behind it.
-        let padded = [text.as_bytes(), b" "].concat();
-        let (taken, document) = scanner.scan(&padded)?;
-        let alone = padded[taken..].iter().all(u8::is_ascii_whitespace);
-        Ok(document.filter(|_| alone))
     }
 
     /// The value that the text is.

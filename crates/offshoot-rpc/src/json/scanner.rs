@@ -270,5 +270,20 @@ impl Scanner {
     }
 }
 
+impl Document {
+    /// The one text that `text` is, within the limits of a request. `None` when it is not complete, or there is more.
+    ///
+    /// # Errors
+    /// [`SyntaxError`].
+    pub fn parse(text: &str) -> Result<Option<Self>, SyntaxError> {
+        let mut scanner = Scanner::new(Limits::REQUEST);
+        // A number is complete with what stands behind it.
+        let padded = [text.as_bytes(), b" "].concat();
+        let (taken, document) = scanner.scan(&padded)?;
+        let alone = padded[taken..].iter().all(u8::is_ascii_whitespace);
+        Ok(document.filter(|_| alone))
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -4,12 +4,14 @@ use super::{Errors, Method, When, optional, required};
 use crate::error::RpcError;
 use crate::types::bdev::{BdevName, CreateAio, CreateMalloc, GetBdevs};
 use crate::types::framework::GetMethods;
+use crate::types::iostat::{EnableHistogram, GetIostat, ResetIostat};
 use crate::types::lvol::{
-    CloneBdev, CloneLvol, CreateLvol, DecoupleParent, GetLvols, GroupSnapshot, LvolName, RenameLvol,
-    ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
+    CloneBdev, CloneLvol, CreateLvol, DecoupleParent, DiffLvols, GetLvols, GroupSnapshot, InflateLvol,
+    LvolName, MergeSnapshots, RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
 };
 use crate::types::lvstore::{CreateLvstore, DeleteLvstore, GetLvstores, GrowLvstore, RenameLvstore};
 use crate::types::nbd::{ExportLvol, GetExports, StartDisk};
+use crate::types::operation::CancelOperation;
 use crate::types::shallow_copy::{CheckShallowCopy, StartShallowCopy};
 
 /// Of most methods of lvols.
@@ -103,7 +105,7 @@ methods! {
     /// deletes an lvol.
     DeleteLvol = "bdev_lvol_delete", Runtime, required(LvolName, BDEV);
     /// gives an lvol a cluster of its own everywhere.
-    InflateLvol = "bdev_lvol_inflate", Runtime, required(LvolName, LVOL);
+    InflateLvol = "bdev_lvol_inflate", Runtime, required(InflateLvol, LVOL);
     /// makes an lvol independent of its parent.
     DecoupleParent = "bdev_lvol_decouple_parent", Runtime, required(DecoupleParent, LVOL);
     /// makes an lvol independent of its parent; what only that held reads zeros. Not in SPDK.
@@ -118,12 +120,28 @@ methods! {
     RevertLvol = "bdev_lvol_revert", Runtime, required(RevertLvol, LVOL);
     /// makes snapshots of several lvols at one point in time. Not in SPDK.
     GroupSnapshot = "bdev_lvol_group_snapshot", Runtime, required(GroupSnapshot, LVOL);
+    /// merges snapshots into what lies on them. Not in SPDK.
+    MergeSnapshots = "bdev_lvol_merge", Runtime, required(MergeSnapshots, LVOL);
+    /// tells where two lvols of a family may read differently. Not in SPDK.
+    DiffLvols = "bdev_lvol_diff", Runtime, required(DiffLvols, LVOL);
+    /// lists long operations. Not in SPDK.
+    GetOperations = "bdev_lvol_get_operations", Runtime, without("bdev_lvol_get_operations requires no parameters");
+    /// ends a long operation. Not in SPDK.
+    CancelOperation = "bdev_lvol_cancel", Runtime, required(CancelOperation, LVOL);
     /// begins to copy the clusters of an lvol.
     StartShallowCopy = "bdev_lvol_start_shallow_copy", Runtime, required(StartShallowCopy, LVOL);
     /// tells how far such a copy is.
     CheckShallowCopy = "bdev_lvol_check_shallow_copy", Runtime, required(CheckShallowCopy, LVOL);
     /// lists bdevs, or one.
     GetBdevs = "bdev_get_bdevs", Runtime, optional(GetBdevs, BDEV);
+    /// tells what was asked of bdevs, and how long it took.
+    GetIostat = "bdev_get_iostat", Runtime, optional(GetIostat, BDEV);
+    /// begins to count that anew.
+    ResetIostat = "bdev_reset_iostat", Runtime, optional(ResetIostat, BDEV);
+    /// counts latencies by buckets, or does not any more.
+    EnableHistogram = "bdev_enable_histogram", Runtime, required(EnableHistogram, BDEV);
+    /// tells these counts.
+    GetHistogram = "bdev_get_histogram", Runtime, required(BdevName, BDEV);
     /// looks for an lvstore on a bdev.
     ExamineBdev = "bdev_examine", Runtime, required(BdevName, BDEV);
     /// makes a bdev of a file.

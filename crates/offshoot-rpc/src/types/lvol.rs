@@ -161,6 +161,36 @@ impl LvolName {
     }
 }
 
+/// Parameters of `bdev_lvol_inflate`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InflateLvol {
+    /// The lvol.
+    pub name: String,
+    /// Bytes that may be copied in a second; absent: as many as clients leave room for. Not in SPDK.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_sec: Option<u64>,
+}
+
+impl InflateLvol {
+    /// The lvol.
+    #[must_use]
+    pub fn lvol(&self) -> LvolSelector<'_> {
+        LvolSelector::new(&self.name)
+    }
+}
+
+/// Parameters of `bdev_lvol_merge`. Not in SPDK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MergeSnapshots {
+    /// One snapshot, which goes into its only clone, or several that lie on each other, which go into the newest.
+    pub snapshots: Vec<String>,
+    /// Bytes that may be copied in a second; absent: as many as clients leave room for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_sec: Option<u64>,
+}
+
 /// Parameters of `bdev_lvol_decouple_parent`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -170,6 +200,9 @@ pub struct DecoupleParent {
     /// What becomes of what its parent holds for it; absent: keep, as with SPDK, which does not know this member.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unallocated: Option<Unallocated>,
+    /// Bytes that may be copied in a second; absent: as many as clients leave room for. Not in SPDK.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_per_sec: Option<u64>,
 }
 
 impl DecoupleParent {
@@ -256,6 +289,61 @@ impl RevertLvol {
 pub struct GroupSnapshot {
     /// Lvols of one lvstore, and the names of their snapshots.
     pub lvols: Vec<SnapshotLvol>,
+}
+
+/// Parameters of `bdev_lvol_diff`. Not in SPDK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffLvols {
+    /// The lvol that is known already.
+    pub from_name: String,
+    /// The lvol, of its family, whose ranges are told.
+    pub to_name: String,
+    /// Ranges that begin before this byte are left out; absent: 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// How many ranges to tell; absent: 4096.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_ranges: Option<u32>,
+}
+
+impl DiffLvols {
+    /// The lvol that is known already.
+    #[must_use]
+    pub fn from(&self) -> LvolSelector<'_> {
+        LvolSelector::new(&self.from_name)
+    }
+
+    /// The lvol whose ranges are told.
+    #[must_use]
+    pub fn to(&self) -> LvolSelector<'_> {
+        LvolSelector::new(&self.to_name)
+    }
+}
+
+/// The result of `bdev_lvol_diff`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LvolDiff {
+    /// Size in bytes.
+    pub from_size: u64,
+    /// Size in bytes.
+    pub to_size: u64,
+    /// Ascending.
+    pub ranges: Vec<DiffRange>,
+    /// `offset` for those that follow; absent: there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_offset: Option<u64>,
+}
+
+/// A range of an [`LvolDiff`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffRange {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Whether it reads zeros that are not stored.
+    pub zero: bool,
 }
 
 /// What becomes of the clusters of an lvol when it lets go of them.

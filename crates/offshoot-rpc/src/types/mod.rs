@@ -5,8 +5,10 @@
 
 pub mod bdev;
 pub mod framework;
+pub mod iostat;
 pub mod lvol;
 pub mod lvstore;
 pub mod nbd;
+pub mod operation;
 pub mod selector;
 pub mod shallow_copy;

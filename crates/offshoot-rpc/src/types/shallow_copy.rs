@@ -1,5 +1,6 @@
 //! Parameters and results of shallow copies.
 
+use super::operation::OperationState;
 use super::selector::LvolSelector;
 use serde::{Deserialize, Serialize};
 
@@ -29,20 +30,6 @@ pub struct CheckShallowCopy {
     pub operation_id: u32,
 }
 
-/// Where a shallow copy is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ShallowCopyState {
-    /// Under way.
-    #[serde(rename = "in progress")]
-    InProgress,
-    /// Done.
-    #[serde(rename = "complete")]
-    Complete,
-    /// Failed.
-    #[serde(rename = "error")]
-    Error,
-}
-
 /// The result of `bdev_lvol_start_shallow_copy`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShallowCopyStarted {
@@ -58,7 +45,7 @@ pub struct ShallowCopyProgress {
     /// Clusters to do.
     pub total_clusters: u64,
     /// Where it is.
-    pub state: ShallowCopyState,
+    pub state: OperationState,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,

@@ -96,14 +96,10 @@ impl State {
     /// and others inherit from it.
     fn follow(&mut self, id: BlobId, at: BlobCluster, before: &Tree, after: &Tree) -> Option<Tree> {
         let clone = self.blobs.get_mut(&id)?;
-        // What is known of a damaged clone follows like that of any other.
-        let is_lost = !clone.is_readable() && at.0 < clone.lost_len;
-        if at.0 >= clone.inherit_len || is_lost {
-            return None;
-        }
         let old = clone.tree.clone();
-        // What is known of a damaged clone follows like that of any other.
-        if matches!(old.entry(at), Entry::Unknown) {
+        // What is known of a damaged clone follows like that of any other. What is not may be its own.
+        let is_unknown = at.0 < clone.lost_len || matches!(old.entry(at), Entry::Unknown);
+        if at.0 >= clone.inherit_len || is_unknown && !clone.is_readable() {
             return None;
         }
         let (ordinal, _) = ExtentOrdinal::of(at);

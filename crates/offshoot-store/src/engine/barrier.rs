@@ -187,6 +187,7 @@ impl Engine {
 
     fn finish_round(&mut self) {
         let Some(round) = self.barrier.running.take() else { return };
+        self.counters.barriers += 1;
         if let Phase::LastSync(frame) = round.phase {
             self.commit.cover(round.covers);
             if let Some(part) = round.part {

@@ -257,6 +257,7 @@ impl Engine {
         self.journal.facts.tail = tail;
         self.journal.ring.advance(tail);
         self.journal.room_was_made();
+        self.counters.checkpoints += 1;
         for page in &running.freed {
             self.state.md.release(page.0);
         }

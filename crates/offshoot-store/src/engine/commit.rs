@@ -172,13 +172,6 @@ impl Engine {
         }
     }
 
-    /// Whether a cluster is one of those that an lvol has in `at`, at any depth.
-    pub(super) fn owns_cluster(&self, lvol: BlobId, at: BlobCluster, cluster: ClusterIdx) -> bool {
-        let owned = |tag| self.state.owner(tag) == Some(lvol);
-        let entry = self.state.blob(lvol).map(|blob| blob.tree.entry(at));
-        entry.is_some_and(|entry| entry.clusters_of(owned).any(|own| own == cluster))
-    }
-
     fn own_layer(&self, lvol: BlobId, at: BlobCluster) -> Option<ClusterIdx> {
         let stack = self.state.blob(lvol)?.tree.stack(at)?;
         let own = self.state.tags.owner(stack.top.tag) == Some(lvol);

@@ -351,6 +351,8 @@ impl Engine {
             ..header
         };
         let frame = encode_frame(&header, payload, journal.ring.block());
+        self.counters.frames += 1;
+        self.counters.frame_bytes += frame.len() as u64;
         let barrier = !is_image && core::mem::take(&mut journal.barrier);
         let Some(area) = journal.area else { return };
         journal.in_flight = Some(InFlight { lsn, slot, transactions, barrier, is_image });

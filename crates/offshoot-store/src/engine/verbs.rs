@@ -231,6 +231,7 @@ impl Engine {
                 if let Some(lvol) = plan.handed_over {
                     self.commit.hand_over(lvol, self.journal.last);
                 }
+                plan.made.iter().for_each(|made| self.begin_counts(*made));
                 self.finish_verb(task, Ok(plan.made));
             }
             Err(error) => {

@@ -339,7 +339,7 @@ impl Engine {
         }
         let holds = choices.iter().all(|choice| match choice.shared {
             true => self.choice_holds(lvol, choice.at, choice.cluster),
-            false => self.owns_cluster(lvol, choice.at, choice.cluster),
+            false => self.state.owns_cluster(lvol, choice.at, choice.cluster),
         });
         if !holds && self.rules.hold(Clause::CommitAgainstPresent) {
             self.abandon_plan(task);
@@ -391,6 +391,9 @@ impl Engine {
         }
         let (lvol, zeroed) = (write.lvol, core::mem::take(&mut write.taking_away));
         let result = write.error.take().map_or(Ok(()), Err);
+        if result.is_ok() && matches!(write.kind, Kind::Data(_)) {
+            self.count_first_write(lvol);
+        }
         (0..zeroed).for_each(|_| self.commit.end_zeroing(lvol));
         if zeroed > 0 {
             for task in core::mem::take(&mut self.after_zeroing) {

@@ -26,15 +26,16 @@ pub(super) struct Lost {
     clusters: BTreeMap<u32, usize>,
     /// Snapshots that the journal has made of lvols that cannot be read, and those: in life they own what these own.
     stand_ins: BTreeMap<BlobId, BlobId>,
-    /// Snapshots that cannot be read and are there no more: in life their only clones own what they owned.
-    removed: BTreeSet<BlobId>,
+    /// Blobs that cannot be read, and of which in life others own what they owned: the clones of snapshots that were
+    /// removed, and the snapshots of lvols.
+    heired: BTreeSet<BlobId>,
 }
 
 impl Lost {
     /// With md pages and clusters that are held, because no readable blob owns them.
     pub(super) fn new(md: Vec<u32>, clusters: Vec<u32>) -> Self {
         let clusters = clusters.into_iter().map(|cluster| (cluster, 0)).collect();
-        Self { md, clusters, stand_ins: BTreeMap::new(), removed: BTreeSet::new() }
+        Self { md, clusters, stand_ins: BTreeMap::new(), heired: BTreeSet::new() }
     }
 
     /// Makes a record of the journal true, as far as the blobs that it is about are known.
@@ -70,6 +71,7 @@ impl Lost {
                 state.apply(&Record::Clone { parent, id: *id, len: *len, xattrs });
                 state.apply(&Record::SetReadOnly { blob: *id });
                 self.stand_ins.insert(*id, *origin);
+                self.heired.insert(*origin);
             }
             Record::SetParent { blob, below: Below::Blob(parent) } if moves_onto(state, *blob, *parent) => {
                 state.apply(&record);
@@ -87,7 +89,7 @@ impl Lost {
             Record::Adopt { snapshot, .. } => {
                 condemn(state, *snapshot, "it was removed, and of its clone not all can be read");
                 self.lose(state, *snapshot);
-                self.removed.insert(*snapshot);
+                self.heired.insert(*snapshot);
             }
             Record::Release { blob, ordinals } if is_going(state, *blob) => {
                 mark_dying(state, *blob);
@@ -180,12 +182,23 @@ impl Lost {
         self.lose(state, source);
     }
 
-    /// What a snapshot left to an lvol is not known, so that it cannot be told from what lies below both.
+    /// What a blob left to another is not known, so that it cannot be told from what lies below both; and nobody can say
+    /// what there is in a cluster that was among it, beside the blocks that a record puts there.
     fn condemn_heir(&self, state: &mut State, record: &Record) {
-        let (Record::SetParent { blob, .. } | Record::Bypass { blob, .. }) = record else { return };
-        let parent = state.blob(*blob).and_then(|blob| blob.parent);
-        if parent.is_some_and(|parent| self.removed.contains(&parent)) {
-            condemn(state, *blob, "what it took over from a snapshot cannot be read");
+        let id = match record {
+            Record::SetParent { blob, .. } | Record::Bypass { blob, .. } => *blob,
+            Record::Map { blob, at, cluster, blocks } | Record::Fill { blob, at, cluster, blocks }
+                if *blocks != (0..state.units.blocks)
+                    && self.clusters.contains_key(&cluster.0)
+                    && !state.owns_cluster(*blob, *at, *cluster) =>
+            {
+                *blob
+            }
+            _ => return,
+        };
+        let parent = state.blob(id).and_then(|blob| blob.parent);
+        if parent.is_some_and(|parent| self.heired.contains(&parent)) {
+            condemn(state, id, "what it took over cannot be read");
         }
     }
 

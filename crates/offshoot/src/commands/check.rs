@@ -4,15 +4,15 @@ mod repair;
 mod treatment;
 mod undo;
 
+use crate::deed::{Look, Shown, View};
 use crate::json::{self, CheckReport, Damage, Deferred};
 use crate::open::StoreArgs;
 use crate::report::{self, Outcome};
 use anyhow::Result;
 use clap::Args;
-use offshoot_block::BlockDevice;
-use offshoot_store::{Finding, LoadError, Store};
+use offshoot_store::{Finding, LoadError, State};
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 /// Look for damage: metadata or a journal that cannot be read, clusters and md pages without exactly one owner, wrong
@@ -21,10 +21,10 @@ use std::path::PathBuf;
 /// A store that was not closed is checked as it would be after recovery. Exit status 3 if there is damage. Nothing is
 /// written, unless --repair says so: then what can be put right is, everything that is written over is saved in an undo
 /// file before, and the exit status is 3 if damage is left. `check STORE --undo FILE` puts all of that back.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
-    store: StoreArgs,
+    pub(crate) store: StoreArgs,
     /// Show JSON
     #[arg(long, conflicts_with = "force")]
     json: bool,
@@ -43,46 +43,64 @@ pub(crate) struct CheckArgs {
     force: bool,
 }
 
-/// Looks for damage and shows it; repairs it, or undoes a repair.
+impl CheckArgs {
+    /// Whether nothing is to be changed.
+    pub(crate) fn only_looks(&self) -> bool {
+        self.undo.is_none() && !self.repair
+    }
+}
+
+/// Repairs the store, or undoes a repair.
 ///
 /// # Errors
 /// The store cannot be opened, for another reason than damage, or cannot be written.
 pub(crate) fn run(args: &CheckArgs) -> Result<Outcome> {
-    match (&args.undo, args.repair) {
-        (_, true) => repair::run(args),
-        (Some(file), false) => undo::run(&args.store.path, file, args.force).map(|()| Outcome::Done),
-        (None, false) => look(args),
+    match &args.undo {
+        Some(file) if !args.repair => undo::run(&args.store.path, file, args.force).map(|()| Outcome::Done),
+        _ => repair::run(args),
     }
 }
 
-fn look(args: &CheckArgs) -> Result<Outcome> {
-    let (damage, lvols, deferred): (Vec<Damage>, _, _) = match args.store.look() {
-        Ok(store) => {
-            let state = store.state();
-            let deferred = state.deferred().map(|blob| Deferred::new(state, blob)).collect();
-            (findings_of(&store).iter().map(Damage::from).collect(), state.lvols().count(), deferred)
+/// Looks for damage, also where it is such that the store cannot be opened.
+///
+/// # Errors
+/// It cannot be opened for another reason.
+pub(crate) fn look(args: &CheckArgs) -> Result<Shown> {
+    match args.store.show(args) {
+        Err(error) => args.shown(vec![fatal(error)?], 0, Vec::new()),
+        shown => shown,
+    }
+}
+
+impl Look for CheckArgs {
+    fn show(&self, view: &View<'_>) -> Result<Shown> {
+        let state = view.engine.state();
+        let deferred = state.deferred().map(|blob| Deferred::new(state, blob)).collect();
+        let damage = findings_of(view.findings, state).iter().map(Damage::from).collect();
+        self.shown(damage, state.lvols().count(), deferred)
+    }
+}
+
+impl CheckArgs {
+    fn shown(&self, damage: Vec<Damage>, lvols: usize, deferred: Vec<Deferred>) -> Result<Shown> {
+        let outcome = if damage.is_empty() { Outcome::Done } else { Outcome::Damage };
+        if self.json {
+            return Ok(Shown { text: json::text(&CheckReport { damage, deferred })?, outcome });
         }
-        Err(error) => (vec![fatal(error)?], 0, Vec::new()),
-    };
-    let outcome = if damage.is_empty() { Outcome::Done } else { Outcome::Damage };
-    if args.json {
-        json::print(&CheckReport { damage, deferred })?;
-        return Ok(outcome);
+        let mut text = String::new();
+        for damage in &damage {
+            writeln!(text, "{}", headline(damage))?;
+            writeln!(text, "  repair: {}", damage.repair)?;
+        }
+        for Deferred { name, clones } in &deferred {
+            writeln!(text, "{name}: removed, kept until one of its clones is left: {}", clones.join(", "))?;
+        }
+        match damage.len() {
+            0 => writeln!(text, "no damage found in {lvols} lvols")?,
+            count => writeln!(text, "{count} findings")?,
+        }
+        Ok(Shown { text, outcome })
     }
-    let mut text = String::new();
-    for damage in &damage {
-        writeln!(text, "{}", headline(damage))?;
-        writeln!(text, "  repair: {}", damage.repair)?;
-    }
-    for Deferred { name, clones } in &deferred {
-        writeln!(text, "{name}: removed, kept until one of its clones is left: {}", clones.join(", "))?;
-    }
-    match damage.len() {
-        0 => writeln!(text, "no damage found in {lvols} lvols")?,
-        count => writeln!(text, "{count} findings")?,
-    }
-    io::stdout().write_all(text.as_bytes())?;
-    Ok(outcome)
 }
 
 /// What is wrong, and with whom.
@@ -92,9 +110,9 @@ fn headline(Damage { lvol, what, .. }: &Damage) -> String {
 }
 
 /// What loading found, and where that leaves nothing to say, what the State that came of it contradicts.
-fn findings_of<D: BlockDevice>(store: &Store<D>) -> Vec<Finding> {
-    match store.findings() {
-        [] => store.state().audit(),
+fn findings_of(found: &[Finding], state: &State) -> Vec<Finding> {
+    match found {
+        [] => state.audit(),
         found => found.to_vec(),
     }
 }

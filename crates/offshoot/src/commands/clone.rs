@@ -1,7 +1,7 @@
 //! `offshoot clone`: a writable child of a snapshot, or of a file or device outside of the store.
 
 use super::identity;
-use crate::errand::{Change, Planned};
+use crate::deed::{Change, Planned};
 use crate::lookup;
 use crate::open::{External, StoreArgs, external_device};
 use crate::size::{Bytes, Size};

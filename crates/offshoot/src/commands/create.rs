@@ -2,7 +2,7 @@
 
 use super::identity;
 use crate::clear::ClearMethod;
-use crate::errand::{self, Change, Errand, Planned};
+use crate::deed::{Change, Planned};
 use crate::interrupt::Interrupt;
 use crate::open::StoreArgs;
 use crate::progress::Progress;
@@ -69,11 +69,11 @@ impl CreateArgs {
     }
 }
 
-/// Makes the lvol, and shows how far the zeroing of a thick one is.
+/// Makes the lvol, and shows how far the zeroing of a thick one is. Returns what to print.
 ///
 /// # Errors
 /// Why not.
-pub(crate) fn run(args: CreateArgs) -> Result<()> {
+pub(crate) fn run(args: &CreateArgs) -> Result<String> {
     let size_bytes = args.size_bytes()?;
     let interrupt = args.thick.then(Interrupt::install).transpose()?;
     let watch = || {
@@ -92,5 +92,5 @@ pub(crate) fn run(args: CreateArgs) -> Result<()> {
         // What the device says of being interrupted is no news to who did it.
         interrupt.check()?;
     }
-    errand::finish(&Errand::Create(args), made)
+    made
 }

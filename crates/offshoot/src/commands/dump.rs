@@ -1,51 +1,48 @@
 //! `offshoot dump`: the metadata of a store as text.
 
+use crate::deed::{Look, Shown, View};
 use crate::json::{self, DumpSection};
-use crate::open::{Store, StoreArgs};
+use crate::open::StoreArgs;
 use crate::report;
 use anyhow::Result;
 use clap::Args;
 use offshoot_format::{dump_blob, dump_extent_page, dump_layer_page, dump_super_block};
-use offshoot_store::{blob_md, extent_page, layer_pages};
+use offshoot_store::{Engine, blob_md, extent_page, layer_pages};
+use serde::{Deserialize, Serialize};
 use std::fmt::{self, Write as _};
-use std::io::{self, Write as _};
 
 /// Show the metadata of a store as text, one fact a line, the same text for the same metadata
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct DumpArgs {
     #[command(flatten)]
-    store: StoreArgs,
+    pub(crate) store: StoreArgs,
     /// Show JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Shows the metadata.
-///
-/// # Errors
-/// The store cannot be opened.
-pub(crate) fn run(args: &DumpArgs) -> Result<()> {
-    let store = args.store.look()?;
-    let sections = sections(&store)?;
-    if args.json {
-        let sections: Vec<DumpSection> =
-            sections.iter().map(|(title, text)| DumpSection::new(title, text)).collect();
-        return json::print(&sections);
+impl Look for DumpArgs {
+    fn show(&self, view: &View<'_>) -> Result<Shown> {
+        let sections = sections(view.engine)?;
+        if self.json {
+            let sections: Vec<DumpSection> =
+                sections.iter().map(|(title, text)| DumpSection::new(title, text)).collect();
+            return Ok(json::text(&sections)?.into());
+        }
+        let mut text = String::new();
+        for (title, section) in sections {
+            let gap = if text.is_empty() { "" } else { "\n" };
+            write!(text, "{gap}[{title}]\n{section}")?;
+        }
+        Ok(text.into())
     }
-    let mut text = String::new();
-    for (title, section) in sections {
-        let gap = if text.is_empty() { "" } else { "\n" };
-        write!(text, "{gap}[{title}]\n{section}")?;
-    }
-    io::stdout().write_all(text.as_bytes())?;
-    Ok(())
 }
 
 /// Title and text: the super block, then every blob in the order of their ids with the pages of its map.
-fn sections(store: &Store) -> Result<Vec<(String, String)>, fmt::Error> {
-    let state = store.state();
+fn sections(engine: &Engine) -> Result<Vec<(String, String)>, fmt::Error> {
+    let state = engine.state();
     let mut text = String::new();
-    dump_super_block(store.super_block(), &mut text)?;
+    dump_super_block(engine.super_block(), &mut text)?;
     let mut sections = vec![("super block".to_owned(), text)];
     for blob in state.blobs() {
         let mut text = String::new();

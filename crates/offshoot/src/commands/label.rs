@@ -1,16 +1,19 @@
 //! `offshoot label`: words about an lvol.
 
+use crate::deed::{Change, Look, Planned, Shown, View};
+use crate::lookup;
 use crate::open::StoreArgs;
-use crate::{lookup, report};
 use anyhow::{Result, bail};
 use clap::Args;
-use offshoot_store::Verb;
+use offshoot_store::{State, Verb};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 
 /// Show the labels of an lvol, or change them
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct LabelArgs {
     #[command(flatten)]
-    store: StoreArgs,
+    pub(crate) store: StoreArgs,
     /// The lvol
     name: String,
     /// Labels to set; one without a value is taken away
@@ -18,27 +21,30 @@ pub(crate) struct LabelArgs {
     labels: Vec<String>,
 }
 
-/// Shows or changes the labels.
-///
-/// # Errors
-/// Why not; then none was changed.
-pub(crate) fn run(args: &LabelArgs) -> Result<()> {
-    let labels: Vec<_> = args.labels.iter().map(|text| parse(text)).collect::<Result<_>>()?;
-    if labels.is_empty() {
-        let store = args.store.look()?;
-        for (key, value) in lookup::lvol(store.state(), &args.name)?.labels() {
-            report::done(format_args!("{key}={value}"));
-        }
-        return Ok(());
+impl LabelArgs {
+    /// Whether labels are to be shown, and none changed.
+    pub(crate) fn only_looks(&self) -> bool {
+        self.labels.is_empty()
     }
-    let name = args.store.change(|store| {
-        let blob = lookup::lvol(store.state(), &args.name)?;
-        let (lvol, name) = (blob.id, blob.display_name());
-        store.execute(Verb::Label { lvol, labels })?;
-        Ok(name)
-    })?;
-    report::done(format_args!("labelled lvol \"{name}\""));
-    Ok(())
+}
+
+impl Look for LabelArgs {
+    fn show(&self, view: &View<'_>) -> Result<Shown> {
+        let mut text = String::new();
+        for (key, value) in lookup::lvol(view.engine.state(), &self.name)?.labels() {
+            writeln!(text, "{key}={value}")?;
+        }
+        Ok(text.into())
+    }
+}
+
+impl Change for LabelArgs {
+    fn plan(&self, state: &State) -> Result<Planned> {
+        let labels = self.labels.iter().map(|text| parse(text)).collect::<Result<_>>()?;
+        let blob = lookup::lvol(state, &self.name)?;
+        let said = format!("labelled lvol \"{}\"\n", blob.display_name());
+        Ok(Planned::saying(Verb::Label { lvol: blob.id, labels }, said))
+    }
 }
 
 fn parse(text: &str) -> Result<(String, Option<String>)> {

@@ -1,6 +1,6 @@
 //! `offshoot ls`: the lvols of a store.
 
-use crate::errand::Look;
+use crate::deed::{Look, Shown, View};
 use crate::json::{self, LvolInfo};
 use crate::listing::{Lvol, lvols};
 use crate::open::StoreArgs;
@@ -9,7 +9,6 @@ use crate::table::{Align, Table};
 use crate::time::Utc;
 use anyhow::Result;
 use clap::Args;
-use offshoot_store::Engine;
 use serde::{Deserialize, Serialize};
 
 /// List the lvols, snapshots and clones of a store
@@ -25,13 +24,13 @@ pub(crate) struct LsArgs {
 }
 
 impl Look for LsArgs {
-    fn text(&self, engine: &Engine) -> Result<String> {
-        let lvols = lvols(engine);
+    fn show(&self, view: &View<'_>) -> Result<Shown> {
+        let lvols = lvols(view.engine);
         if self.json {
             let list: Vec<LvolInfo<'_>> = lvols.iter().map(LvolInfo::from).collect();
-            return json::text(&list);
+            return Ok(json::text(&list)?.into());
         }
-        Ok(table(&lvols).to_string())
+        Ok(table(&lvols).to_string().into())
     }
 }
 

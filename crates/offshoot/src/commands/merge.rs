@@ -1,21 +1,23 @@
 //! `offshoot merge`: snapshots go into what lies on them.
 
+use crate::deed::{Job, Look, Shown, Toil, View};
 use crate::open::StoreArgs;
 use crate::size::{Bytes, Size};
-use crate::{job, lookup, report};
-use anyhow::{Result, bail};
+use crate::{job, lookup};
+use anyhow::Result;
 use clap::Args;
 use offshoot_format::BlobId;
-use offshoot_store::{Blob, Error, State, Work, WorkCost};
+use offshoot_store::{Blob, Engine, State, Work, WorkCost};
+use serde::{Deserialize, Serialize};
 
 /// Fold a snapshot into its only clone, or a run of snapshots into the newest of them
 ///
 /// What a snapshot holds changes hands; data is moved only where both hold parts of one cluster, and the space of one of
 /// the two comes free. The folded snapshots are gone. If it is interrupted, the same command goes on from there.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct MergeArgs {
     #[command(flatten)]
-    store: StoreArgs,
+    pub(crate) store: StoreArgs,
     /// The snapshot; or several that lie on each other, of which the newest stays
     #[arg(value_name = "SNAPSHOT", required = true)]
     snapshots: Vec<String>,
@@ -27,54 +29,41 @@ pub(crate) struct MergeArgs {
     rate: Option<Size>,
 }
 
-/// Merges the snapshots.
-///
-/// # Errors
-/// Why not.
-pub(crate) fn run(args: &MergeArgs) -> Result<()> {
-    if args.dry_run {
-        let store = args.store.look()?;
-        let (oldest, into) = find(store.state(), &args.snapshots)?;
-        let cost = store.engine().work_cost(Work::Merge { oldest, into })?;
-        report::done(what(&cost, store.state().units.cluster));
-        return Ok(());
+impl MergeArgs {
+    /// Whether it is only to say what it would do.
+    pub(crate) fn only_looks(&self) -> bool {
+        self.dry_run
     }
-    let name = args.store.change(|store| {
-        let (oldest, into) = find(store.state(), &args.snapshots)?;
-        let name = store.state().blob(into).map(Blob::display_name).unwrap_or_default();
-        let cost = store.engine().work_cost(Work::Merge { oldest, into })?;
-        report::done(what(&cost, store.state().units.cluster));
-        job::run(store, "merge", Work::Merge { oldest, into }, args.rate)?;
-        Ok(name)
-    })?;
-    report::done(format_args!("merged into \"{name}\""));
-    Ok(())
+
+    /// The oldest snapshot, what takes it up, and a line that says what that takes.
+    fn run(&self, engine: &Engine) -> Result<(BlobId, BlobId, String)> {
+        let (oldest, into) = lookup::merge(engine.state(), &self.snapshots)?;
+        let WorkCost { bytes, freed, .. } = engine.work_cost(Work::Merge { oldest, into })?;
+        let freed = Bytes(freed * engine.state().units.cluster);
+        Ok((oldest, into, format!("to move: {}; to free: {freed}\n", Bytes(bytes))))
+    }
 }
 
-fn what(cost: &WorkCost, cluster_bytes: u64) -> String {
-    let (moved, freed) = (Bytes(cost.bytes), Bytes(cost.freed * cluster_bytes));
-    format!("to move: {moved}; to free: {freed}")
+impl Look for MergeArgs {
+    fn show(&self, view: &View<'_>) -> Result<Shown> {
+        Ok(self.run(view.engine)?.2.into())
+    }
 }
 
-/// The oldest snapshot and what takes it up; where some are gone since an earlier run, what is taking them up.
-fn find(state: &State, names: &[String]) -> Result<(BlobId, BlobId)> {
-    let mut found = Vec::new();
-    let mut gone = None;
-    for name in names {
-        match (lookup::lvol(state, name), state.merging(name.as_bytes())) {
-            (Ok(blob), _) => found.push(blob),
-            (Err(Error::UnknownLvol(_)), Some(heir)) => {
-                if gone.replace(heir.id).is_some_and(|other| other != heir.id) {
-                    bail!("they were being merged into different lvols");
-                }
-            }
-            (Err(error), _) => return Err(error.into()),
-        }
+impl Toil for MergeArgs {
+    fn plan(&self, engine: &Engine) -> Result<Job> {
+        let bytes_per_second = job::rate(self.rate)?;
+        let (oldest, into, takes) = self.run(engine)?;
+        let said = move |state: &State, _: &[BlobId]| {
+            let name = state.blob(into).map(Blob::display_name).unwrap_or_default();
+            format!("merged into \"{name}\"\n")
+        };
+        Ok(Job {
+            what: "merge",
+            work: Work::Merge { oldest, into },
+            bytes_per_second,
+            takes,
+            said: Box::new(said),
+        })
     }
-    let Some(into) = gone else {
-        let ids: Vec<BlobId> = found.iter().map(|blob| blob.id).collect();
-        return Ok(state.merge_run(&ids)?);
-    };
-    let oldest = found.into_iter().min_by_key(|blob| state.depth(blob));
-    Ok((oldest.map_or(into, |blob| blob.id), into))
 }

@@ -1,6 +1,6 @@
 //! `offshoot read-only`: an lvol that nobody writes to any more.
 
-use crate::errand::{Change, Planned};
+use crate::deed::{Change, Planned};
 use crate::lookup;
 use crate::open::StoreArgs;
 use anyhow::Result;

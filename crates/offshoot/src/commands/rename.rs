@@ -1,6 +1,6 @@
 //! `offshoot rename`: an lvol, or the store, under another name.
 
-use crate::errand::{Change, Planned};
+use crate::deed::{Change, Planned};
 use crate::lookup;
 use crate::open::StoreArgs;
 use anyhow::{Result, bail};

@@ -1,6 +1,6 @@
 //! `offshoot resize`: an lvol grows or shrinks.
 
-use crate::errand::{Change, Planned};
+use crate::deed::{Change, Planned};
 use crate::lookup;
 use crate::open::StoreArgs;
 use crate::size::{Bytes, Size};

@@ -1,6 +1,6 @@
 //! `offshoot revert`: an lvol as it was.
 
-use crate::errand::{Change, Planned};
+use crate::deed::{Change, Planned};
 use crate::lookup;
 use crate::open::StoreArgs;
 use anyhow::Result;

@@ -1,6 +1,6 @@
 //! `offshoot rm`: an lvol goes away.
 
-use crate::errand::{Change, Planned};
+use crate::deed::{Change, Planned};
 use crate::lookup;
 use crate::open::StoreArgs;
 use anyhow::Result;

@@ -25,6 +25,9 @@ pub(crate) struct ServeCommand {
     /// Answer JSON-RPC on this Unix socket
     #[arg(long, value_name = "PATH")]
     rpc: Option<PathBuf>,
+    /// Tell metrics in Prometheus' format there, to readers on this machine
+    #[arg(long, value_name = "unix:PATH|ADDR:PORT")]
+    metrics: Option<String>,
     /// File that is the external snapshot of this UUID; may be given several times
     #[arg(long = "external", value_name = "UUID=FILE")]
     externals: Vec<External>,
@@ -50,6 +53,7 @@ pub(crate) fn run(command: ServeCommand) -> Result<()> {
         stores: command.stores,
         nbd: command.nbd,
         rpc: command.rpc,
+        metrics: command.metrics,
         externals: externals.collect(),
         seal: command.seal.then_some(SealPace { bytes_per_second }),
     })

@@ -1,6 +1,6 @@
 //! `offshoot set-parent`: an lvol over another snapshot, or over a file or device outside of the store.
 
-use crate::errand::{Change, Planned};
+use crate::deed::{Change, Planned};
 use crate::lookup;
 use crate::open::{External, StoreArgs, external_device};
 use anyhow::{Context as _, Result};

@@ -1,7 +1,7 @@
 //! `offshoot snapshot`: what lvols hold now, kept.
 
 use super::identity;
-use crate::errand::{Change, Planned};
+use crate::deed::{Change, Planned};
 use crate::lookup;
 use crate::open::StoreArgs;
 use crate::time::{self, Utc};

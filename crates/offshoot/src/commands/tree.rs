@@ -1,7 +1,7 @@
 //! `offshoot tree`: the families of snapshots and clones, and what their members share.
 
 use super::ls::created;
-use crate::errand::Look;
+use crate::deed::{Look, Shown, View};
 use crate::json::{self, FamilyMember};
 use crate::listing::{Lvol, families};
 use crate::open::StoreArgs;
@@ -11,7 +11,6 @@ use crate::tree::draw;
 use anyhow::Result;
 use clap::Args;
 use offshoot_format::BlobId;
-use offshoot_store::Engine;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
@@ -51,8 +50,8 @@ impl Families {
 }
 
 impl Look for TreeArgs {
-    fn text(&self, engine: &Engine) -> Result<String> {
-        let lvols = families(engine);
+    fn show(&self, view: &View<'_>) -> Result<Shown> {
+        let lvols = families(view.engine);
         let families = Families::of(&lvols);
         let lines = draw(&families.roots, |index| families.below(&lvols[index]));
         if self.json {
@@ -61,7 +60,7 @@ impl Look for TreeArgs {
             let parent = |lvol: &Lvol| names.get(&lvol.below?).copied();
             let members = lines.iter().map(|(index, _)| &lvols[*index]);
             let members: Vec<_> = members.map(|lvol| FamilyMember::new(lvol, parent(lvol))).collect();
-            return json::text(&members);
+            return Ok(json::text(&members)?.into());
         }
         let mut table = Table::new([
             ("LVOL", Align::Left),
@@ -84,6 +83,6 @@ impl Look for TreeArgs {
                 created(lvol),
             ]);
         }
-        Ok(table.to_string())
+        Ok(table.to_string().into())
     }
 }

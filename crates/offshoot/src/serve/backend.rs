@@ -1,18 +1,19 @@
 //! The stores as the NBD server sees them.
 
 use super::exports::{self, Naming};
+use super::histogram::Histogram;
 use super::openings::{Export, Openings, StoreId};
-use super::served::{Finished, Served};
+use super::served::{Device, Finished, Served};
+use super::stats::Reset;
 use super::wakeup::Wakeup;
-use crate::commands::grow::GrowArgs;
-use crate::errand::Said;
+use crate::deed::{Growth, Said};
 use crate::lookup;
 use crate::open;
 use anyhow::{Context as _, Result};
 use offshoot_block::Buffer;
 use offshoot_nbd::{BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Reply, RequestId};
-use offshoot_store::{Blob, State, Ticket, Verb};
-use std::collections::{BTreeMap, HashSet};
+use offshoot_store::{Blob, Error, IoRequest, Reply as EngineReply, State, Ticket, Verb, Work};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Instant;
@@ -31,6 +32,8 @@ pub(super) struct StoreBackend {
     openings: Openings,
     /// Lvols that NBD clients are not offered.
     withdrawn: HashSet<Uuid>,
+    /// Snapshots that are about to go, and where to. Nobody can open them any more.
+    going: HashMap<Export, String>,
     wakeup: Wakeup,
     pool: BufferPool,
     /// Replies that were there at once, until the next poll.
@@ -49,6 +52,7 @@ impl StoreBackend {
             naming: Naming::default(),
             openings: Openings::default(),
             withdrawn: HashSet::new(),
+            going: HashMap::new(),
             wakeup: Wakeup::new().context("cannot wait for devices")?,
             pool: BufferPool::new(),
             answered: Vec::new(),
@@ -109,6 +113,69 @@ impl StoreBackend {
         self.store(id).map(|store| store.engine().state())
     }
 
+    /// Takes a request of the server's own to a store.
+    pub(super) fn submit_own(&mut self, id: StoreId, request: IoRequest) -> Option<Ticket> {
+        Some(self.stores.get_mut(&id)?.submit_own(request))
+    }
+
+    /// Requests of the server's own that are done since this was asked last.
+    pub(super) fn own_done(&mut self) -> Vec<(StoreId, Ticket, Result<EngineReply, Error>)> {
+        let stores = self.stores.iter_mut();
+        let done = |(id, store): (&StoreId, &mut Served)| {
+            store.own_done().into_iter().map(|(ticket, result)| (*id, ticket, result)).collect::<Vec<_>>()
+        };
+        stores.flat_map(done).collect()
+    }
+
+    /// Begins to count anew what clients ask of an lvol, or of all, for those who ask for what is recent.
+    pub(super) fn reset_stats(&mut self, lvol: Option<Export>, what: Reset) {
+        let stores = self.stores.iter_mut().filter(|(id, _)| lvol.is_none_or(|lvol| lvol.store == **id));
+        stores.for_each(|(_, store)| store.reset_stats(lvol.map(|lvol| lvol.lvol), what));
+    }
+
+    /// Counts latencies of an lvol from now on, or does not any more.
+    pub(super) fn set_histogram(&mut self, lvol: Export, histogram: Option<Histogram>) {
+        if let Some(store) = self.stores.get_mut(&lvol.store) {
+            store.set_histogram(lvol.lvol, histogram);
+        }
+    }
+
+    /// Keeps an lvol from being removed, shrunk or merged away, until [`StoreBackend::close_export`].
+    pub(super) fn hold(&mut self, export: Export) -> ExportId {
+        self.openings.open(export)
+    }
+
+    /// Wakes for a device that is no store's, as long as it lives or until it is let go.
+    ///
+    /// # Errors
+    /// It cannot be waited for.
+    pub(super) fn watch(&self, device: &Device) -> rustix::io::Result<()> {
+        self.wakeup.watch(device)
+    }
+
+    /// Does not wake for it any more.
+    pub(super) fn unwatch(&self, device: &Device) {
+        // One that is watched by mistake costs a wakeup too many, until it is closed.
+        let _ = self.wakeup.unwatch(device);
+    }
+
+    /// Starts a job in a store. What comes of it is told by [`StoreBackend::finished`].
+    pub(super) fn start_job(
+        &mut self,
+        id: StoreId,
+        work: Work,
+        bytes_per_second: Option<u64>,
+    ) -> Option<Ticket> {
+        Some(self.stores.get_mut(&id)?.start_job(work, bytes_per_second))
+    }
+
+    /// Ends a job in a store.
+    pub(super) fn cancel(&mut self, id: StoreId, job: Ticket) {
+        if let Some(store) = self.stores.get_mut(&id) {
+            store.cancel(job);
+        }
+    }
+
     /// Starts a verb in a store. What comes of it is told by [`StoreBackend::finished`].
     pub(super) fn start(&mut self, id: StoreId, verb: Verb) -> Option<Ticket> {
         Some(self.stores.get_mut(&id)?.start(verb))
@@ -134,16 +201,16 @@ impl StoreBackend {
     ///
     /// # Errors
     /// Why it cannot grow.
-    pub(super) fn grow(&mut self, id: StoreId, args: &GrowArgs) -> Result<(Ticket, Said)> {
-        self.stores.get_mut(&id).context("the store is not served any more")?.grow(args)
+    pub(super) fn grow(&mut self, id: StoreId, growth: &Growth) -> Result<(Ticket, Said)> {
+        self.stores.get_mut(&id).context("the store is not served any more")?.grow(growth)
     }
 
-    /// Whether a verb has ended that nobody was told about.
+    /// Whether something has ended that nobody was told about.
     pub(super) fn has_finished(&self) -> bool {
         self.stores.values().any(Served::has_finished)
     }
 
-    /// Verbs that have ended since this was asked last.
+    /// Verbs and jobs that have ended since this was asked last.
     pub(super) fn finished(&mut self) -> Vec<(StoreId, Finished)> {
         let stores = self.stores.iter_mut();
         stores.flat_map(|(id, store)| store.finished().map(|finished| (*id, finished))).collect()
@@ -167,6 +234,9 @@ impl StoreBackend {
     /// An lvol is gone. Its id may come to stand for another one, which its clients must not reach.
     pub(super) fn forget(&mut self, export: Export, uuid: Option<Uuid>) {
         self.openings.revoke(export);
+        if let Some(store) = self.stores.get_mut(&export.store) {
+            store.forget(export.lvol);
+        }
         if let Some(uuid) = uuid {
             self.withdrawn.remove(&uuid);
         }
@@ -179,6 +249,16 @@ impl StoreBackend {
         } else {
             self.withdrawn.insert(lvol);
         }
+    }
+
+    /// A snapshot is about to go into an lvol of that name: from now on nobody can open it.
+    pub(super) fn reserve(&mut self, export: Export, into: &str) {
+        self.going.insert(export, into.to_owned());
+    }
+
+    /// A snapshot stays, or is gone.
+    pub(super) fn release(&mut self, export: Export) {
+        self.going.remove(&export);
     }
 
     /// Whether NBD clients can open an lvol.
@@ -259,6 +339,9 @@ impl StoreBackend {
     fn refusal(&self, id: StoreId, lvol: &Blob) -> Option<String> {
         if lvol.uuid().is_some_and(|uuid| self.withdrawn.contains(&uuid)) {
             return Some("not exported".to_owned());
+        }
+        if let Some(into) = self.going.get(&Export { store: id, lvol: lvol.id }) {
+            return Some(format!("being merged into \"{into}\""));
         }
         exports::refusal(self.store(id)?.engine(), lvol)
     }

@@ -1,18 +1,20 @@
 //! NBD clients and RPC clients on one thread: what the NBD server takes for its backend.
 
 use super::backend::StoreBackend;
+use super::metrics::Metrics;
 use super::rpc::Rpc;
 use super::wakeup::Wakeup;
 use anyhow::{Context as _, Result};
 use offshoot_block::Buffer;
 use offshoot_nbd::{Backend, Command, ExportId, ExportInfo, OpenError, Reply, RequestId};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Instant;
 
 /// The stores, and the RPC sockets. Whenever the NBD server moves the stores along, the sockets may take their turn too.
 pub(super) struct Daemon<'s> {
     stores: &'s mut StoreBackend,
     rpc: Rpc,
+    metrics: Option<Metrics>,
     /// Wakes for the sockets as well as for the stores.
     wakeup: Wakeup,
 }
@@ -20,15 +22,16 @@ pub(super) struct Daemon<'s> {
 impl<'s> Daemon<'s> {
     /// # Errors
     /// The sockets cannot be waited for.
-    pub(super) fn new(stores: &'s mut StoreBackend, rpc: Rpc) -> Result<Self> {
+    pub(super) fn new(stores: &'s mut StoreBackend, rpc: Rpc, metrics: Option<Metrics>) -> Result<Self> {
         let attach = || {
             let wakeup = Wakeup::new()?;
             wakeup.watch_descriptor(stores.descriptor())?;
             rpc.watch(&wakeup)?;
+            metrics.iter().try_for_each(|metrics| wakeup.watch_descriptor(metrics.as_fd()))?;
             rustix::io::Result::Ok(wakeup)
         };
         let wakeup = attach().context("cannot wait for RPC")?;
-        Ok(Self { stores, rpc, wakeup })
+        Ok(Self { stores, rpc, metrics, wakeup })
     }
 
     /// The stores.
@@ -73,7 +76,11 @@ impl Backend for Daemon<'_> {
 
     fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {
         // First, since it moves the stores along too: what they have answered by then is taken below.
-        self.rpc.turn(self.stores);
+        if self.rpc.turn(self.stores)
+            && let Some(metrics) = &self.metrics
+        {
+            metrics.turn(self.stores);
+        }
         self.stores.poll(replies);
     }
 

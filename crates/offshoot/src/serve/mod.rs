@@ -4,21 +4,27 @@
 //! between two sleeps it moves every store along. The first SIGTERM or SIGINT ends it in order; later ones change nothing.
 
 mod backend;
+mod copying;
 mod daemon;
 mod errno;
 mod exports;
+mod histogram;
+mod jobs;
 mod listen;
+mod metrics;
 mod openings;
 mod rpc;
 mod sealing;
 mod served;
 mod signals;
+mod stats;
 mod wakeup;
 
 use anyhow::{Context as _, Result, bail};
 use backend::StoreBackend;
 use daemon::Daemon;
 use listen::{Address, Listen};
+use metrics::Metrics;
 use offshoot_nbd::Server;
 use openings::StoreId;
 use rpc::Rpc;
@@ -45,6 +51,8 @@ pub(crate) struct ServeArgs {
     pub(crate) nbd: Vec<String>,
     /// The path of the socket for JSON-RPC.
     pub(crate) rpc: Option<PathBuf>,
+    /// Where metrics are read: `unix:PATH`, or a loopback address and a port.
+    pub(crate) metrics: Option<String>,
     /// External snapshots: the UUID under which clones name one, and the file that holds it.
     pub(crate) externals: Vec<(String, PathBuf)>,
     /// Whether to seal the stores meanwhile, and how fast.
@@ -90,6 +98,8 @@ fn serve(
     listens: &[Listen],
     signals: &StopSignals,
 ) -> Result<()> {
+    let metrics = args.metrics.as_deref().map(Metrics::bind).transpose()?;
+    let (metrics, place) = metrics.unzip();
     let mut rpc = Rpc::bind(args.rpc.as_deref(), args.externals.clone())?;
     for path in &args.stores {
         let mut store = Served::open(path, &args.externals)?;
@@ -98,7 +108,7 @@ fn serve(
         rpc.adopt(path, id, backend);
         sealing?;
     }
-    let mut server = Server::new(Daemon::new(backend, rpc)?)?;
+    let mut server = Server::new(Daemon::new(backend, rpc, metrics)?)?;
     let mut lines = Vec::new();
     for listen in listens {
         let address = listen.start(&mut server)?;
@@ -107,6 +117,7 @@ fn serve(
         daemon.rpc().add_address(address);
     }
     lines.extend(args.rpc.iter().map(|path| format!("serving RPC at {}", path.display())));
+    lines.extend(place.map(|place| format!("serving metrics at {place}")));
     announce(&lines);
     let daemon = server.run(signals.pending())?;
     daemon.drain(signals.pending())

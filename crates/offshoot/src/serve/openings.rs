@@ -8,7 +8,7 @@ use offshoot_nbd::ExportId;
 pub(super) struct StoreId(pub(super) usize);
 
 /// An lvol of one of the stores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Export {
     /// Which store.
     pub(super) store: StoreId,

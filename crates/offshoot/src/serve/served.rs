@@ -1,17 +1,20 @@
 //! One store that is being served: commands of clients in, requests to its engine, replies out.
 
 use super::errno::errno;
+use super::histogram::Histogram;
+use super::jobs::Jobs;
 use super::sealing::{SealPace, Sealing};
-use crate::commands::grow::GrowArgs;
-use crate::errand::Said;
+use super::stats::{LvolStats, Op, Reset};
+use crate::deed::{Growth, Said, View};
+use crate::growth;
 use crate::open;
 use anyhow::Context as _;
 use offshoot_block::BlockDevice as _;
-use offshoot_device::{FileDevice, HostDevice, OpenOptions};
+use offshoot_device::{DeviceStats, FileDevice, HostDevice, OpenOptions};
 use offshoot_format::BlobId;
 use offshoot_nbd::{BufferPool, Command, Errno, Extent, Reply, RequestId, limits};
-use offshoot_store::{Engine, Error, IoRequest, Reply as EngineReply, Store, Ticket, Verb};
-use std::collections::{HashMap, HashSet};
+use offshoot_store::{Engine, Error, IoRequest, Reply as EngineReply, Store, Ticket, Verb, Work};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -29,9 +32,16 @@ pub(super) struct Served {
     path: PathBuf,
     store: Store<Device>,
     pending: HashMap<Ticket, Pending>,
-    /// Verbs under way.
+    stats: HashMap<BlobId, LvolStats>,
+    /// Of lvols whose latencies somebody wants to know in detail.
+    histograms: HashMap<BlobId, Histogram>,
+    /// Verbs and jobs under way that somebody waits for.
     verbs: HashSet<Ticket>,
-    /// Verbs that have ended.
+    jobs: Jobs,
+    /// Requests of the server's own under way, and those that are done.
+    own: HashSet<Ticket>,
+    own_done: Vec<(Ticket, Result<EngineReply, Error>)>,
+    /// Verbs and jobs that have ended.
     ended: Vec<Finished>,
     /// Kept for its memory.
     finished: Vec<(Ticket, Result<EngineReply, Error>)>,
@@ -39,11 +49,11 @@ pub(super) struct Served {
     next_tick: Option<Instant>,
     /// Whether the log says already that the store takes no writes any more.
     failure_logged: bool,
-    /// The job that seals the store, while it runs.
+    /// What is told of the job that seals the store, while it runs.
     sealing: Option<Sealing>,
 }
 
-/// A verb, and what came of it: the lvols that it made.
+/// A verb or a job, and what came of it: the lvols that it made.
 pub(super) type Finished = (Ticket, Result<Vec<BlobId>, Error>);
 
 /// A request whose reply is awaited.
@@ -52,6 +62,10 @@ struct Pending {
     id: RequestId,
     /// Whether the client wants the bytes of the buffer that comes back.
     reads: bool,
+    lvol: BlobId,
+    op: Op,
+    bytes: u64,
+    since: Instant,
 }
 
 impl Served {
@@ -77,7 +91,12 @@ impl Served {
             path,
             store,
             pending: HashMap::new(),
+            stats: HashMap::new(),
+            histograms: HashMap::new(),
             verbs: HashSet::new(),
+            jobs: Jobs::default(),
+            own: HashSet::new(),
+            own_done: Vec::new(),
             ended: Vec::new(),
             finished: Vec::new(),
             next_tick: None,
@@ -101,9 +120,22 @@ impl Served {
     /// # Errors
     /// It holds what cannot be read, or takes no writes.
     pub(super) fn seal(&mut self, pace: SealPace) -> anyhow::Result<()> {
-        let sealing = Sealing::start(&mut self.store, pace, Instant::now());
-        self.sealing = Some(sealing.with_context(|| format!("{}: cannot be sealed", self.path.display()))?);
+        let cost = self.engine().seal_cost();
+        let cost = cost.with_context(|| format!("{}: cannot be sealed", self.path.display()))?;
+        let job = self.jobs.start(&mut self.store, Work::Seal, pace.bytes_per_second, Instant::now());
+        self.sealing = Some(Sealing::new(job, cost.bytes));
         Ok(())
+    }
+
+    /// The job that seals the store from the start, while it runs.
+    pub(super) fn sealing(&self) -> Option<Ticket> {
+        self.sealing.as_ref().map(Sealing::job)
+    }
+
+    /// An open store, for looking at.
+    pub(super) fn view(&self) -> View<'_> {
+        let (engine, findings) = (self.store.engine(), self.store.findings());
+        View { path: &self.path, engine, findings, device: self.store.device(), is_served: true }
     }
 
     /// Every device that completions come from.
@@ -123,30 +155,98 @@ impl Served {
         self.store.attach_external(id, Box::new(device));
     }
 
+    /// Starts a job that may copy so many bytes in a second. It ends in [`Served::finished`] too.
+    pub(super) fn start_job(&mut self, work: Work, bytes_per_second: Option<u64>) -> Ticket {
+        let ticket = self.jobs.start(&mut self.store, work, bytes_per_second, Instant::now());
+        self.verbs.insert(ticket);
+        ticket
+    }
+
     /// Begins to grow the store, its file first, which ends in [`Served::finished`]. Hands back what to say then.
     ///
     /// # Errors
     /// Why it cannot grow.
-    pub(super) fn grow(&mut self, args: &GrowArgs) -> anyhow::Result<(Ticket, Said)> {
-        let said = args.prepare(&mut self.store, |device, size| device.grow(size))?;
+    pub(super) fn grow(&mut self, growth: &Growth) -> anyhow::Result<(Ticket, Said)> {
+        let said = growth::prepare(growth, &mut self.store, |device, size| device.grow(size))?;
         let ticket = self.store.start_grow();
         self.verbs.insert(ticket);
         Ok((ticket, said))
     }
 
-    /// Whether a verb has ended.
-    pub(super) fn has_finished(&self) -> bool {
-        !self.ended.is_empty()
+    /// What clients have asked of an lvol, if they have.
+    pub(super) fn stats(&self, lvol: BlobId) -> Option<&LvolStats> {
+        self.stats.get(&lvol)
     }
 
-    /// Takes the verbs that have ended.
+    /// An lvol is gone. Its id may come to stand for another one.
+    pub(super) fn forget(&mut self, lvol: BlobId) {
+        self.stats.remove(&lvol);
+        self.histograms.remove(&lvol);
+    }
+
+    /// Begins to count anew what clients ask of an lvol, or of all.
+    pub(super) fn reset_stats(&mut self, lvol: Option<BlobId>, what: Reset) {
+        let stats = self.stats.iter_mut().filter(|(id, _)| lvol.is_none_or(|lvol| lvol == **id));
+        stats.for_each(|(_, stats)| stats.reset(what));
+    }
+
+    /// Counts latencies of an lvol from now on, or does not any more.
+    pub(super) fn set_histogram(&mut self, lvol: BlobId, histogram: Option<Histogram>) {
+        match histogram {
+            Some(histogram) => self.histograms.insert(lvol, histogram),
+            None => self.histograms.remove(&lvol),
+        };
+    }
+
+    /// Latencies of an lvol, if they are counted.
+    pub(super) fn histogram(&self, lvol: BlobId) -> Option<&Histogram> {
+        self.histograms.get(&lvol)
+    }
+
+    /// What the device was asked to do.
+    pub(super) fn device_stats(&self) -> DeviceStats {
+        self.store.device().stats()
+    }
+
+    /// How many requests of each connection are not answered yet, where there are any.
+    pub(super) fn in_flight(&self) -> BTreeMap<u64, u64> {
+        let mut counts = BTreeMap::new();
+        for pending in self.pending.values() {
+            *counts.entry(pending.id.connection()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Takes a request of the server's own, which ends in [`Served::own_done`].
+    pub(super) fn submit_own(&mut self, request: IoRequest) -> Ticket {
+        let ticket = self.store.submit(request);
+        self.own.insert(ticket);
+        ticket
+    }
+
+    /// Takes the server's own requests that are done.
+    pub(super) fn own_done(&mut self) -> Vec<(Ticket, Result<EngineReply, Error>)> {
+        std::mem::take(&mut self.own_done)
+    }
+
+    /// Ends a job. What it has done stays done.
+    pub(super) fn cancel(&mut self, job: Ticket) {
+        self.store.cancel(job);
+    }
+
+    /// Whether a verb, a job or a request of the server's own has ended.
+    pub(super) fn has_finished(&self) -> bool {
+        !(self.ended.is_empty() && self.own_done.is_empty())
+    }
+
+    /// Takes the verbs and jobs that have ended.
     pub(super) fn finished(&mut self) -> impl Iterator<Item = Finished> + use<'_> {
         self.ended.drain(..)
     }
 
     /// Whether a client waits for something.
     pub(super) fn is_in_use(&self) -> bool {
-        !self.pending.is_empty() || !self.verbs.is_empty()
+        !(self.pending.is_empty() && self.verbs.is_empty() && self.own.is_empty())
     }
 
     /// Takes a command for an lvol. Returns the reply to one that can be answered at once; the others are answered by
@@ -159,9 +259,11 @@ impl Served {
         pool: &mut BufferPool,
     ) -> Option<Reply> {
         let reads = matches!(command, Command::Read { .. });
+        let (op, bytes_asked) = asked(&command);
         let request = match command {
             Command::Read { offset, len } => {
                 if self.is_hole(lvol, bytes(offset, len.into())) {
+                    self.stats.entry(lvol).or_default().done(op, bytes_asked, Duration::ZERO);
                     return Some(Reply::Zeroes);
                 }
                 let buffer = pool.take(len as usize);
@@ -183,7 +285,8 @@ impl Served {
             Command::Cache { .. } => return Some(Reply::Done),
         };
         let ticket = self.store.submit(request);
-        self.pending.insert(ticket, Pending { id, reads });
+        let since = Instant::now();
+        self.pending.insert(ticket, Pending { id, reads, lvol, op, bytes: bytes_asked, since });
         None
     }
 
@@ -195,19 +298,33 @@ impl Served {
         }
         self.tick();
         self.store.poll(&mut self.finished);
+        // One look at the clock for all of them.
+        let now = Instant::now();
         for (ticket, result) in self.finished.drain(..) {
-            if let Some(sealing) = self.sealing.take_if(|sealing| sealing.is(ticket)) {
-                sealing.end(&self.path, result.map(drop));
-                continue;
+            if let Some(sealing) = self.sealing.take_if(|sealing| sealing.job() == ticket) {
+                sealing.end(&self.path, result.as_ref().map(drop));
             }
-            if self.verbs.remove(&ticket) {
+            if self.jobs.end(ticket) | self.verbs.remove(&ticket) {
                 self.ended.push((ticket, result.map(made)));
                 continue;
             }
-            let Some(Pending { id, reads }) = self.pending.remove(&ticket) else {
+            if self.own.remove(&ticket) {
+                self.own_done.push((ticket, result));
+                continue;
+            }
+            let Some(Pending { id, reads, lvol, op, bytes, since }) = self.pending.remove(&ticket) else {
                 debug_assert!(false, "{ticket:?} was never submitted or is answered twice");
                 continue;
             };
+            let stats = self.stats.entry(lvol).or_default();
+            let took = now.saturating_duration_since(since);
+            if let Some(histogram) = self.histograms.get_mut(&lvol) {
+                histogram.count(op, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+            }
+            match &result {
+                Ok(_) => stats.done(op, bytes, took),
+                Err(_) => stats.failed(op),
+            }
             let reply = match result {
                 Ok(EngineReply::Buffer(buffer)) if reads => Reply::Data(buffer),
                 Ok(EngineReply::Buffer(buffer)) => {
@@ -227,15 +344,16 @@ impl Served {
 
     /// When to poll again at the latest, so that what was acknowledged becomes durable within a second and jobs go on.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.next_tick.filter(|_| self.engine().needs_tick() || self.sealing.is_some())
+        self.next_tick.filter(|_| self.engine().needs_tick() || self.jobs.any())
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
         if self.next_tick.is_none_or(|due| now >= due) {
             self.store.tick();
+            self.jobs.tick(&mut self.store, now);
             if let Some(sealing) = &mut self.sealing {
-                sealing.tick(&mut self.store, now);
+                sealing.tick(self.store.engine());
             }
             self.next_tick = Some(now + TICK);
         }
@@ -338,6 +456,18 @@ fn made(reply: EngineReply) -> Vec<BlobId> {
     match reply {
         EngineReply::Made(lvols) => lvols,
         EngineReply::Buffer(_) | EngineReply::Done => Vec::new(),
+    }
+}
+
+/// What a command is to those who count, and how many bytes it is about.
+fn asked(command: &Command) -> (Op, u64) {
+    match command {
+        Command::Read { len, .. } => (Op::Read, (*len).into()),
+        Command::Write { data, .. } => (Op::Write, data.len() as u64),
+        Command::Trim { len, .. } => (Op::Unmap, *len),
+        Command::WriteZeroes { len, .. } => (Op::Zeroes, *len),
+        // The others never come to be waited for.
+        Command::Flush | Command::BlockStatus { .. } | Command::Cache { .. } => (Op::Flush, 0),
     }
 }
 

@@ -29,6 +29,12 @@ fn commands_say_the_same_with_a_server_and_without() {
         ("revert", &["vol", "snap"]),
         ("rm", &["other"]),
         ("read-only", &["branch"]),
+        ("label", &["vol", "tier=gold", "owner=me"]),
+        ("label", &["vol"]),
+        ("diff", &["snap", "branch"]),
+        ("diff", &["snap", "branch", "--json"]),
+        ("check", &[]),
+        ("check", &["--json"]),
         ("rename", &["--store", "renamed"]),
         ("grow", &["--size", "96M"]),
         ("grow", &[]),
@@ -44,6 +50,12 @@ fn commands_say_the_same_with_a_server_and_without() {
         ("rm", &["nobody"]),
         ("resize", &["snap", "1M"]),
         ("snapshot", &["branch=b"]),
+        ("label", &["vol", "tier"]),
+        ("diff", &["snap", "nobody"]),
+        ("inflate", &["nobody"]),
+        ("inflate", &["vol", "--rate", "0"]),
+        ("decouple", &["snap", "--keep"]),
+        ("merge", &["snap", "branch"]),
         ("grow", &["--size", "15E"]),
     ] {
         let with = refusal(&offshoot(command, &served.path, args));
@@ -128,7 +140,7 @@ fn the_store_is_found_by_what_it_is_and_not_by_its_path() {
     let taken = refusal(&offshoot("rename", &one.path, &["--store", "two"]));
     assert!(taken.contains("another store that is served is called \"two\""), "{taken}");
     // What no server does for others is refused as ever.
-    let held = refusal(&offshoot("info", &one.path, &[]));
+    let held = refusal(&offshoot("check", &one.path, &["--repair"]));
     assert!(held.contains(&format!("is held by process {}", server.pid())), "{held}");
     server.stop();
     let folder = Path::new(text(&one.path)).parent().unwrap();

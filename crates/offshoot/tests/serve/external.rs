@@ -79,6 +79,16 @@ fn a_degraded_clone_is_served_once_its_file_is_there() {
         assert!(server.connect(name).read(0, 1 << 20).unwrap() == bytes(3, 1 << 20), "{name}");
     }
     server.stop();
+
+    // So it does with any other command that changes something.
+    let server = store.serve();
+    store.run("inflate", &["vm", "--external", &external]);
+    assert!(server.connect("vm2").read(0, 1 << 20).unwrap() == bytes(3, 1 << 20));
+    server.stop();
+    let server = store.serve();
+    assert!(server.connect("vm").read(0, 1 << 20).unwrap() == bytes(3, 1 << 20), "inflated");
+    assert!(crate::wire::Connection::open(&server.socket, "vm2").is_err());
+    server.stop();
 }
 
 #[test]

@@ -103,7 +103,10 @@ fn the_socket_is_the_owners_and_goes_with_the_server() {
     assert!(server.lines.contains(&format!("serving RPC at {}", text(&socket))), "{:?}", server.lines);
     let methods = client.call("rpc_get_methods", &Value::Null);
     let methods = methods.as_array().unwrap();
-    assert!(methods.contains(&json!("bdev_lvol_create")) && !methods.contains(&json!("bdev_lvol_inflate")));
+    assert!(
+        methods.contains(&json!("bdev_lvol_create"))
+            && !methods.contains(&json!("bdev_nvme_attach_controller"))
+    );
     let version = client.call("spdk_get_version", &Value::Null);
     assert!(version["version"].as_str().unwrap().starts_with("SPDK v"));
     let stores = client.call("bdev_lvol_get_lvstores", &Value::Null);
@@ -307,4 +310,58 @@ fn a_socket_in_use_is_refused() {
     let file = two.file("plain");
     File::create(&file).unwrap();
     refused(&two.path, &["--rpc", text(&file)]);
+}
+
+/// The statistics of one bdev.
+fn iostat(client: &mut Client, params: &Value) -> Value {
+    let told = client.call("bdev_get_iostat", params);
+    assert_eq!(told["tick_rate"], 1_000_000_000);
+    told["bdevs"][0].clone()
+}
+
+#[test]
+fn what_clients_ask_is_counted_and_can_be_counted_anew() {
+    let store = Store::init("lvs", "64M");
+    let (server, mut client) = serve(&store);
+    let uuid = create(&mut client, "vol", 4);
+    let names = json!({"names": ["lvs/vol"]});
+    assert_eq!(iostat(&mut client, &names)["num_write_ops"], 0);
+    client.refuse("bdev_get_histogram", &lvol("vol"), -14);
+    client.refuse("bdev_enable_histogram", &json!({"name": "lvs/vol", "enable": true, "opc": "fly"}), -22);
+    client.call("bdev_enable_histogram", &json!({"name": "lvs/vol", "enable": true, "opc": "write"}));
+    let mut connection = server.connect("vol");
+    connection.write(0, &[1; 4096], 0).unwrap();
+    connection.write(4096, &[1; 512], 0).unwrap();
+    connection.read(0, 4096).unwrap();
+    let counts = iostat(&mut client, &names);
+    assert_eq!(counts["name"], uuid);
+    for (member, expected) in
+        [("bytes_read", 4096), ("num_read_ops", 1), ("bytes_written", 4608), ("num_write_ops", 2)]
+    {
+        assert_eq!(counts[member], expected, "{member}");
+    }
+    assert!(counts["max_write_latency_ticks"].as_u64() >= counts["min_write_latency_ticks"].as_u64());
+    // The device below was asked more.
+    let below = iostat(&mut client, &json!({"names": ["store.img"]}));
+    assert!(below["num_write_ops"].as_u64().unwrap() > 2, "{below}");
+    assert_eq!(client.call("bdev_get_iostat", &Value::Null)["bdevs"].as_array().unwrap().len(), 2);
+    let histogram = client.call("bdev_get_histogram", &lvol("vol"));
+    assert_eq!((&histogram["granularity"], &histogram["max_range"]), (&json!(7), &json!(57)));
+    // 58 ranges of 128 counts of 8 bytes, in base64.
+    let text = histogram["histogram"].as_str().unwrap();
+    assert_eq!(text.len(), (58_usize * 128 * 8).div_ceil(3) * 4);
+    assert!(text.trim_start_matches('A').len() > 2);
+    client.call("bdev_enable_histogram", &json!({"name": "lvs/vol", "enable": false}));
+    client.refuse("bdev_get_histogram", &lvol("vol"), -14);
+    let channel = client.call("bdev_get_iostat", &json!({"names": ["lvs/vol"], "per_channel": true}));
+    assert_eq!(channel["channels"][0]["num_read_ops"], 1);
+    client.refuse("bdev_get_iostat", &json!({"per_channel": true}), -22);
+    client.refuse("bdev_get_iostat", &json!({"names": ["nobody"]}), -19);
+    client.call("bdev_reset_iostat", &json!({"name": "lvs/vol", "mode": "maxmin"}));
+    assert_eq!(iostat(&mut client, &names)["max_read_latency_ticks"], 0);
+    assert_eq!(iostat(&mut client, &names)["num_read_ops"], 1);
+    client.call("bdev_reset_iostat", &Value::Null);
+    assert_eq!(iostat(&mut client, &names)["num_read_ops"], 0);
+    connection.disconnect();
+    server.stop();
 }

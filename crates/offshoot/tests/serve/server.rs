@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::common::golden::sha256;
 use crate::wire::Connection;
 
-const OFFSHOOT: &str = env!("CARGO_BIN_EXE_offshoot");
+pub(crate) const OFFSHOOT: &str = env!("CARGO_BIN_EXE_offshoot");
 
 /// A store file, deleted with this value.
 #[derive(Debug)]

@@ -62,7 +62,7 @@ fn look<D: BlockDevice>(device: &mut D, options: &offshoot_store::OpenOptions) -
     let store = Store::open(device, Vec::new(), options)?;
     let state = store.state();
     Ok(Look {
-        findings: findings_of(&store),
+        findings: findings_of(store.findings(), store.state()),
         lvols: state.lvols().count(),
         store: state.uuid().map_or([0; 16], uuid::Uuid::into_bytes),
     })

@@ -68,6 +68,16 @@ pub(super) enum Ground {
     Gone,
 }
 
+/// A device whose store is closed.
+pub(super) fn bare(device: Device, kind: &Kind, block: u32) -> Ground {
+    let Kind::Aio(aio) = kind else {
+        return Ground::Nothing(Bare { device, session: None });
+    };
+    // Opened anew: only a file can tell under which power it runs.
+    drop(device);
+    Bare::open(aio.filename.as_ref(), aio, block).map_or(Ground::Gone, Ground::Nothing)
+}
+
 /// A bdev.
 pub(super) struct Base {
     pub(super) name: String,

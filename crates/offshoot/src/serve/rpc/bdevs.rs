@@ -3,8 +3,9 @@
 use super::super::backend::StoreBackend;
 use super::super::openings::StoreId;
 use super::super::served::load_from;
+use super::answers::{Answer, Asker, Awaited, now};
 use super::bases::{Bare, Base, Ground, Holds, Kind, open_file};
-use super::desk::{Answer, Asker, Desk, now};
+use super::desk::Desk;
 use super::errors::errno_of_open;
 use super::lvols::is_clone;
 use super::resolve;
@@ -24,14 +25,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing::warn;
 use uuid::Uuid;
-
-/// Somebody who waits for a bdev.
-pub(super) struct Awaited {
-    asker: Asker,
-    name: String,
-    /// As long as that.
-    pub(super) until: Instant,
-}
 
 /// Methods.
 impl Desk {

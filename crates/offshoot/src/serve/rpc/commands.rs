@@ -2,19 +2,19 @@
 
 use super::super::backend::StoreBackend;
 use super::super::openings::StoreId;
-use super::desk::{Answer, Asker, Desk, Then, now};
-use crate::errand::{Deed, Errand, METHOD, Planned, SOCKET_NAMES, socket_name};
+use super::answers::{Answer, Asker, Then, now};
+use super::desk::Desk;
+use super::errors::refused;
+use crate::deed::{Deed, Planned};
+use crate::errand::Errand;
+use crate::errand::remote::{self, Operation, SOCKET_NAMES, socket_name};
 use crate::open::{External, file_identity};
-use anyhow::bail;
+use offshoot_rpc::types::operation::CancelOperation;
 use offshoot_rpc::{Request, RpcError, Server};
 use offshoot_store::Verb;
-use std::borrow::Cow;
-use std::fmt::Display;
+use serde::de::DeserializeOwned;
 use std::path::Path;
 use tracing::warn;
-
-/// The code of every error here: it is the text that counts.
-const REFUSED: i32 = 1;
 
 /// Listens where commands look for the holder of their store. Without that they say who holds it.
 pub(super) fn listen() -> Option<Server> {
@@ -31,49 +31,71 @@ pub(super) fn listen() -> Option<Server> {
     None
 }
 
-/// An error as a command prints it.
-pub(super) fn refused(cause: &impl Display) -> RpcError {
-    RpcError { code: REFUSED, message: Cow::Owned(cause.to_string()) }
-}
-
 impl Desk {
-    /// Takes a command, which is answered with what it prints.
+    /// Takes what a command asks.
     pub(super) fn run_command(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
         request: &Request,
     ) -> Answer {
-        let params = request.params.as_ref().filter(|_| request.method == METHOD);
-        let text = params.ok_or(RpcError::METHOD)?.value().raw();
-        // One of another version may know more.
-        let errand: Errand = serde_json::from_str(text).map_err(|error| {
-            refused(&format_args!("the server that holds the store does not know this command: {error}"))
-        })?;
+        match &*request.method {
+            remote::RUN => self.run_errand(stores, asker, &params(request)?),
+            remote::PROGRESS => {
+                let Operation { operation } = params(request)?;
+                self.job_progress(stores, operation)
+            }
+            remote::CANCEL => {
+                let Operation { operation: operation_id } = params(request)?;
+                // It may have ended just now, and that is told to who asks how far it is.
+                let _ = self.cancel_operation(stores, CancelOperation { operation_id });
+                now(&true)
+            }
+            _ => Err(RpcError::METHOD),
+        }
+    }
+
+    /// Runs a command, or begins to.
+    fn run_errand(&mut self, stores: &mut StoreBackend, asker: Asker, errand: &Errand) -> Answer {
         let path = &errand.store().path;
         let id = served(stores, path).ok_or_else(|| {
             refused(&format_args!("{} is held by a server that does not serve it", path.display()))
         })?;
+        if !matches!(errand.deed(), Deed::Look(_)) {
+            for external in &errand.store().externals {
+                self.attach_external(stores, id, external)?;
+            }
+        }
         let store = stores.store(id).ok_or(RpcError::INTERNAL)?;
         match errand.deed() {
-            Deed::Look(look) => now(&look.text(store.engine()).map_err(|cause| refused(&cause))?),
+            Deed::Look(look) => {
+                now(&remote::Answer::Shown(look.show(&store.view()).map_err(|cause| refused(&cause))?))
+            }
             Deed::Change(change) => {
                 let planned = change.plan(store.engine().state());
-                let planned = planned.map_err(|cause| refused(&format!("{cause:#}")))?;
+                let planned = planned.map_err(|cause| refused(&format_args!("{cause:#}")))?;
                 let Planned { verb, external, said } = planned;
                 if let Some(external) = external {
-                    self.attach_external(stores, id, external)
-                        .map_err(|cause| refused(&format!("{cause:#}")))?;
+                    self.attach_external(stores, id, &external)?;
                 }
                 if let Verb::RenameStore { name } = &verb {
                     check_store_name(stores, id, name)?;
                 }
                 self.start(stores, asker, id, verb, Then::Said(said))
             }
-            Deed::Grow(args) => {
-                let (ticket, said) = stores.grow(id, args).map_err(|cause| refused(&format!("{cause:#}")))?;
+            Deed::Grow(growth) => {
+                let (ticket, said) =
+                    stores.grow(id, &growth).map_err(|cause| refused(&format_args!("{cause:#}")))?;
                 self.wait_for(asker, id, ticket, Then::Said(said));
                 Ok(None)
+            }
+            Deed::Toil(toil) => {
+                let job = toil.plan(store.engine()).map_err(|cause| refused(&cause))?;
+                let bytes = store.engine().work_cost(job.work).map_err(|cause| refused(&cause))?.bytes;
+                let work = (job.work, job.bytes_per_second);
+                let operation = self.start_job(stores, id, work, None, Then::Said(job.said))?;
+                let what = job.what.to_owned();
+                now(&remote::Answer::Begun(remote::Begun { operation, what, takes: job.takes, bytes }))
             }
         }
     }
@@ -81,24 +103,37 @@ impl Desk {
     /// Has a store read an external snapshot from its file, unless it does.
     ///
     /// # Errors
-    /// The file cannot be opened, or clones have known another file by that id.
+    /// The file cannot be opened, or is not the one that is known by that id here.
     pub(super) fn attach_external(
         &mut self,
         stores: &mut StoreBackend,
         store: StoreId,
-        external: External,
-    ) -> anyhow::Result<()> {
+        external: &External,
+    ) -> Result<(), RpcError> {
         let External { id, file } = external;
-        let known = self.externals.iter().find(|(known, _)| *known == id);
-        if let Some((_, other)) = known.filter(|(_, known)| file_identity(known) != file_identity(&file)) {
-            bail!("external snapshot {id} is {} here, not {}", other.display(), file.display());
+        let known = self.externals.iter().find(|(known, _)| known == id);
+        if let Some((_, other)) = known.filter(|(_, known)| file_identity(known) != file_identity(file)) {
+            let (other, file) = (other.display(), file.display());
+            return Err(refused(&format_args!("external snapshot {id} is {other} here, not {file}")));
         }
-        stores.attach_external(store, &id, &file)?;
+        let attached = stores.attach_external(store, id, file);
+        attached.map_err(|cause| refused(&format_args!("{cause:#}")))?;
         if known.is_none() {
-            self.externals.push((id, file));
+            self.externals.push((id.clone(), file.clone()));
         }
         Ok(())
     }
+}
+
+/// What a command sent.
+///
+/// # Errors
+/// One of another version may know more.
+fn params<T: DeserializeOwned>(request: &Request) -> Result<T, RpcError> {
+    let text = request.params.as_ref().ok_or(RpcError::PARAMS)?.value().raw();
+    serde_json::from_str(text).map_err(|error| {
+        refused(&format_args!("the server that holds the store does not know this command: {error}"))
+    })
 }
 
 /// No two stores of one server have the same name.

@@ -4,19 +4,15 @@ use super::super::backend::StoreBackend;
 use super::super::listen::Address;
 use super::super::openings::{Export, StoreId};
 use super::super::served::{Device, Finished, Served};
-use super::bases::{Bases, Ground, Holds};
-use super::bdevs::Awaited;
-use super::commands;
-use super::errors::errno;
-use super::lvstores::bare;
+use super::answers::{Answer, Asker, Awaited, Door, Then, now};
+use super::bases::{Bases, Ground, Holds, bare};
+use super::operations::Operations;
+use super::shallow_copy::Copies;
 use super::works::{Done, Works};
-use crate::errand::Said;
 use offshoot_block::BlockDevice as _;
-use offshoot_format::BlobId;
 use offshoot_rpc::types::framework::Version;
 use offshoot_rpc::{Call, Dispatch, Errno, Method, Reply, Request, RequestId, ResultText, RpcError};
 use offshoot_store::{Blob, Error, State, Store, Ticket, Verb};
-use serde::Serialize;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -29,59 +25,10 @@ use uuid::Uuid;
 const NOT_SERVED: &[&str] = &[
     "bdev_lvol_grow_lvstore",
     "bdev_lvol_clone_bdev",
-    "bdev_lvol_inflate",
     "bdev_lvol_set_parent_bdev",
-    "bdev_lvol_start_shallow_copy",
-    "bdev_lvol_check_shallow_copy",
     "bdev_examine",
     "bdev_aio_rescan",
 ];
-
-/// Who waits for an answer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Asker {
-    pub(super) door: Door,
-    pub(super) id: RequestId,
-}
-
-/// Where a request came in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door {
-    /// The socket that speaks SPDK's language.
-    Public,
-    /// The one for commands.
-    Private,
-}
-
-/// The result of a call, `None` when it comes later.
-pub(super) type Answer = Result<Option<ResultText>, RpcError>;
-
-/// A result that is there at once.
-pub(super) fn now(value: &impl Serialize) -> Answer {
-    ResultText::of(value).map(Some)
-}
-
-/// What to answer when a verb is done.
-pub(super) enum Then {
-    /// `true`, or the error of a method.
-    True(&'static Method),
-    /// The UUID of the lvol that it made.
-    Made(&'static Method),
-    /// Those of all that it made.
-    AllMade(&'static Method),
-    /// What a command prints, or the error as it prints it.
-    Said(Said),
-}
-
-impl Then {
-    /// The error for one of the engine's.
-    fn failed(&self, cause: &Error) -> RpcError {
-        match self {
-            Self::True(method) | Self::Made(method) | Self::AllMade(method) => method.failed(errno(cause)),
-            Self::Said(_) => commands::refused(&cause),
-        }
-    }
-}
 
 /// What else a verb has changed when it is done.
 #[derive(Clone, Copy, Debug)]
@@ -111,11 +58,15 @@ pub(super) struct Desk {
     /// Lvols that had a clone while they were served here: they stay snapshots, as with SPDK.
     pub(super) snapshots: HashSet<Uuid>,
     verbs: HashMap<(StoreId, Ticket), Waiting>,
+    pub(super) operations: Operations,
+    pub(super) copies: Copies,
+    /// When the server began: what ticks are counted from.
+    pub(super) started: Instant,
     /// Who waits for bdevs that there are not yet.
     pub(super) awaited: Vec<Awaited>,
     /// Who waits until no bdev is being looked at.
     examined: Vec<Asker>,
-    answered: Vec<(Asker, Reply)>,
+    pub(super) answered: Vec<(Asker, Reply)>,
 }
 
 impl Desk {
@@ -128,6 +79,9 @@ impl Desk {
             addresses: Vec::new(),
             snapshots: HashSet::new(),
             verbs: HashMap::new(),
+            operations: Operations::default(),
+            copies: Copies::default(),
+            started: Instant::now(),
             awaited: Vec::new(),
             examined: Vec::new(),
             answered: Vec::new(),
@@ -166,6 +120,7 @@ impl Desk {
         while let Some(done) = self.works.poll() {
             self.work_done(stores, done);
         }
+        self.step_copies(stores);
         self.answer_awaited(stores);
         let here = self.answered.extract_if(.., |(asker, _)| asker.door == door);
         replies.extend(here.map(|(asker, reply)| (asker.id, reply)));
@@ -174,6 +129,11 @@ impl Desk {
     /// Whether somebody at a door has an answer that he did not get.
     pub(super) fn has_answers(&self, door: Door) -> bool {
         self.answered.iter().any(|(asker, _)| asker.door == door)
+    }
+
+    /// Whether something goes on of which nothing tells but polling.
+    pub(super) fn must_be_polled(&self) -> bool {
+        self.copies.must_be_polled()
     }
 
     /// When to poll at the latest.
@@ -252,13 +212,12 @@ impl Desk {
 
     fn verb_done(&mut self, stores: &mut StoreBackend, store: StoreId, (ticket, result): Finished) {
         let Some(Waiting { asker, then, effect }) = self.verbs.remove(&(store, ticket)) else {
-            debug_assert!(false, "{ticket:?} is nobody's");
-            return;
+            return self.job_done(stores, store, (ticket, result));
         };
         let reply = match result {
             Ok(made) => {
                 self.take_effect(stores, effect);
-                reply(stores.state(store), then, &made)
+                then.reply(stores.state(store), &made)
             }
             Err(cause) => {
                 debug!(%cause, "failed");
@@ -356,8 +315,15 @@ impl Desk {
             Call::ResizeLvol(params) => self.resize_lvol(stores, asker, method, &params),
             Call::SetReadOnly(params) => self.set_read_only(stores, asker, method, &params),
             Call::DeleteLvol(params) => self.delete_lvol(stores, asker, method, &params),
+            Call::InflateLvol(params) => self.inflate_lvol(stores, asker, method, &params),
             Call::DecoupleParent(params) => self.decouple_parent(stores, asker, method, &params),
             Call::DetachParent(params) => self.detach_parent(stores, asker, method, params.lvol()),
+            Call::MergeSnapshots(params) => self.merge_snapshots(stores, asker, method, &params),
+            Call::DiffLvols(params) => Self::diff_lvols(stores, &params),
+            Call::StartShallowCopy(params) => self.start_shallow_copy(stores, method, &params),
+            Call::CheckShallowCopy(params) => self.check_shallow_copy(&params),
+            Call::GetOperations => self.get_operations(stores),
+            Call::CancelOperation(params) => self.cancel_operation(stores, params),
             Call::SetParent(params) => self.set_parent(stores, asker, method, &params),
             Call::RevertLvol(params) => self.revert_lvol(stores, asker, method, &params),
             Call::GetLvols(params) => self.get_lvols(stores, params.as_ref()),
@@ -366,6 +332,10 @@ impl Desk {
             Call::DeleteAio(params) => self.delete_aio(stores, asker, &params),
             Call::CreateMalloc(params) => self.create_malloc(params),
             Call::DeleteMalloc(params) => self.delete_malloc(stores, asker, &params),
+            Call::GetIostat(params) => self.get_iostat(stores, params),
+            Call::ResetIostat(params) => self.reset_iostat(stores, params.as_ref()),
+            Call::EnableHistogram(params) => Self::enable_histogram(stores, &params),
+            Call::GetHistogram(params) => Self::get_histogram(stores, &params),
             Call::WaitForExamine if self.bases.any_busy() => {
                 self.examined.push(asker);
                 Ok(None)
@@ -399,17 +369,6 @@ fn parent_left<'s>(state: &'s State, verb: &Verb) -> Option<&'s Blob> {
             state.blob(state.blob(*lvol)?.parent?)
         }
         _ => None,
-    }
-}
-
-fn reply(state: Option<&State>, then: Then, made: &[BlobId]) -> Reply {
-    let state = state.ok_or(RpcError::INTERNAL)?;
-    let uuid = |id: &BlobId| state.blob(*id).and_then(Blob::uuid);
-    match then {
-        Then::True(_) => ResultText::of(&true),
-        Then::Made(_) => ResultText::of(&made.first().and_then(uuid)),
-        Then::AllMade(_) => ResultText::of(&made.iter().map(uuid).collect::<Vec<_>>()),
-        Then::Said(said) => ResultText::of(&said(state, made)),
     }
 }
 

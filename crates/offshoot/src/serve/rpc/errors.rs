@@ -1,8 +1,10 @@
 //! What the engine's errors are to SPDK's clients.
 
 use offshoot_device::OpenError;
-use offshoot_rpc::Errno;
+use offshoot_rpc::{Errno, RpcError};
 use offshoot_store::{Error, ErrorKind, InitError};
+use std::borrow::Cow;
+use std::fmt::Display;
 
 /// The errno for an error: the only place where the two meet.
 pub(super) fn errno(error: &Error) -> Errno {
@@ -21,6 +23,14 @@ pub(super) fn errno(error: &Error) -> Errno {
         // `Io`, and kinds to come.
         _ => Errno::Io,
     }
+}
+
+/// The code of every error on the private socket: it is the text that counts.
+const REFUSED: i32 = 1;
+
+/// An error as a command prints it.
+pub(super) fn refused(cause: &impl Display) -> RpcError {
+    RpcError { code: REFUSED, message: Cow::Owned(cause.to_string()) }
 }
 
 /// Whether sizes are good, but the metadata has no room: the one failure of a new store that SPDK finds late.

@@ -2,17 +2,22 @@
 
 use super::super::backend::StoreBackend;
 use super::super::openings::StoreId;
-use super::desk::{Answer, Asker, Desk, Then, now};
+use super::answers::{Answer, Asker, Then, now};
+use super::desk::Desk;
 use super::errors::errno;
 use super::resolve;
 use crate::commands::identity;
 use offshoot_rpc::types::lvol::{
-    CloneLvol, CreateLvol, DecoupleParent, GetLvols, GroupSnapshot, Lvol, LvolClear, LvolName, LvstoreRef,
-    RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol, Unallocated,
+    CloneLvol, CreateLvol, DiffLvols, DiffRange, GetLvols, GroupSnapshot, Lvol, LvolClear, LvolDiff,
+    LvolName, LvstoreRef, RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
 };
 use offshoot_rpc::types::selector::{LvolSelector, alias};
 use offshoot_rpc::{Errno, Method, RpcError};
-use offshoot_store::{Blob, ClearMethod, CreateOptions, State, Underlay, Verb, check_name};
+use offshoot_store::{Blob, Change, ClearMethod, CreateOptions, State, Underlay, Verb, check_name};
+
+/// Ranges of a diff that are told at once, unless otherwise asked, and at most.
+const DIFF_RANGES: u32 = 4096;
+const DIFF_RANGES_MAX: u32 = 65_536;
 
 impl Desk {
     pub(super) fn create_lvol(
@@ -140,21 +145,6 @@ impl Desk {
         self.start(stores, asker, store, Verb::Remove { lvol }, Then::True(method))
     }
 
-    pub(super) fn decouple_parent(
-        &mut self,
-        stores: &mut StoreBackend,
-        asker: Asker,
-        method: &'static Method,
-        params: &DecoupleParent,
-    ) -> Answer {
-        let found = resolve::lvol(stores, params.lvol())?;
-        if has_parent(found.lvol) && params.unallocated != Some(Unallocated::Zero) {
-            // What the parent holds would have to be copied, which no verb does yet.
-            return Err(method.failed(Errno::NotSup));
-        }
-        self.detach_parent(stores, asker, method, params.lvol())
-    }
-
     pub(super) fn detach_parent(
         &mut self,
         stores: &mut StoreBackend,
@@ -205,6 +195,26 @@ impl Desk {
         self.start(stores, asker, store, verb, Then::True(method))
     }
 
+    pub(super) fn diff_lvols(stores: &StoreBackend, params: &DiffLvols) -> Answer {
+        let (from, to) = (resolve::lvol(stores, params.from())?, resolve::lvol(stores, params.to())?);
+        if from.store != to.store {
+            return Err(RpcError::refused(Errno::Inval));
+        }
+        let state = stores.state(to.store).ok_or(RpcError::INTERNAL)?;
+        let changes = state.diff(from.lvol.id, to.lvol.id);
+        let changes = changes.map_err(|error| RpcError::refused(errno(&error)))?;
+        let start = params.offset.unwrap_or(0);
+        let most = params.max_ranges.unwrap_or(DIFF_RANGES).clamp(1, DIFF_RANGES_MAX) as usize;
+        let mut changes = changes.filter(|change| change.start >= start);
+        let ranges: Vec<DiffRange> = changes.by_ref().take(most).map(diff_range).collect();
+        now(&LvolDiff {
+            from_size: state.bytes(from.lvol),
+            to_size: state.bytes(to.lvol),
+            ranges,
+            next_offset: changes.next().map(|change| change.start),
+        })
+    }
+
     pub(super) fn get_lvols(&self, stores: &StoreBackend, params: Option<&GetLvols>) -> Answer {
         let only = params.map(|params| resolve::lvstore(stores, params.lvstore()?)).transpose()?;
         let lvols = stores.lvols().filter(|(store, _)| only.is_none_or(|only| only == *store));
@@ -236,6 +246,10 @@ impl Desk {
         let mut clones = lvol.clones.iter().filter_map(|id| state.blob(*id));
         clones.any(|clone| !clone.dying) || lvol.uuid().is_some_and(|uuid| self.snapshots.contains(&uuid))
     }
+}
+
+fn diff_range(change: Change) -> DiffRange {
+    DiffRange { offset: change.start, length: change.len, zero: change.zero }
 }
 
 fn has_parent(lvol: &Blob) -> bool {

@@ -3,8 +3,9 @@
 use super::super::backend::StoreBackend;
 use super::super::openings::StoreId;
 use super::super::served::Device;
-use super::bases::{Bare, Base, Ground, Holds, Kind};
-use super::desk::{Answer, Asker, Desk, Then, now};
+use super::answers::{Answer, Asker, Then, now};
+use super::bases::{Bare, Base, Ground, Holds, Kind, bare};
+use super::desk::Desk;
 use super::errors::{errno, lacks_room};
 use super::resolve;
 use offshoot_block::{BlockDevice as _, DeviceError, DeviceOffset, DeviceOp, OpId};
@@ -175,16 +176,6 @@ fn wipe(store: Store<Device>, kind: &Kind, block: u32, method: &Method) -> (Grou
         }
     };
     (bare(device, kind, block), reply)
-}
-
-/// A device whose store is closed.
-pub(super) fn bare(device: Device, kind: &Kind, block: u32) -> Ground {
-    let Kind::Aio(aio) = kind else {
-        return Ground::Nothing(Bare { device, session: None });
-    };
-    // Opened anew: only a file can tell under which power it runs.
-    drop(device);
-    Bare::open(aio.filename.as_ref(), aio, block).map_or(Ground::Gone, Ground::Nothing)
 }
 
 /// Runs one operation on a device that nothing else uses.

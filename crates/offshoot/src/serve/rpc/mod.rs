@@ -5,24 +5,33 @@
 //! memory knows the answer, later where a verb has to become durable, and by a thread of its own where a store is made,
 //! opened or closed. The sockets have no thread: they take a turn between two turns of the NBD server.
 
+mod answers;
+mod base64;
 mod bases;
 mod bdevs;
 mod commands;
 mod desk;
 mod errors;
+mod iostat;
+mod jobs;
 mod lvols;
 mod lvstores;
 mod nbd;
+mod operations;
 mod resolve;
+mod shallow_copy;
 mod works;
 
 use super::backend::StoreBackend;
 use super::listen::Address;
 use super::openings::StoreId;
+use super::served::Served;
 use super::wakeup::Wakeup;
+use answers::{Asker, Door};
 use anyhow::{Context as _, Result};
-use desk::{Asker, Desk, Door};
+use desk::Desk;
 use offshoot_rpc::{Backend, Reply, Request, RequestId, Server};
+use offshoot_store::Work;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -54,6 +63,9 @@ impl Rpc {
     /// A store that is served from the start is on a bdev called like its file.
     pub(super) fn adopt(&mut self, path: &Path, store: StoreId, stores: &StoreBackend) {
         self.desk.adopt(path, store, stores);
+        if let Some(job) = stores.store(store).and_then(Served::sealing) {
+            self.desk.adopt_job(store, job, Work::Seal);
+        }
     }
 
     /// NBD clients are served there too.
@@ -67,12 +79,12 @@ impl Rpc {
         wakeup.watch_descriptor(self.desk.as_fd())
     }
 
-    /// Does what there is to do, without waiting, if it is time for that.
-    pub(super) fn turn(&mut self, stores: &mut StoreBackend) {
+    /// Does what there is to do, without waiting, if it is time for that. Says whether it was.
+    pub(super) fn turn(&mut self, stores: &mut StoreBackend) -> bool {
         let now = Instant::now();
         let is_due = self.last_turn.is_none_or(|last| now >= last + PACE);
         if !is_due && !self.busy() && !stores.has_finished() {
-            return;
+            return false;
         }
         self.last_turn = Some(now);
         for (door, server) in &mut self.doors {
@@ -81,11 +93,13 @@ impl Rpc {
                 error!(%cause, "RPC");
             }
         }
+        true
     }
 
     /// Whether a turn is due although nothing is readable.
     pub(super) fn busy(&self) -> bool {
         self.doors.iter().any(|(door, server)| server.busy() || self.desk.has_answers(*door))
+            || self.desk.must_be_polled()
     }
 
     /// When a turn is due at the latest.
@@ -100,6 +114,8 @@ impl Rpc {
     /// Waiting fails.
     pub(super) fn drain(self, stores: &mut StoreBackend, stop: BorrowedFd<'_>) -> Result<()> {
         let Self { doors, mut desk, .. } = self;
+        // Nobody waits for hours here: who asked for a job is told that it ended before it was done.
+        desk.cancel_jobs(stores);
         let drained = doors
             .into_iter()
             .try_for_each(|(door, server)| server.run(&mut Counter { desk: &mut desk, stores, door }, stop));

@@ -1,7 +1,8 @@
 //! Methods of NBD exports. Every sound lvol is exported from the start, wherever the server listens.
 
 use super::super::backend::StoreBackend;
-use super::desk::{Answer, Desk, now};
+use super::answers::{Answer, now};
+use super::desk::Desk;
 use super::resolve::{self, Found};
 use offshoot_rpc::types::nbd::{Export, ExportLvol, GetExports, StartDisk};
 use offshoot_rpc::types::selector::LvolSelector;

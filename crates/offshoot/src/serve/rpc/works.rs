@@ -1,7 +1,7 @@
 //! What cannot be done without waiting, on threads: making, opening and closing stores.
 
+use super::answers::Asker;
 use super::bases::Ground;
-use super::desk::Asker;
 use offshoot_rpc::Reply;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
