@@ -43,9 +43,9 @@ use job::Jobs;
 pub use job::{Progress, Work};
 use journal::Journal;
 use life::{Life, Transition};
-use offshoot_block::{Buffer, DeviceError, DeviceOp, OpId};
+use offshoot_block::{Buffer, DeviceError, DeviceGeometry, DeviceOp, OpId};
 use offshoot_format::{BlobId, MdPageIdx, SuperBlock};
-use read::ReadTask;
+use read::{Attached, ReadTask};
 use reclaim::Space;
 use slab::Slab;
 use verbs::{VerbQueue, VerbTask};
@@ -169,7 +169,7 @@ pub struct Engine {
     rules: Rules,
     /// Logical block of the device in bytes: what operations are aligned to.
     sector: u64,
-    externals: BTreeMap<String, u32>,
+    externals: BTreeMap<String, Attached>,
     commit: Commit,
     life: Life,
     transition: Transition,
@@ -250,9 +250,17 @@ impl Engine {
         }
     }
 
-    /// Says that the external snapshot of this id (a UUID as text) is the external device `number`.
-    pub fn attach_external(&mut self, id: &str, number: u32) {
-        self.externals.insert(id.into(), number);
+    /// Says that the external snapshot of this id (a UUID as text) is the external device `number`. Behind its end it
+    /// reads zeros.
+    pub fn attach_external(&mut self, id: &str, number: u32, geometry: DeviceGeometry) {
+        let (size_bytes, sector) = (geometry.size_bytes, geometry.logical_block.into());
+        self.externals.insert(id.into(), Attached { number, size_bytes, sector });
+    }
+
+    /// Whether the external snapshot of this id can be read.
+    #[must_use]
+    pub fn has_external(&self, id: &str) -> bool {
+        self.externals.contains_key(id)
     }
 
     /// The store.

@@ -6,6 +6,7 @@ use core::fmt;
 use offshoot_block::DeviceError;
 use offshoot_format::{BlobId, Damage};
 use thiserror::Error;
+use uuid::Uuid;
 
 /// What a caller does about an error. Maps once to an errno, an NBD error or a JSON-RPC code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +102,14 @@ pub enum Error {
     /// There is nothing below the lvol.
     #[error("\"{0}\" has no parent")]
     NoParent(String),
+    /// An lvol of the store itself is no external snapshot.
+    #[error("external snapshot {uuid} is \"{name}\", which is in the store itself")]
+    ExternalIsLvol {
+        /// The id that was asked for.
+        uuid: Uuid,
+        /// The lvol that has it.
+        name: String,
+    },
     /// The lvol lies on that already.
     #[error("the parent of \"{name}\" is \"{parent}\" already")]
     ParentAlready {
@@ -304,6 +313,7 @@ impl Error {
             | Self::CloneOfWritable(_)
             | Self::ThickLvol(_)
             | Self::NoParent(_)
+            | Self::ExternalIsLvol { .. }
             | Self::SizesDiffer { .. }
             | Self::NotItsSnapshot { .. }
             | Self::NotRelated { .. }

@@ -7,4 +7,4 @@ mod resolve;
 pub(crate) use epochs::{Epoch, Epochs};
 pub(crate) use exclusion::{Mode, RangeLocks};
 pub use resolve::Extent;
-pub(crate) use resolve::{Origin, Segment};
+pub(crate) use resolve::{Origin, Segment, cut_externals};

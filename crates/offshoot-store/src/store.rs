@@ -94,9 +94,8 @@ impl<D: BlockDevice> Store<D> {
         };
         let mut engine = Engine::new(loaded.state, loaded.super_block, geometry.logical_block, options);
         let mut devices = Vec::new();
-        for ((id, external), number) in externals.into_iter().zip(0..) {
-            engine.attach_external(&id, number);
-            devices.push(external);
+        for (id, external) in externals {
+            attach(&mut engine, &mut devices, &id, external);
         }
         if loaded.journal_damage {
             engine.refuse_writes(ReadOnlyCause::JournalDamage);
@@ -165,6 +164,12 @@ impl<D: BlockDevice> Store<D> {
     #[must_use]
     pub fn device(&self) -> &D {
         &self.device
+    }
+
+    /// Says which device the external snapshot of this id (a UUID as text) lies on. One that was there before under the
+    /// same id is not read any more.
+    pub fn attach_external(&mut self, id: &str, device: D) {
+        attach(&mut self.engine, &mut self.externals, id, device);
     }
 
     /// The devices of the external snapshots, by the number under which they were attached.
@@ -471,4 +476,11 @@ fn run_op(device: &mut impl BlockDevice, op: DeviceOp) -> Result<Buffer, DeviceE
         Some(Completion { buffer, result, .. }) => result.map(|()| buffer.unwrap_or_default()),
         None => Ok(Buffer::default()),
     }
+}
+
+fn attach<D: BlockDevice>(engine: &mut Engine, devices: &mut Vec<D>, id: &str, device: D) {
+    // Devices are never taken away, so the numbers of those that are there stay.
+    let number = u32::try_from(devices.len()).unwrap_or(u32::MAX);
+    engine.attach_external(id, number, device.geometry());
+    devices.push(device);
 }

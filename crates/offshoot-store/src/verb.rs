@@ -7,6 +7,7 @@ mod clone;
 mod create;
 mod decouple;
 mod deferred;
+mod external;
 mod inflate;
 mod label;
 mod merge;
@@ -95,6 +96,17 @@ pub enum Verb {
         parent: BlobId,
         /// What the clone is called.
         identity: Identity,
+    },
+    /// A writable child of an external snapshot.
+    CloneExternal {
+        /// What the clone is called.
+        identity: Identity,
+        /// Its size in bytes, rounded up to a cluster.
+        size_bytes: u64,
+        /// The external snapshot.
+        external: Uuid,
+        /// How many bytes that has. What the clone has beyond them, in whole clusters, reads zeros for good.
+        external_bytes: u64,
     },
     /// An lvol or snapshot goes away.
     Remove {
@@ -195,6 +207,7 @@ impl Verb {
             Self::Resize { lvol, .. } | Self::SetReadOnly { lvol } => alloc::vec![*lvol],
             Self::Create { .. }
             | Self::Clone { .. }
+            | Self::CloneExternal { .. }
             | Self::Rename { .. }
             | Self::RenameStore { .. }
             | Self::Label { .. } => Vec::new(),
@@ -216,7 +229,9 @@ impl Verb {
     #[must_use]
     pub fn only_makes(&self) -> Option<&str> {
         match self {
-            Self::Create { identity, .. } | Self::Clone { identity, .. } => Some(&identity.name),
+            Self::Create { identity, .. }
+            | Self::Clone { identity, .. }
+            | Self::CloneExternal { identity, .. } => Some(&identity.name),
             Self::Snapshot { .. }
             | Self::Remove { .. }
             | Self::RemoveDeferred { .. }
@@ -248,6 +263,9 @@ impl Verb {
             }
             Self::Snapshot { items } => snapshot::plan(state, items),
             Self::Clone { parent, identity } => clone::plan(state, *parent, identity),
+            Self::CloneExternal { identity, size_bytes, external, external_bytes } => {
+                external::plan(state, identity, *size_bytes, *external, *external_bytes)
+            }
             Self::Remove { lvol } => remove::plan(state, *lvol),
             Self::RemoveDeferred { lvol } => deferred::plan(state, *lvol),
             Self::Resize { lvol, size_bytes } => resize::plan(state, *lvol, *size_bytes),

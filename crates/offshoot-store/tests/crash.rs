@@ -13,13 +13,15 @@ mod lvols;
 #[path = "crash/tape.rs"]
 mod tape;
 
-use lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, assert_owned_once, options, pattern, writable_in};
+use lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, assert_owned_once, named, options, pattern, writable_in};
 use offshoot_block::BlockDevice;
 use offshoot_device::MemDevice;
 use offshoot_format::BlobId;
-use offshoot_store::{Error, InitOptions, IoRequest, OpenOptions, Session, Store};
+use offshoot_store::{Error, InitOptions, IoRequest, OpenOptions, Session, Store, Underlay, Verb, Work};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use tape::{Tape, Taped};
+use uuid::Uuid;
 
 const CLUSTER: u64 = 16_384;
 const BLOCK: u64 = 4096;
@@ -27,6 +29,10 @@ const SECTOR: usize = 512;
 
 /// A second loss of power.
 const AFTER_ANOTHER: Session = Session { boot_id: [9; 16], device_generation: 1 };
+
+/// An external snapshot that ends within a cluster.
+const EXTERNAL: Uuid = Uuid::from_u128(9);
+const EXTERNAL_BYTES: u64 = 2 * CLUSTER + 512;
 
 /// What each lvol reads, by name.
 type Content = BTreeMap<String, Vec<u8>>;
@@ -47,7 +53,7 @@ struct Run {
 impl Run {
     fn record(start: MemDevice, steps: &[Step]) -> Self {
         let device = Taped::new(start);
-        let mut store = Store::open(device.clone(), Vec::new(), &writable_in(Some(SESSION))).unwrap();
+        let mut store = open(device.clone(), &writable_in(Some(SESSION)), "at rest");
         let mut run =
             Self { tape: device.tape(), states: Vec::new(), replied: Vec::new(), durable: Vec::new() };
         run.states.push(content(&mut store));
@@ -93,8 +99,10 @@ fn assert_allowed(found: &Content, states: &[Content], what: &str) {
     }
 }
 
-fn open<D: BlockDevice>(device: D, options: &OpenOptions, what: &str) -> Store<D> {
-    let store = Store::open(device, Vec::new(), options).unwrap_or_else(|error| panic!("{what}: {error}"));
+fn open<D: BlockDevice + From<MemDevice>>(device: D, options: &OpenOptions, what: &str) -> Store<D> {
+    let external = MemDevice::with_content(pattern(EXTERNAL_BYTES, 14).as_slice(), 512);
+    let externals = vec![(EXTERNAL.to_string(), external.into())];
+    let store = Store::open(device, externals, options).unwrap_or_else(|error| panic!("{what}: {error}"));
     assert_eq!(store.findings(), &[], "{what}");
     store
 }
@@ -172,7 +180,33 @@ const STEPS: &[Step] = &[
     ("remove a snapshot", true, |store| store.remove("snap2").unwrap()),
     ("overwrite", false, |store| write(store, "clone", 0, CLUSTER, 9)),
     ("what goes on behind", true, settle),
-    ("first write", false, |store| write(store, "new", CLUSTER, BLOCK, 10)),
+    ("clone of an external snapshot", true, |store| {
+        let (identity, size_bytes) = (named("over"), 4 * CLUSTER);
+        let (external, external_bytes) = (EXTERNAL, EXTERNAL_BYTES);
+        make(
+            store
+                .run(Verb::CloneExternal { identity, size_bytes, external, external_bytes })
+                .map(|made| made[0]),
+        );
+    }),
+    ("first write", false, |store| write(store, "over", CLUSTER + 512, 512, 11)),
+    ("trim", false, |store| {
+        let lvol = store.id("over");
+        store.unmap(lvol, CLUSTER..2 * CLUSTER).unwrap();
+    }),
+    ("shrink", true, |store| store.resize("over", CLUSTER).unwrap()),
+    ("grow", true, |store| store.resize("over", 3 * CLUSTER).unwrap()),
+    ("snapshot", true, |store| make(store.snapshot("over", "over snap"))),
+    ("onto an external snapshot", true, |store| {
+        let lvol = store.id("new");
+        store.run(Verb::SetParent { lvol, underlay: Underlay::External(EXTERNAL) }).unwrap();
+    }),
+    ("inflate", true, |store| {
+        let lvol = store.id("new");
+        store.run_job(Work::Inflate { lvol }, |_| ControlFlow::Continue(())).unwrap();
+    }),
+    ("remove a snapshot", true, |store| store.remove("over snap").unwrap()),
+    ("first write", false, |store| write(store, "over", 0, BLOCK, 10)),
 ];
 
 #[test]

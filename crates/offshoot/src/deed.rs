@@ -4,6 +4,7 @@
 //! ([`Change`]) or one job ([`Toil`]), or makes the store larger ([`Growth`]), and says what was done. All do so without knowing whether they run in the process of
 //! the command or in a server that holds the store, so that what is printed is the same.
 
+use crate::open::External;
 use crate::report::Outcome;
 use crate::size::Size;
 use anyhow::Result;
@@ -91,13 +92,15 @@ pub(crate) struct Growth {
 /// A verb, and what to say once it is done.
 pub(crate) struct Planned {
     pub(crate) verb: Verb,
-    said: Said,
+    /// What the store reads through it.
+    pub(crate) external: Option<External>,
+    pub(crate) said: Said,
 }
 
 impl Planned {
     /// A verb of which something can be said only afterwards.
     pub(crate) fn new(verb: Verb, said: impl FnOnce(&State, &[BlobId]) -> String + 'static) -> Self {
-        Self { verb, said: Box::new(said) }
+        Self { verb, external: None, said: Box::new(said) }
     }
 
     /// A verb of which all can be said before.
@@ -105,9 +108,9 @@ impl Planned {
         Self::new(verb, |_, _| said)
     }
 
-    /// The verb, and the rest.
-    pub(crate) fn into_parts(self) -> (Verb, Said) {
-        (self.verb, self.said)
+    /// The same verb, which lays an lvol over an external snapshot.
+    pub(crate) fn over(self, external: External) -> Self {
+        Self { external: Some(external), ..self }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::commands::{
     check, clone, create, decouple, diff, dump, grow, inflate, info, label, ls, merge, read_only, rename,
     resize, revert, rm, seal, set_parent, snapshot, tree,
 };
-use crate::deed::{Deed, Shown};
+use crate::deed::{Deed, Planned, Shown};
 use crate::growth;
 use crate::job;
 use crate::open::{Held, StoreArgs};
@@ -115,7 +115,7 @@ impl Errand {
         match self.deed() {
             Deed::Look(look) => self.store().show(look),
             Deed::Change(change) => self.store().change(|store| {
-                let (verb, said) = change.plan(store.state())?.into_parts();
+                let Planned { verb, said, .. } = change.plan(store.state())?;
                 let made = store.execute(verb)?;
                 Ok(said(store.state(), &made).into())
             }),

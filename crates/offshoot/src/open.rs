@@ -2,14 +2,20 @@
 
 use crate::deed::{Look, Shown, View};
 use crate::watched::{Watch, Watched};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
+use offshoot_block::BlockDevice as _;
 use offshoot_device::{FileDevice, LockError, OpenError, OpenOptions, PowerSession};
 use offshoot_store::{ExternalDevice, Session};
 use serde::{Deserialize, Serialize};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::{fmt, fs};
 use uuid::Uuid;
+
+/// Whatever is read is whole sectors.
+const SECTOR_BYTES: u32 = 512;
 
 /// What stores lie on: a file or block device.
 pub(crate) type Device = Watched<FileDevice>;
@@ -35,6 +41,40 @@ pub(crate) struct External {
     pub(crate) id: String,
     /// Where it is.
     pub(crate) file: PathBuf,
+}
+
+impl External {
+    /// The external snapshot in a file: under the UUID that the file has with `store`, else under a fresh one.
+    ///
+    /// # Errors
+    /// The file is not there, is the store itself, or goes by what is no UUID, which new clones cannot keep.
+    pub(crate) fn of(file: &Path, store: &StoreArgs) -> Result<(Self, Uuid)> {
+        let file = fs::canonicalize(file).with_context(|| file.display().to_string())?;
+        let identity = file_identity(&file);
+        if identity == file_identity(&store.path) {
+            bail!("{}: is the store itself", file.display());
+        }
+        let known = store.externals.iter().find(|external| file_identity(&external.file) == identity);
+        let uuid = match known {
+            Some(known) => Uuid::parse_str(&known.id).with_context(|| format!("--external {}", known.id))?,
+            None => Uuid::new_v4(),
+        };
+        Ok((Self { id: uuid.to_string(), file }, uuid))
+    }
+
+    /// What there is to say to who has put an lvol over it.
+    pub(crate) fn said(&self) -> String {
+        format!(
+            "its external snapshot is {}; open the store with\n  --external {self}\n",
+            self.file.display()
+        )
+    }
+}
+
+impl fmt::Display for External {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.id, self.file.display())
+    }
 }
 
 impl FromStr for External {
@@ -106,7 +146,7 @@ impl StoreArgs {
     fn open(&self, options: OpenOptions, watch: impl Fn() -> Option<Watch>) -> Result<Store> {
         let below = Watched::new(device(&self.path, &options)?, watch());
         let externals = self.externals.iter().map(|external| {
-            let file = device(&external.file, &OpenOptions::read_only())?;
+            let file = external_device(&external.file)?;
             Ok((external.id.clone(), Watched::new(file, None)))
         });
         let externals: Vec<ExternalDevice<Device>> = externals.collect::<Result<_>>()?;
@@ -121,6 +161,36 @@ impl StoreArgs {
 /// Why not, in one line that names it.
 pub(crate) fn device(path: &Path, options: &OpenOptions) -> Result<FileDevice> {
     FileDevice::open(path, options).map_err(described)
+}
+
+/// Opens a file or block device that an external snapshot lies on: all of it, for reading.
+///
+/// # Errors
+/// It cannot be opened, or its end cannot be read because it is no whole number of sectors.
+pub(crate) fn external_device(path: &Path) -> Result<FileDevice> {
+    let options = OpenOptions::read_only();
+    let found = device(path, &options)?;
+    let metadata = fs::metadata(path).with_context(|| path.display().to_string())?;
+    let size_bytes = found.geometry().size_bytes;
+    if !metadata.is_file() || metadata.len() == size_bytes {
+        return Ok(found);
+    }
+    if !metadata.len().is_multiple_of(SECTOR_BYTES.into()) {
+        let len = metadata.len();
+        bail!("{}: an external snapshot of {len} bytes is no multiple of {SECTOR_BYTES}", path.display());
+    }
+    drop(found);
+    // Blocks that direct I/O takes would leave the end out.
+    device(path, &OpenOptions { logical_block: Some(SECTOR_BYTES), ..options })
+}
+
+/// What a file is, under whatever name: a block device has many. `None`: it is not there.
+pub(crate) fn file_identity(path: &Path) -> Option<(bool, u64, u64)> {
+    let metadata = fs::metadata(path).ok()?;
+    match metadata.file_type().is_block_device() {
+        true => Some((true, metadata.rdev(), 0)),
+        false => Some((false, metadata.dev(), metadata.ino())),
+    }
 }
 
 /// How the store on a device is opened: under a fresh epoch, and under the power that the device runs on.

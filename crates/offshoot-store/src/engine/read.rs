@@ -2,11 +2,20 @@
 
 use super::{Engine, OpOwner, Reply, Target, Task, TaskId, Ticket, check_range};
 use crate::error::Error;
-use crate::io::{Epoch, Origin, Segment};
+use crate::io::{Epoch, Origin, Segment, cut_externals};
 use alloc::vec::Vec;
 use core::ops::Range;
 use offshoot_block::{Buffer, DeviceError, DeviceOffset, DeviceOp};
 use offshoot_format::BlobId;
+
+/// A device that an external snapshot lies on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attached {
+    pub(super) number: u32,
+    pub(super) size_bytes: u64,
+    /// Smallest unit of I/O in bytes.
+    pub(super) sector: u64,
+}
 
 #[derive(Debug)]
 pub(super) struct ReadTask {
@@ -106,18 +115,23 @@ impl Engine {
         match origin {
             Origin::Zeros | Origin::Unknown => None,
             Origin::Store(offset) => Some((Target::Store, offset)),
-            Origin::External(offset) => {
-                let external = self.state.blob(lvol)?.external.as_ref()?;
-                Some((Target::External(*self.externals.get(&external.name())?), offset))
-            }
+            Origin::External(offset) => Some((Target::External(self.external_of(lvol)?.number), offset)),
         }
     }
 
-    /// Smallest unit of I/O of a device in bytes. External ones may differ from the store's: 4096 suits any.
+    fn external_of(&self, lvol: BlobId) -> Option<Attached> {
+        let external = self.state.blob(lvol)?.external.as_ref()?;
+        self.externals.get(&external.name()).copied()
+    }
+
+    /// Smallest unit of I/O of a device in bytes.
     fn sector_of(&self, target: Target) -> u64 {
         match target {
             Target::Store => self.sector,
-            Target::External(_) => 4096,
+            Target::External(number) => {
+                let external = self.externals.values().find(|external| external.number == number);
+                external.map_or(self.sector, |external| external.sector)
+            }
         }
     }
 
@@ -154,9 +168,9 @@ impl Engine {
             let (name, offset, len) = (blob.display_name(), lost.start, lost.len);
             return Err(Error::MayBeLost { name, offset, len });
         }
-        let external = segments.iter().any(|segment| matches!(segment.origin, Origin::External(_)));
-        if external && self.is_degraded(lvol) {
-            return Err(Error::Degraded(blob.display_name()));
+        if segments.iter().any(|segment| matches!(segment.origin, Origin::External(_))) {
+            let external = self.external_of(lvol).ok_or_else(|| Error::Degraded(blob.display_name()))?;
+            cut_externals(segments, external.size_bytes);
         }
         Ok(())
     }

@@ -43,6 +43,25 @@ pub(crate) struct Segment {
     pub origin: Origin,
 }
 
+/// Behind the end of an external snapshot there are zeros: lvols may be longer.
+pub(crate) fn cut_externals(segments: &mut Vec<Segment>, size_bytes: u64) {
+    let mut number = 0;
+    while let Some(segment) = segments.get_mut(number) {
+        number += 1;
+        let Origin::External(at) = segment.origin else { continue };
+        let there = size_bytes.saturating_sub(at.0).min(segment.len);
+        if there == 0 {
+            segment.origin = Origin::Zeros;
+        } else if there < segment.len {
+            let behind =
+                Segment { start: segment.start + there, len: segment.len - there, origin: Origin::Zeros };
+            segment.len = there;
+            segments.insert(number, behind);
+            number += 1;
+        }
+    }
+}
+
 /// A run of an lvol as a client sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {

@@ -26,7 +26,7 @@ pub(super) fn plan(state: &State, id: BlobId, underlay: &Underlay) -> Result<Pla
             (Below::Blob(*parent), alloc::vec![id, *parent])
         }
         Underlay::External(uuid) => {
-            let external = offshoot_format::name_value(uuid.to_string().as_bytes());
+            let external = state.external_id(*uuid)?;
             if lvol.external_is_parent && lvol.external.as_ref().is_some_and(|own| own.id == external) {
                 return Err(Error::ParentAlready { name: lvol.display_name(), parent: uuid.to_string() });
             }

@@ -38,6 +38,12 @@ fn assert_tail((before, after): Sessions, counts: bool) {
     }
 }
 
+impl From<MemDevice> for Shared<ErrorDevice<MemDevice>> {
+    fn from(device: MemDevice) -> Self {
+        Self::new(ErrorDevice::new(device))
+    }
+}
+
 #[test]
 fn the_tail_counts_after_a_kill() {
     assert_tail((Some(SESSION), Some(SESSION)), true);

@@ -61,6 +61,12 @@ impl Taped {
     }
 }
 
+impl From<MemDevice> for Taped {
+    fn from(device: MemDevice) -> Self {
+        Self::new(device)
+    }
+}
+
 impl BlockDevice for Taped {
     fn geometry(&self) -> DeviceGeometry {
         self.0.borrow().device.geometry()

@@ -82,7 +82,7 @@ pub(crate) fn run(args: &CreateArgs) -> Result<String> {
         Some(Watch { progress, interrupt })
     };
     let made = args.store.change_watched(watch, |store| {
-        let (verb, said) = args.plan(store.state())?.into_parts();
+        let Planned { verb, said, .. } = args.plan(store.state())?;
         let made = store.execute(verb)?;
         Ok(said(store.state(), &made))
     });

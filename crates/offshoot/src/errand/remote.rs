@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow};
 use offshoot_rpc::{Client, ClientError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fs;
 use std::thread;
 use std::time::Duration;
@@ -84,18 +85,28 @@ pub(super) fn connect(pid: u32) -> Option<Client> {
 /// What the server says, or that it is gone.
 pub(super) fn ask(mut client: Client, errand: &Errand) -> Result<Shown> {
     let mut command = serde_json::to_value(errand)?;
-    if let Some(args) = command.as_object_mut().and_then(|command| command.values_mut().next())
-        && let Some(path) = args.pointer_mut("/store/path")
-    {
-        // The server may have been started elsewhere.
-        let text = path.as_str().ok_or_else(|| anyhow!("the path of the store is not UTF-8"))?;
-        *path = serde_json::to_value(fs::canonicalize(text)?)?;
+    if let Some(args) = command.as_object_mut().and_then(|command| command.values_mut().next()) {
+        let externals = args.pointer("/store/externals").and_then(Value::as_array).map_or(0, Vec::len);
+        let files = (0..externals).map(|number| format!("/store/externals/{number}/file"));
+        for pointer in ["/store/path".into(), "/from_external".into()].into_iter().chain(files) {
+            if let Some(path) = args.pointer_mut(&pointer).filter(|path| !path.is_null()) {
+                make_absolute(path)?;
+            }
+        }
     }
     match call(&mut client, RUN, &command)? {
         Answer::Shown(shown) => Ok(shown),
         Answer::Begun(begun) => follow(&mut client, begun),
         Answer::Running { .. } => Err(anyhow!("the server answered something else than was asked")),
     }
+}
+
+/// The server may have been started elsewhere.
+fn make_absolute(path: &mut Value) -> Result<()> {
+    let text = path.as_str().ok_or_else(|| anyhow!("the path of a file is not UTF-8"))?;
+    let whole = fs::canonicalize(text).with_context(|| text.to_owned())?;
+    *path = serde_json::to_value(whole)?;
+    Ok(())
 }
 
 /// Shows how far a job is until it is done. Ctrl-C ends it.

@@ -8,12 +8,14 @@ use super::stats::Reset;
 use super::wakeup::Wakeup;
 use crate::deed::{Growth, Said};
 use crate::lookup;
+use crate::open;
 use anyhow::{Context as _, Result};
 use offshoot_block::Buffer;
 use offshoot_nbd::{BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Reply, RequestId};
 use offshoot_store::{Blob, Error, IoRequest, Reply as EngineReply, State, Ticket, Verb, Work};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::Instant;
 use tracing::{error, info};
 use uuid::Uuid;
@@ -177,6 +179,21 @@ impl StoreBackend {
     /// Starts a verb in a store. What comes of it is told by [`StoreBackend::finished`].
     pub(super) fn start(&mut self, id: StoreId, verb: Verb) -> Option<Ticket> {
         Some(self.stores.get_mut(&id)?.start(verb))
+    }
+
+    /// Has a store read the external snapshot of this id from a file, unless it does.
+    ///
+    /// # Errors
+    /// The file cannot be opened or waited for.
+    pub(super) fn attach_external(&mut self, id: StoreId, external: &str, file: &Path) -> Result<()> {
+        let store = self.stores.get_mut(&id).context("the store is not served any more")?;
+        if store.engine().has_external(external) {
+            return Ok(());
+        }
+        let device = open::external_device(file)?;
+        self.wakeup.watch(&device).context("cannot wait for a device")?;
+        store.attach_external(external, device);
+        Ok(())
     }
 
     /// Begins to grow a store, its file first. What comes of it is told by [`StoreBackend::finished`]; what to say then is

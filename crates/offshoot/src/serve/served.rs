@@ -150,6 +150,11 @@ impl Served {
         ticket
     }
 
+    /// Says which device the external snapshot of this id lies on. Somebody waits for its completions.
+    pub(super) fn attach_external(&mut self, id: &str, device: FileDevice) {
+        self.store.attach_external(id, Box::new(device));
+    }
+
     /// Starts a job that may copy so many bytes in a second. It ends in [`Served::finished`] too.
     pub(super) fn start_job(&mut self, work: Work, bytes_per_second: Option<u64>) -> Ticket {
         let ticket = self.jobs.start(&mut self.store, work, bytes_per_second, Instant::now());
@@ -439,7 +444,7 @@ pub(super) fn load_from(
     }
     // Each store reads external snapshots through devices of its own.
     let externals = externals.iter().map(|(id, file)| {
-        let device = open::device(file, &OpenOptions::read_only())?;
+        let device = open::external_device(file)?;
         anyhow::Ok((id.clone(), Box::new(device) as Device))
     });
     let externals = externals.collect::<anyhow::Result<_>>()?;

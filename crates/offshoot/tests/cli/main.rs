@@ -14,6 +14,7 @@ mod decouple;
 mod demo;
 mod diff;
 mod export;
+mod external;
 mod grow;
 mod import;
 mod inflate;

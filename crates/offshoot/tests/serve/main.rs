@@ -4,6 +4,7 @@
 mod clients;
 mod commands;
 mod exports;
+mod external;
 mod jobs;
 mod life;
 mod metrics;

@@ -5,15 +5,14 @@ use super::super::openings::StoreId;
 use super::answers::{Answer, Asker, Then, now};
 use super::desk::Desk;
 use super::errors::refused;
-use crate::deed::Deed;
+use crate::deed::{Deed, Planned};
 use crate::errand::Errand;
 use crate::errand::remote::{self, Operation, SOCKET_NAMES, socket_name};
+use crate::open::{External, file_identity};
 use offshoot_rpc::types::operation::CancelOperation;
 use offshoot_rpc::{Request, RpcError, Server};
 use offshoot_store::Verb;
 use serde::de::DeserializeOwned;
-use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use tracing::warn;
 
@@ -62,14 +61,23 @@ impl Desk {
         let id = served(stores, path).ok_or_else(|| {
             refused(&format_args!("{} is held by a server that does not serve it", path.display()))
         })?;
+        if !matches!(errand.deed(), Deed::Look(_)) {
+            for external in &errand.store().externals {
+                self.attach_external(stores, id, external)?;
+            }
+        }
         let store = stores.store(id).ok_or(RpcError::INTERNAL)?;
         match errand.deed() {
             Deed::Look(look) => {
                 now(&remote::Answer::Shown(look.show(&store.view()).map_err(|cause| refused(&cause))?))
             }
             Deed::Change(change) => {
-                let planned = change.plan(store.engine().state()).map_err(|cause| refused(&cause))?;
-                let (verb, said) = planned.into_parts();
+                let planned = change.plan(store.engine().state());
+                let planned = planned.map_err(|cause| refused(&format_args!("{cause:#}")))?;
+                let Planned { verb, external, said } = planned;
+                if let Some(external) = external {
+                    self.attach_external(stores, id, &external)?;
+                }
                 if let Verb::RenameStore { name } = &verb {
                     check_store_name(stores, id, name)?;
                 }
@@ -90,6 +98,30 @@ impl Desk {
                 now(&remote::Answer::Begun(remote::Begun { operation, what, takes: job.takes, bytes }))
             }
         }
+    }
+
+    /// Has a store read an external snapshot from its file, unless it does.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or is not the one that is known by that id here.
+    pub(super) fn attach_external(
+        &mut self,
+        stores: &mut StoreBackend,
+        store: StoreId,
+        external: &External,
+    ) -> Result<(), RpcError> {
+        let External { id, file } = external;
+        let known = self.externals.iter().find(|(known, _)| known == id);
+        if let Some((_, other)) = known.filter(|(_, known)| file_identity(known) != file_identity(file)) {
+            let (other, file) = (other.display(), file.display());
+            return Err(refused(&format_args!("external snapshot {id} is {other} here, not {file}")));
+        }
+        let attached = stores.attach_external(store, id, file);
+        attached.map_err(|cause| refused(&format_args!("{cause:#}")))?;
+        if known.is_none() {
+            self.externals.push((id.clone(), file.clone()));
+        }
+        Ok(())
     }
 }
 
@@ -115,15 +147,6 @@ fn check_store_name(stores: &StoreBackend, id: StoreId, name: &str) -> Result<()
 
 /// The store in a file or on a block device.
 fn served(stores: &StoreBackend, path: &Path) -> Option<StoreId> {
-    let wanted = identity(path)?;
-    stores.stores().find(|(_, store)| identity(store.path()) == Some(wanted)).map(|(id, _)| id)
-}
-
-/// What a file is, under whatever name: a block device has many.
-fn identity(path: &Path) -> Option<(bool, u64, u64)> {
-    let metadata = fs::metadata(path).ok()?;
-    match metadata.file_type().is_block_device() {
-        true => Some((true, metadata.rdev(), 0)),
-        false => Some((false, metadata.dev(), metadata.ino())),
-    }
+    let wanted = file_identity(path)?;
+    stores.stores().find(|(_, store)| file_identity(store.path()) == Some(wanted)).map(|(id, _)| id)
 }
