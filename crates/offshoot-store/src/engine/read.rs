@@ -86,7 +86,7 @@ impl Engine {
         self.with_read(task, |read| {
             read.buffer = buffer;
             read.pending -= 1;
-            read.error = result.err().map(Error::Device);
+            read.error = read.error.take().or(result.err().map(Error::Device));
         });
         self.finish_read_if_done(task);
     }
@@ -202,6 +202,17 @@ impl Engine {
         }
     }
 
+    /// Reads of a snapshot that has gone into another lvol fail: what they look at is that one's, which writes to it.
+    pub(super) fn fail_reads(&mut self, gone: BlobId) {
+        for task in self.tasks.values_mut() {
+            if let Task::Read(read) = task
+                && read.lvol == gone
+            {
+                read.error.get_or_insert(Error::UnknownBlob(gone));
+            }
+        }
+    }
+
     fn finish_read_if_done(&mut self, task: TaskId) {
         match self.tasks.get(task.0) {
             Some(Task::Read(read)) if read.pending == 0 => {}
@@ -209,12 +220,9 @@ impl Engine {
         }
         if let Some(Task::Read(read)) = self.tasks.remove(task.0) {
             self.commit.epochs.end(read.epoch);
-            // What it was reading may be another's by now, who writes to it.
-            let is_gone = self.state.blob(read.lvol).is_none();
             let lost = self.check_lost(&read);
             let result = match (read.error, read.buffer) {
                 (Some(error), _) => Err(error),
-                (None, _) if is_gone => Err(Error::UnknownBlob(read.lvol)),
                 (None, buffer) => lost.map(|()| Reply::Buffer(buffer.unwrap_or_default())),
             };
             self.reply(read.ticket, result);

@@ -230,6 +230,8 @@ fn readers_of_what_goes() {
     store.poll(&mut Vec::new());
     store.remove("snap").unwrap();
     store.write(disk, CLUSTER, pattern(len, 9)).unwrap();
+    // Its id may be another's by then.
+    store.create("other", CLUSTER, false).unwrap();
     device.borrow().is_slow = false;
     let mut replies = Vec::new();
     while replies.is_empty() {
