@@ -79,7 +79,9 @@ impl World {
         let observer = if self.lossy { Observer::SinceLoss(since) } else { Observer::Since(since) };
         let found = versions(lvol, range.start, buffer.as_slice(), observer)
             .map_err(|violation| violation.during("a read"))?;
-        if !self.lossy {
+        // Who has been reading for longer may yet see what was there before.
+        let is_oldest = self.oldest_reader().is_none_or(|reader| since <= reader);
+        if !self.lossy && is_oldest {
             self.model.settle(number, range.start, &found, since);
         }
         Ok(())
