@@ -64,7 +64,8 @@ impl Model {
 
     fn root(&self, number: Number) -> Number {
         let mut root = number;
-        while let Some(parent) = self.lvols.get(&root).and_then(|lvol| lvol.parent) {
+        let is_lvol = |parent: &Number| self.lvols.contains_key(parent);
+        while let Some(parent) = self.lvols.get(&root).and_then(|lvol| lvol.parent).filter(is_lvol) {
             root = parent;
         }
         root

@@ -2,7 +2,7 @@
 
 use super::history::{History, Observer, Time};
 use super::{Number, Version};
-use crate::cell;
+use crate::{cell, external};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -26,6 +26,15 @@ impl Lvol {
     pub(crate) fn zeros(name: String, sectors: usize) -> Self {
         let cells = Rc::new(vec![History::one_of([]); cell::first(sectors)]);
         Self { name, parent: None, read_only: false, reserved: false, resized: 0, sectors, cells }
+    }
+
+    /// Of so many sectors over the external snapshot.
+    pub(crate) fn over_external(name: String, sectors: usize) -> Self {
+        let shown = cell::first(external::SECTORS);
+        let content = |cell| if cell < shown { external::VERSION } else { 0 };
+        let cells = (0..cell::first(sectors)).map(|cell| History::one_of([content(cell)]));
+        let (parent, cells) = (Some(external::NUMBER), Rc::new(cells.collect()));
+        Self { name, parent, read_only: false, reserved: false, resized: 0, sectors, cells }
     }
 
     /// A snapshot that was taken at some moment since `since`: each cell holds what a reader might have seen.

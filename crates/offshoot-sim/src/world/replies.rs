@@ -105,7 +105,7 @@ impl World {
     /// Whether there is a reason for a request to fail.
     fn may_fail(&self, request: &Request, error: &Error) -> Result<(), Violation> {
         let reason = match error.kind() {
-            ErrorKind::Io => self.disk.asked().struck > 0,
+            ErrorKind::Io => self.disk.asked().struck > 0 || self.below.asked().struck > 0,
             ErrorKind::NoSpace => {
                 let lvol = request.op.lvol().and_then(|lvol| self.model.lvol(lvol));
                 let is_kept = lvol.is_some_and(|lvol| lvol.reserved);
