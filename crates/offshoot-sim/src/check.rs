@@ -3,6 +3,7 @@
 use crate::cell;
 use crate::counts::Counts;
 use crate::disk::{Cut, DiskState, SimDisk};
+use crate::external;
 use crate::image::{SECTOR_BYTES, index};
 use crate::model::{Change, Lvol, Model, Number, Observer, Seen, Time};
 use crate::pattern::{Found, Version, identify, split};
@@ -35,6 +36,8 @@ pub(crate) struct Expected<'a> {
 #[derive(Debug)]
 pub(crate) struct Recovered {
     pub(crate) disk: SimDisk,
+    /// The external snapshot.
+    pub(crate) below: SimDisk,
     pub(crate) store: Store<SimDisk>,
     pub(crate) power: Power,
     /// The model with those verbs done that were.
@@ -81,10 +84,11 @@ impl Expected<'_> {
         };
         let disk = SimDisk::resume(left.clone(), random.bits());
         disk.record();
-        let store = Store::open(disk.clone(), Vec::new(), &power.writable())
+        let below = external::disk(random.bits());
+        let store = Store::open(disk.clone(), external::given(&below), &power.writable())
             .map_err(|error| Violation::new(Promise::D6, format!("the store does not open: {error}")))?;
         let steps = disk.recorded();
-        let recovered = self.compare(store, disk, observer, power)?;
+        let recovered = self.compare(store, (disk, below), observer, power)?;
         let recovered = Recovered { steps, ..recovered };
         if let Some(looked) = looked {
             same(&looked, &recovered.contents).map_err(|what| Violation::new(Promise::D6, what))?;
@@ -101,10 +105,12 @@ impl Expected<'_> {
         random: &mut Random,
     ) -> Result<Contents, Violation> {
         let disk = SimDisk::resume(left.clone(), random.bits());
-        let opened = Store::open(disk.clone(), Vec::new(), &power.read_only());
+        let below = external::disk(random.bits());
+        let opened = Store::open(disk.clone(), external::given(&below), &power.read_only());
         let opened = opened.map_err(|error| format!("the store does not open: {error}"));
         let looked = opened.map_err(|what| Violation::new(Promise::D6, what));
-        let looked = looked.and_then(|store| self.compare(store, disk.clone(), observer, power.clone()));
+        let looked =
+            looked.and_then(|store| self.compare(store, (disk.clone(), below), observer, power.clone()));
         let looked = looked.map_err(|violation| violation.during("opened read-only"))?;
         let (_, closed) = looked.store.close();
         closed.map_err(|error| {
@@ -122,7 +128,7 @@ impl Expected<'_> {
     fn compare(
         &self,
         mut store: Store<SimDisk>,
-        disk: SimDisk,
+        (disk, below): (SimDisk, SimDisk),
         observer: Observer,
         power: Power,
     ) -> Result<Recovered, Violation> {
@@ -137,7 +143,8 @@ impl Expected<'_> {
         model.grown = size == whole;
         let contents = contents(&mut store, &model, observer)?;
         one_moment(&model, &contents)?;
-        Ok(Recovered { disk, store, power, model, contents, steps: Vec::new() })
+        external::untouched(&below)?;
+        Ok(Recovered { disk, below, store, power, model, contents, steps: Vec::new() })
     }
 }
 
@@ -163,24 +170,24 @@ fn lvols<D: BlockDevice>(store: &Store<D>) -> BTreeMap<Number, Seen> {
     let state = store.state();
     let lvols = state.lvols().map(|blob| {
         let number = blob.uuid().map_or(0, |uuid| uuid.as_u128());
-        let parent = parent(state, blob).and_then(Blob::uuid);
-        let seen = Seen {
-            name: blob.display_name(),
-            sectors: index(state.bytes(blob) / SECTOR_BYTES),
-            parent: parent.map(|uuid| uuid.as_u128()),
-        };
+        let parent = parent(state, blob);
+        let seen =
+            Seen { name: blob.display_name(), sectors: index(state.bytes(blob) / SECTOR_BYTES), parent };
         (number, seen)
     });
     lvols.collect()
 }
 
 /// The nearest ancestor that was not removed.
-fn parent<'s>(state: &'s State, blob: &Blob) -> Option<&'s Blob> {
-    let mut parent = state.blob(blob.parent?)?;
-    while state.is_deferred(parent) {
-        parent = state.blob(parent.parent?)?;
+fn parent(state: &State, blob: &Blob) -> Option<Number> {
+    let mut blob = blob;
+    while let Some(parent) = blob.parent {
+        blob = state.blob(parent)?;
+        if !state.is_deferred(blob) {
+            return blob.uuid().map(|uuid| uuid.as_u128());
+        }
     }
-    Some(parent)
+    blob.external_is_parent.then_some(external::NUMBER)
 }
 
 /// Every lvol of the model is there with its name, size, parent and kind, and no other.
@@ -192,7 +199,7 @@ pub(crate) fn relations<D: BlockDevice>(store: &Store<D>, model: &Model) -> Resu
         let Some(lvol) = known else {
             return broken(format!("lvol {} should not exist", blob.display_name()));
         };
-        let parent = parent(state, blob).and_then(Blob::uuid).map(|uuid| uuid.as_u128());
+        let parent = parent(state, blob);
         let sectors = index(state.bytes(blob) / SECTOR_BYTES);
         let found = (blob.display_name(), sectors, parent, blob.is_read_only());
         let expected = (lvol.name.clone(), lvol.len(), lvol.parent, lvol.read_only);

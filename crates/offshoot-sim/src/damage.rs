@@ -17,6 +17,7 @@ mod verdict;
 
 use crate::counts::Counts;
 use crate::disk::{Cut, DiskState, SimDisk};
+use crate::external;
 use crate::harm::{DamageKind, Zone};
 use crate::random::Random;
 use crate::setup::Setup;
@@ -152,7 +153,7 @@ fn examine(
 ) -> Result<(), Violation> {
     let blast = Blast::of(hits, known, disk);
     let looked = SimDisk::resume(disk.clone(), random.bits());
-    let store = Store::open(looked.clone(), Vec::new(), &known.power.read_only());
+    let store = Store::open(looked.clone(), external::at_once(), &known.power.read_only());
     let Some(mut store) = opened(store, &blast)? else { return Ok(()) };
     judge(&mut store, known, &blast).map_err(|violation| violation.during("opened read-only"))?;
     if looked.asked().changing > 0 {
@@ -160,7 +161,7 @@ fn examine(
     }
     let mut power = known.power.clone();
     let device = SimDisk::resume(disk.clone(), random.bits());
-    let store = Store::open(device.clone(), Vec::new(), &power.writable());
+    let store = Store::open(device.clone(), external::at_once(), &power.writable());
     let Some(mut store) = opened(store, &blast)? else { return Ok(()) };
     let verdict = judge(&mut store, known, &blast)?;
     counts.damage.lost += verdict.lost.len() as u64;

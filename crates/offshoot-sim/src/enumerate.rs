@@ -17,6 +17,16 @@ pub struct Family {
     resting: Resting,
 }
 
+/// A fault that strikes once.
+#[derive(Clone, Debug)]
+struct Strike {
+    fault: Fault,
+    /// Whether it takes what was cached.
+    loses: bool,
+    /// Whether it is the external snapshot that is struck.
+    below: bool,
+}
+
 impl Family {
     /// Makes it.
     ///
@@ -64,17 +74,18 @@ impl Family {
     /// # Errors
     /// The first promise that is broken.
     pub fn every_error(&self, steps: &[Step], counts: &mut Counts) -> Result<(), Box<Violation>> {
-        for error in [DeviceError::Io { errno: 5 }, DeviceError::NoSpace] {
+        let fails = |error| Fault::new(Effect::Fail(error));
+        let strikes = [
+            Strike { fault: fails(DeviceError::Io { errno: 5 }), loses: false, below: false },
+            Strike { fault: fails(DeviceError::NoSpace), loses: false, below: false },
+            Strike { fault: Fault::new(Effect::LoseCache).on(OpKind::Sync), loses: true, below: false },
+            Strike { fault: fails(DeviceError::Io { errno: 5 }), loses: false, below: true },
+        ];
+        for strike in strikes {
             for number in 0.. {
-                let struck = self.one_error(steps, Effect::Fail(error), None, number, counts)?;
-                if !struck {
+                if !self.one_error(steps, &strike, number, counts)? {
                     break;
                 }
-            }
-        }
-        for number in 0.. {
-            if !self.one_error(steps, Effect::LoseCache, Some(OpKind::Sync), number, counts)? {
-                return Ok(());
             }
         }
         Ok(())
@@ -84,22 +95,26 @@ impl Family {
     fn one_error(
         &self,
         steps: &[Step],
-        effect: Effect,
-        kind: Option<OpKind>,
+        strike: &Strike,
         number: u64,
         counts: &mut Counts,
     ) -> Result<bool, Box<Violation>> {
         let mut random = Random::new(seed(steps) ^ number);
         let mut world = World::open(&self.resting, random.bits())?;
-        let fault = Fault::new(effect).after(number).times(1);
-        let fault = kind.into_iter().fold(fault, Fault::on);
-        world.note(format!("{fault:?}"));
-        if effect == Effect::LoseCache {
+        let Strike { fault, loses, below } = strike.clone();
+        let fault = fault.after(number).times(1);
+        world.note(format!("{fault:?}{}", if below { " of the external snapshot" } else { "" }));
+        if loses {
             world.expect_loss();
         }
-        world.disk.inject(fault);
+        let disk = if below { &world.below } else { &world.disk }.clone();
+        disk.inject(fault);
         let done = self.with_error(&mut world, steps, &mut random, counts);
-        let struck = world.disk.asked().struck > 0;
+        if below && world.has_failed() {
+            let what = Violation::new(Promise::Service, "an external snapshot that fails stops the store");
+            return Err(self.told(what, steps, &world, counts));
+        }
+        let struck = disk.asked().struck > 0;
         counts.faults += u64::from(struck);
         done.map_err(|violation| self.told(violation, steps, &world, counts))?;
         Ok(struck)
@@ -119,6 +134,7 @@ impl Family {
         }
         // Whatever failed, everyone can still read.
         world.disk.heal();
+        world.below.heal();
         world.read_all().map_err(|violation| violation.during("after the error"))?;
         let mut explorer = Explorer { bounds: Bounds::FEW, random: random.fork(), counts };
         explorer.moment(world)

@@ -15,6 +15,7 @@ mod damage;
 mod disk;
 mod enumerate;
 mod explore;
+mod external;
 #[cfg(test)]
 mod groups;
 mod harm;

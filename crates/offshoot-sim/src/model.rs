@@ -64,7 +64,8 @@ impl Model {
 
     fn root(&self, number: Number) -> Number {
         let mut root = number;
-        while let Some(parent) = self.lvols.get(&root).and_then(|lvol| lvol.parent) {
+        let is_lvol = |parent: &Number| self.lvols.contains_key(parent);
+        while let Some(parent) = self.lvols.get(&root).and_then(|lvol| lvol.parent).filter(is_lvol) {
             root = parent;
         }
         root
@@ -123,19 +124,11 @@ impl Model {
         change.perform(&mut self.lvols, since, now);
     }
 
-    /// The cells from `first` on were found to read like that by someone who asked at `since`. `reader` is the oldest
-    /// reader under way.
-    pub(crate) fn settle(
-        &mut self,
-        number: Number,
-        first: usize,
-        versions: &[Version],
-        since: Time,
-        reader: Option<Time>,
-    ) {
+    /// The cells from `first` on were found to read like that by someone who asked at `since`.
+    pub(crate) fn settle(&mut self, number: Number, first: usize, versions: &[Version], since: Time) {
         let now = self.tick();
         if let Some(lvol) = self.lvols.get_mut(&number) {
-            lvol.settle(first, versions, since, reader, now);
+            lvol.settle(first, versions, since, now);
         }
     }
 

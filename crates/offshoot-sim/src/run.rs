@@ -107,6 +107,11 @@ impl Run<'_> {
     /// A fault that the format promises to survive: a failed operation of any kind, or a failed sync that takes the
     /// cache with it.
     fn inject(&mut self, world: &mut World) {
+        if self.random.chance(1, 6) {
+            let fault = Fault::new(Effect::Fail(DeviceError::Io { errno: 5 })).after(self.random.below(20));
+            world.note(format!("from now on, of the external snapshot: {fault:?}"));
+            world.below.inject(fault.times(1 + self.random.below(3)));
+        }
         let after = self.random.below(120);
         let error = match self.random.chance(1, 4) {
             true => DeviceError::NoSpace,
@@ -200,6 +205,7 @@ impl Run<'_> {
     /// Lets everything end that is under way. A store that has failed does not close: it crashes.
     fn settle(&mut self, world: &mut World) -> Result<(), Violation> {
         world.disk.heal();
+        world.below.heal();
         world.disk.release();
         world.drain(|_| Ok(()))?;
         if world.has_failed() {

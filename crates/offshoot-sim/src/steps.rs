@@ -1,8 +1,8 @@
 //! The steps that enumerated runs are made of: what they do is found in the model, so that any order makes sense.
 
-use crate::cell;
 use crate::model::{Change, Lvol, Model, Number};
 use crate::world::{Op, World};
+use crate::{cell, external};
 
 /// One thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +61,10 @@ pub enum Step {
     DecoupleSnapshot,
     /// The oldest snapshot that has one clone goes into it.
     Merge,
+    /// A clone of three clusters of the external snapshot.
+    CloneExternal,
+    /// The oldest writable lvol reads from the external snapshot.
+    OntoExternal,
 }
 
 impl Step {
@@ -103,9 +107,12 @@ impl Step {
         Self::Merge,
     ];
 
+    /// The verbs with external snapshots.
+    pub const EXTERNAL: [Self; 2] = [Self::CloneExternal, Self::OntoExternal];
+
     /// Every step there is.
     pub fn all() -> impl Iterator<Item = Self> {
-        Self::VERBS.into_iter().chain(Self::DATA).chain(Self::MOVES)
+        Self::VERBS.into_iter().chain(Self::DATA).chain(Self::MOVES).chain(Self::EXTERNAL)
     }
 
     /// What it comes to in a store, if anything.
@@ -159,6 +166,16 @@ impl Step {
                 let own = world.own_cells(lvol);
                 world.model.lvol(lvol)?.parent.map(|_| Change::SetParent { lvol, parent: None, own })?
             }
+            Self::CloneExternal => {
+                let (number, name) = world.fresh();
+                Change::CloneExternal { number, name, sectors: 3 * cluster }
+            }
+            Self::OntoExternal => {
+                let lvol = writable(&world.model).next().filter(|lvol| !world.is_used(*lvol))?;
+                let (own, parent) = (world.own_cells(lvol), Some(external::NUMBER));
+                let fits = world.is_thin(lvol) && world.model.lvol(lvol)?.parent != parent;
+                fits.then_some(Change::SetParent { lvol, parent, own })?
+            }
             _ if Self::MOVES.contains(&self) => return self.moves(&world.model).map(Op::Verb),
             _ => {
                 let lvol = writable(&world.model).next()?;
@@ -183,7 +200,7 @@ impl Step {
             return Some(Change::Inflate { lvol });
         }
         let parent = model.lvol(lvol)?.parent?;
-        Some(Change::Decouple { lvol, onto: model.lvol(parent)?.parent })
+        Some(Change::Decouple { lvol, onto: model.lvol(parent).and_then(|parent| parent.parent) })
     }
 
     fn data(self, model: &Model, cluster: usize) -> Option<Op> {

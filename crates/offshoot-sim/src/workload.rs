@@ -1,9 +1,9 @@
 //! What clients do: every verb and every kind of I/O, drawn from a seed.
 
-use crate::cell;
 use crate::model::{Change, Lvol, Number};
 use crate::random::Random;
 use crate::world::{Op, World};
+use crate::{cell, external};
 use std::ops::Range;
 
 /// Lvols that a workload keeps at most, so that looking at all of them stays cheap.
@@ -30,7 +30,7 @@ pub(crate) fn draw(world: &mut World, random: &mut Random) -> Option<Op> {
 }
 
 fn verb(world: &mut World, random: &mut Random) -> Option<Op> {
-    match random.below(23) {
+    match random.below(25) {
         0..2 => create(world, random),
         2..5 => snapshot(world, random),
         5..8 => clone(world, random),
@@ -41,6 +41,8 @@ fn verb(world: &mut World, random: &mut Random) -> Option<Op> {
         18 => inflate(world, random),
         19..21 => decouple(world, random),
         21..23 => merge(world, random),
+        23 => clone_external(world, random),
+        24 => onto_external(world, random),
         15 if random.chance(1, 2) => may_seal(world).then_some(Op::Seal),
         _ => rename(world, random),
     }
@@ -88,6 +90,22 @@ fn clone(world: &mut World, random: &mut Random) -> Option<Op> {
     })
 }
 
+fn clone_external(world: &mut World, random: &mut Random) -> Option<Op> {
+    let has_room = world.model.lvols().len() < LVOLS_MAX && world.verbs().count() < VERBS_MAX;
+    has_room.then(|| {
+        let sectors = size(world, random);
+        let (number, name) = world.fresh();
+        Op::Verb(Change::CloneExternal { number, name, sectors })
+    })
+}
+
+fn onto_external(world: &World, random: &mut Random) -> Option<Op> {
+    let parent = Some(external::NUMBER);
+    let lvol = alone(world, random).filter(|_| !world.is_sealing())?;
+    let fits = world.is_thin(lvol) && world.model.lvol(lvol)?.parent != parent;
+    fits.then(|| Op::Verb(Change::SetParent { lvol, parent, own: world.own_cells(lvol) }))
+}
+
 fn remove(world: &mut World, random: &mut Random) -> Option<Op> {
     let deferred = random.chance(1, 3);
     let lvol = pick(world, random, |number, _| deferred || world.model.clones(number).count() < 2)?;
@@ -133,7 +151,8 @@ fn inflate(world: &mut World, random: &mut Random) -> Option<Op> {
 fn decouple(world: &mut World, random: &mut Random) -> Option<Op> {
     let lvol = pick(world, random, |number, lvol| world.lies_on(number, lvol.parent))?;
     let parent = world.model.lvol(lvol)?.parent?;
-    let onto = world.model.lvol(parent)?.parent;
+    // What lies on the external snapshot is inflated.
+    let onto = world.model.lvol(parent).and_then(|parent| parent.parent);
     Some(Op::Verb(Change::Decouple { lvol, onto }))
 }
 
@@ -245,6 +264,7 @@ fn pick(world: &World, random: &mut Random, fits: impl Fn(Number, &Lvol) -> bool
     }
     let related = |lvol: Number| {
         let parent = world.model.lvol(lvol).and_then(|lvol| lvol.parent);
+        let parent = parent.filter(|parent| *parent != external::NUMBER);
         world.model.clones(lvol).chain(parent).collect()
     };
     let busy: Vec<Number> = world.verbs().flat_map(|change| change.touches(related)).collect();

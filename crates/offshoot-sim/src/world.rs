@@ -8,6 +8,7 @@ pub(crate) use watch::{Append, Watch};
 use crate::cell;
 use crate::check::{Expected, Recovered, contents, one_moment, relations, sound};
 use crate::disk::{Cut, DiskState, SimDisk};
+use crate::external;
 use crate::image::{SECTOR_BYTES, index};
 use crate::model::{Change, Model, Number, Observer, Time};
 use crate::pattern::fill;
@@ -86,6 +87,8 @@ pub(crate) struct World {
     pub(crate) setup: Setup,
     pub(crate) power: Power,
     pub(crate) disk: SimDisk,
+    /// The external snapshot.
+    pub(crate) below: SimDisk,
     pub(crate) model: Model,
     store: Store<SimDisk>,
     requests: BTreeMap<Ticket, Request>,
@@ -124,15 +127,19 @@ impl World {
         let Resting { setup, state, next: (next_id, next_number), .. } = resting;
         let mut power = resting.power.clone();
         let disk = SimDisk::resume(state.clone(), seed);
-        let store = Store::open(disk.clone(), Vec::new(), &power.writable()).map_err(|error| {
+        let below = external::disk(seed);
+        let store = Store::open(disk.clone(), external::given(&below), &power.writable());
+        let store = store.map_err(|error| {
             Violation::new(Promise::Service, format!("a closed store does not open: {error}"))
         })?;
         sound(&store)?;
         disk.grant(0);
+        below.grant(0);
         let world = Self {
             setup: *setup,
             power,
             disk,
+            below,
             model: resting.model.clone(),
             store,
             requests: BTreeMap::new(),
@@ -289,12 +296,15 @@ impl World {
     /// # Errors
     /// An answer that breaks a promise.
     pub(crate) fn advance(&mut self) -> Result<bool, Violation> {
-        let before = self.disk.asked();
-        self.disk.grant(1);
+        let asked = || (self.disk.asked(), self.below.asked());
+        let before = asked();
         let mut replies = Vec::new();
+        self.disk.grant(1);
+        self.below.grant(1);
         self.store.poll(&mut replies);
         self.disk.grant(0);
-        let moved = self.disk.asked() != before || !replies.is_empty();
+        self.below.grant(0);
+        let moved = asked() != before || !replies.is_empty();
         let events = self.disk.events();
         for event in &events {
             self.note(format!("    {event}"));
@@ -332,7 +342,10 @@ impl World {
         let before = self.model.tick();
         for _ in 0..2 {
             self.store.tick();
-            while self.advance()? || self.disk.outstanding() > self.disk.withheld() {}
+            while self.advance()?
+                || self.disk.outstanding() > self.disk.withheld()
+                || self.below.outstanding() > 0
+            {}
         }
         if !self.lossy && !self.has_failed() {
             self.model.age(before);
@@ -349,7 +362,7 @@ impl World {
         mut after_each: impl FnMut(&Self) -> Result<(), Violation>,
     ) -> Result<(), Violation> {
         let mut idle = 0;
-        while self.waiting() > 0 || self.disk.outstanding() > 0 {
+        while self.waiting() > 0 || self.disk.outstanding() > 0 || self.below.outstanding() > 0 {
             if self.advance()? {
                 idle = 0;
                 after_each(self)?;
@@ -399,7 +412,9 @@ impl World {
         self.model.restart(&recovered.contents);
         self.store = recovered.store;
         self.disk = recovered.disk;
+        self.below = recovered.below;
         self.disk.grant(0);
+        self.below.grant(0);
         self.requests.clear();
         self.unsure.clear();
         self.lossy = false;
@@ -421,7 +436,7 @@ impl World {
             self.model.forget_moments();
         }
         for (number, versions) in found.into_iter().filter(|_| !self.lossy) {
-            self.model.settle(number, 0, &versions, now, None);
+            self.model.settle(number, 0, &versions, now);
         }
         Ok(())
     }
@@ -431,6 +446,7 @@ impl World {
     /// # Errors
     /// When it does not close.
     pub(crate) fn close(mut self) -> Result<Closed, Violation> {
+        external::untouched(&self.below)?;
         let now = self.model.tick();
         let before = self.model.clone();
         self.disk.record();
@@ -454,9 +470,12 @@ impl World {
 
     /// Whether an lvol has a parent, and no snapshot that was removed is between the two.
     pub(crate) fn lies_on(&self, lvol: Number, parent: Option<Number>) -> bool {
-        let Some(parent) = parent.and_then(|parent| self.blob(parent)) else { return false };
-        let blob = self.blob(lvol).and_then(|id| self.store.state().blob(id));
-        blob.is_some_and(|blob| blob.parent == Some(parent))
+        let Some(blob) = self.blob(lvol).and_then(|id| self.store.state().blob(id)) else { return false };
+        match parent {
+            Some(external::NUMBER) => blob.external_is_parent,
+            Some(parent) => self.blob(parent).is_some_and(|parent| blob.parent == Some(parent)),
+            None => false,
+        }
     }
 
     pub(super) fn blob(&self, lvol: Number) -> Option<BlobId> {
@@ -486,6 +505,12 @@ impl World {
             Change::Clone { parent, number, name } => {
                 Verb::Clone { parent: self.blob(*parent)?, identity: identity(number, name) }
             }
+            Change::CloneExternal { number, name, sectors } => Verb::CloneExternal {
+                identity: identity(number, name),
+                size_bytes: bytes(sectors),
+                external: external::uuid(),
+                external_bytes: external::BYTES,
+            },
             Change::Remove { lvol, deferred: false } => Verb::Remove { lvol: self.blob(*lvol)? },
             Change::Remove { lvol, deferred: true } => Verb::RemoveDeferred { lvol: self.blob(*lvol)? },
             Change::Resize { lvol, sectors } => {
@@ -497,6 +522,7 @@ impl World {
             }
             Change::SetParent { lvol, parent, .. } => {
                 let underlay = match parent {
+                    Some(external::NUMBER) => Underlay::External(external::uuid()),
                     Some(parent) => Underlay::Snapshot(self.blob(*parent)?),
                     None => Underlay::Nothing,
                 };

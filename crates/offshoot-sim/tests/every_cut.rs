@@ -46,6 +46,17 @@ fn growing_around_every_step_with_every_cut() {
 }
 
 #[test]
+fn external_snapshots_around_every_step_with_every_cut() {
+    let its = || Step::EXTERNAL.into_iter();
+    let verbs = Step::VERBS.into_iter().chain(Step::MOVES);
+    let before = verbs.flat_map(|step| its().map(move |its| vec![step, its]));
+    let behind = Step::all().flat_map(|step| its().map(move |its| vec![its, step]));
+    let written = Step::MOVES.into_iter().chain([Step::Snapshot, Step::RemoveNewest]);
+    let written = written.map(|step| vec![Step::CloneExternal, Step::FirstWrite, step]);
+    cut(before.chain(behind).chain(written), SOME);
+}
+
+#[test]
 fn every_two_verbs_with_every_cut_one_half() {
     cut(sequences(&Step::VERBS, 2).step_by(2), SOME);
 }

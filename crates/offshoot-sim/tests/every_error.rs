@@ -8,8 +8,9 @@ use offshoot_store::Rules;
 fn every_error(setup: Setup) {
     let family = Family::new(setup, Rules::ALL).unwrap();
     let mut counts = Counts::default();
-    for step in Step::all() {
-        if let Err(violation) = family.every_error(&[step], &mut counts) {
+    let over_external = Step::all().map(|step| vec![Step::CloneExternal, step]);
+    for steps in Step::all().map(|step| vec![step]).chain(over_external) {
+        if let Err(violation) = family.every_error(&steps, &mut counts) {
             panic!("{violation}");
         }
     }

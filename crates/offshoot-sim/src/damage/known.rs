@@ -6,6 +6,7 @@ use super::graph::{Graph, Node};
 use super::ring::Ring;
 use crate::check::{Contents, Expected};
 use crate::disk::{Cut, DiskState, SimDisk, Written};
+use crate::external;
 use crate::image::index;
 use crate::model::{Model, Number};
 use crate::power::Power;
@@ -97,7 +98,7 @@ impl Known<'_> {
 }
 
 fn look(disk: &DiskState, power: &Power) -> Result<Store<SimDisk>, Violation> {
-    let store = Store::open(SimDisk::resume(disk.clone(), 0), Vec::new(), &power.read_only());
+    let store = Store::open(SimDisk::resume(disk.clone(), 0), external::at_once(), &power.read_only());
     store.map_err(|error| Violation::new(Promise::D6, format!("the store does not open: {error}")))
 }
 

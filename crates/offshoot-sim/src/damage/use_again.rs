@@ -6,6 +6,7 @@ use super::pending;
 use super::verdict::Verdict;
 use crate::check::Contents;
 use crate::disk::{Cut, SimDisk};
+use crate::external;
 use crate::image::index;
 use crate::model::Number;
 use crate::pattern::{Found, Version, identify, split};
@@ -64,7 +65,7 @@ fn reopen(
     verdict: &Verdict,
     power: &mut Power,
 ) -> Result<(), Violation> {
-    let mut store = match Store::open(disk, Vec::new(), &power.writable()) {
+    let mut store = match Store::open(disk, external::at_once(), &power.writable()) {
         Ok(store) => store,
         Err(error) => return broken(format!("the store does not open again: {error}")),
     };

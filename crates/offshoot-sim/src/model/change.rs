@@ -1,6 +1,7 @@
 //! What verbs do to the model.
 
 use super::{Lvol, Number, Time};
+use crate::external;
 use std::collections::BTreeMap;
 
 /// A verb, in the terms of the model.
@@ -21,6 +22,11 @@ pub(crate) enum Change {
         parent: Number,
         number: Number,
         name: String,
+    },
+    CloneExternal {
+        number: Number,
+        name: String,
+        sectors: usize,
     },
     /// A deferred one takes a snapshot with any number of clones out of sight.
     Remove {
@@ -75,7 +81,7 @@ impl Change {
     /// The lvols that it is about or whose relations it changes, new ones excepted.
     pub(crate) fn touches(&self, lvols: impl Fn(Number) -> Vec<Number>) -> Vec<Number> {
         match self {
-            Self::Create { .. } => Vec::new(),
+            Self::Create { .. } | Self::CloneExternal { .. } => Vec::new(),
             Self::Snapshot { items } => items.iter().map(|(origin, ..)| *origin).collect(),
             Self::Clone { parent, .. } => vec![*parent],
             Self::Resize { lvol, .. } | Self::Rename { lvol, .. } => vec![*lvol],
@@ -85,7 +91,8 @@ impl Change {
             | Self::Merge { snapshot: lvol, .. } => [vec![*lvol], lvols(*lvol)].concat(),
             Self::Revert { lvol, snapshot } => [vec![*lvol, *snapshot], lvols(*lvol)].concat(),
             Self::SetParent { lvol, parent, .. } => {
-                parent.iter().copied().chain([*lvol]).chain(lvols(*lvol)).collect()
+                let parent = parent.iter().copied().filter(|parent| *parent != external::NUMBER);
+                parent.chain([*lvol]).chain(lvols(*lvol)).collect()
             }
         }
     }
@@ -112,7 +119,9 @@ impl Change {
     /// Whether the lvols that were found show that it has been done.
     pub(crate) fn happened(&self, found: &BTreeMap<Number, Seen>) -> bool {
         match self {
-            Self::Create { number, .. } | Self::Clone { number, .. } => found.contains_key(number),
+            Self::Create { number, .. } | Self::Clone { number, .. } | Self::CloneExternal { number, .. } => {
+                found.contains_key(number)
+            }
             // One alone would be half a verb, which the comparison that follows finds.
             Self::Snapshot { items } => items.iter().any(|(_, number, _)| found.contains_key(number)),
             Self::Remove { lvol, .. } | Self::Merge { snapshot: lvol, .. } => !found.contains_key(lvol),
@@ -150,6 +159,9 @@ impl Change {
                     lvols.insert(*number, clone);
                 }
             }
+            Self::CloneExternal { number, name, sectors } => {
+                lvols.insert(*number, Lvol::over_external(name.clone(), *sectors));
+            }
             Self::Remove { lvol, .. } | Self::Merge { snapshot: lvol, .. } => {
                 let parent = lvols.remove(lvol).and_then(|removed| removed.parent);
                 for clone in lvols.values_mut().filter(|clone| clone.parent == Some(*lvol)) {
@@ -168,7 +180,10 @@ impl Change {
                 }
             }
             Self::SetParent { lvol, parent, own } => {
-                let below = parent.and_then(|parent| lvols.get(&parent).cloned());
+                let below = parent.and_then(|parent| match parent {
+                    external::NUMBER => Some(Lvol::over_external(String::new(), external::SECTORS)),
+                    parent => lvols.get(&parent).cloned(),
+                });
                 if let Some(lvol) = lvols.get_mut(lvol) {
                     lvol.parent = *parent;
                     lvol.put_onto(below.as_ref(), own);

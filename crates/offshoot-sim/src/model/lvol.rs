@@ -2,7 +2,7 @@
 
 use super::history::{History, Observer, Time};
 use super::{Number, Version};
-use crate::cell;
+use crate::{cell, external};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -26,6 +26,15 @@ impl Lvol {
     pub(crate) fn zeros(name: String, sectors: usize) -> Self {
         let cells = Rc::new(vec![History::one_of([]); cell::first(sectors)]);
         Self { name, parent: None, read_only: false, reserved: false, resized: 0, sectors, cells }
+    }
+
+    /// Of so many sectors over the external snapshot.
+    pub(crate) fn over_external(name: String, sectors: usize) -> Self {
+        let shown = cell::first(external::SECTORS);
+        let content = |cell| if cell < shown { external::VERSION } else { 0 };
+        let cells = (0..cell::first(sectors)).map(|cell| History::one_of([content(cell)]));
+        let (parent, cells) = (Some(external::NUMBER), Rc::new(cells.collect()));
+        Self { name, parent, read_only: false, reserved: false, resized: 0, sectors, cells }
     }
 
     /// A snapshot that was taken at some moment since `since`: each cell holds what a reader might have seen.
@@ -90,18 +99,11 @@ impl Lvol {
         Rc::make_mut(&mut self.cells).iter_mut().for_each(|cell| cell.age(before));
     }
 
-    pub(super) fn settle(
-        &mut self,
-        first: usize,
-        versions: &[Version],
-        since: Time,
-        reader: Option<Time>,
-        now: Time,
-    ) {
+    pub(super) fn settle(&mut self, first: usize, versions: &[Version], since: Time, now: Time) {
         // What a snapshot holds is as durable as the snapshot itself.
         let durable = self.read_only;
         for (cell, version) in self.cells_mut(first..first + versions.len()).zip(versions) {
-            cell.settle(*version, since, durable, reader, now);
+            cell.settle(*version, since, durable, now);
         }
     }
 

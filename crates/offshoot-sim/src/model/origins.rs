@@ -1,6 +1,7 @@
 //! Where what an lvol shows may come from, however it was cloned and whatever has been removed since.
 
 use super::{Change, Number};
+use crate::external;
 use crate::pattern::Version;
 use std::collections::BTreeMap;
 
@@ -29,7 +30,7 @@ impl Origins {
             Change::Clone { parent, number, .. } => {
                 self.lvols.insert(*number, self.family(*parent));
             }
-            Change::SetParent { lvol, parent: Some(parent), .. } => {
+            Change::SetParent { lvol, parent: Some(parent), .. } if *parent != external::NUMBER => {
                 let (gone, joined) = (self.family(*lvol), self.family(*parent));
                 self.lvols.insert(gone, joined);
                 let families = self.lvols.values_mut().chain(self.writes.values_mut());
@@ -40,7 +41,7 @@ impl Origins {
     }
 
     pub(super) fn is_of_family(&self, version: Version, lvol: Number) -> bool {
-        version == 0 || self.writes.get(&version) == Some(&self.family(lvol))
+        version == 0 || version == external::VERSION || self.writes.get(&version) == Some(&self.family(lvol))
     }
 
     pub(super) fn family(&self, lvol: Number) -> Number {

@@ -79,9 +79,10 @@ impl World {
         let observer = if self.lossy { Observer::SinceLoss(since) } else { Observer::Since(since) };
         let found = versions(lvol, range.start, buffer.as_slice(), observer)
             .map_err(|violation| violation.during("a read"))?;
-        if !self.lossy {
-            let reader = self.oldest_reader();
-            self.model.settle(number, range.start, &found, since, reader);
+        // Who has been reading for longer may yet see what was there before.
+        let is_oldest = self.oldest_reader().is_none_or(|reader| since <= reader);
+        if !self.lossy && is_oldest {
+            self.model.settle(number, range.start, &found, since);
         }
         Ok(())
     }
@@ -104,7 +105,7 @@ impl World {
     /// Whether there is a reason for a request to fail.
     fn may_fail(&self, request: &Request, error: &Error) -> Result<(), Violation> {
         let reason = match error.kind() {
-            ErrorKind::Io => self.disk.asked().struck > 0,
+            ErrorKind::Io => self.disk.asked().struck > 0 || self.below.asked().struck > 0,
             ErrorKind::NoSpace => {
                 let lvol = request.op.lvol().and_then(|lvol| self.model.lvol(lvol));
                 let is_kept = lvol.is_some_and(|lvol| lvol.reserved);
