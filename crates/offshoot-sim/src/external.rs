@@ -4,7 +4,6 @@
 use crate::cell;
 use crate::disk::{Caching, DiskState, SimDisk};
 use crate::image::{SECTOR_BYTES, index};
-use crate::model::Number;
 use crate::pattern::{Version, fill};
 use crate::violation::{Promise, Violation};
 use offshoot_block::{BlockDevice, Buffer, DeviceOffset, DeviceOp, OpId};
@@ -12,7 +11,7 @@ use std::sync::LazyLock;
 use uuid::Uuid;
 
 /// The number of what is no lvol, which lvols have as their parent.
-pub(crate) const NUMBER: Number = u128::MAX;
+pub(crate) const NUMBER: u128 = u128::MAX;
 
 /// What put its content there.
 pub(crate) const VERSION: Version = Version::MAX;

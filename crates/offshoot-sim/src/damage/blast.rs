@@ -1,11 +1,11 @@
 //! What damage may cost: the atlas in words of lvols. Everything else has to be as if nothing had happened.
 
 use super::fault::Hit;
-use super::graph::dependants;
 use super::known::Known;
 use crate::disk::DiskState;
 use crate::harm::{DamageKind, Zone};
 use crate::model::Number;
+use crate::world::Append;
 use offshoot_format::{Bitmap, BlobId, LIVE_MASK_BITS, LiveMaskPage, MaskKind};
 use offshoot_store::{Finding, Found};
 use std::collections::BTreeSet;
@@ -30,6 +30,11 @@ impl Gaps {
     /// Whether nothing is missing.
     pub(super) fn none(self) -> bool {
         self == Self::default()
+    }
+
+    /// What was known when the first frame that is missing was appended.
+    pub(super) fn append<'k>(self, known: &'k Known<'_>) -> Option<&'k Append> {
+        self.first.and_then(|lsn| known.append(lsn))
     }
 }
 
@@ -87,7 +92,7 @@ impl Blast {
         let covered = known.atlas.covered_without(&self.missing);
         self.gaps.first = self.missing.range(covered + 1..).next().copied();
         // By what was checkpointed before, any may have depended on what has gone since.
-        let before = known.append(self.gaps).map_or(known.watch.start(), |append| &append.model);
+        let before = self.gaps.append(known).map_or(known.watch.start(), |append| &append.model);
         let lost: BTreeSet<Number> =
             known.model.lvols().chain(before.lvols()).map(|(number, _)| number).collect();
         self.misled.extend(&lost);
@@ -143,10 +148,10 @@ impl Blast {
         self.masks.len() > 1
     }
 
-    /// A page of an earlier time may claim what belongs to others now. Who is right cannot be told, so both sides are
-    /// damaged, and that is told.
+    /// A page of an earlier time may claim what belongs to others now, also one of an lvol that only a live mask of an
+    /// earlier time still knows. Who is right cannot be told, so both sides are damaged, and that is told.
     pub(super) fn add_disputes(&mut self, findings: &[Finding], known: &Known<'_>) {
-        if self.misled.is_empty() {
+        if self.misled.is_empty() && !self.forgetful {
             return;
         }
         for finding in findings {
@@ -154,7 +159,7 @@ impl Blast {
                 finding.what
             {
                 let numbers = [first, second].into_iter().flat_map(|blob| numbers_of(known, blob));
-                self.lost.extend(dependants(known, numbers.collect()));
+                self.lost.extend(known.dependants(numbers.collect()));
             }
         }
     }
@@ -164,7 +169,7 @@ impl Blast {
 fn owners(known: &Known<'_>, pages: &BTreeSet<u32>, clusters: &BTreeSet<u32>) -> BTreeSet<Number> {
     let mut numbers = known.whole.owners(pages, clusters);
     numbers.extend(known.checkpoint.owners(pages, clusters));
-    dependants(known, numbers)
+    known.dependants(numbers)
 }
 
 fn numbers_of(known: &Known<'_>, blob: BlobId) -> impl Iterator<Item = Number> {

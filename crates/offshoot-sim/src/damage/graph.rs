@@ -1,6 +1,5 @@
 //! Who depends on which md pages and clusters.
 
-use super::known::Known;
 use crate::model::Number;
 use offshoot_block::BlockDevice;
 use offshoot_format::{BlobId, ClusterIdx};
@@ -50,7 +49,7 @@ impl Graph {
     }
 
     /// Adds whatever inherits from an lvol of a set.
-    fn add_heirs(&self, numbers: &mut BTreeSet<Number>) {
+    pub(super) fn add_heirs(&self, numbers: &mut BTreeSet<Number>) {
         for node in self.0.values() {
             let parent = node.parent.and_then(|parent| self.0.get(&parent));
             if parent.is_some_and(|parent| numbers.contains(&parent.number)) {
@@ -61,30 +60,6 @@ impl Graph {
 
     pub(super) fn knows(&self, number: Number) -> bool {
         self.0.values().any(|node| node.number == number)
-    }
-}
-
-/// Everything that depends on some lvols, by the md pages or by what the journal made of them since: whatever inherits
-/// or has inherited from them, and what the journal has made in their families.
-pub(super) fn dependants(known: &Known<'_>, mut numbers: BTreeSet<Number>) -> BTreeSet<Number> {
-    let Known { checkpoint, whole, model, .. } = known;
-    loop {
-        let before = numbers.len();
-        checkpoint.add_heirs(&mut numbers);
-        whole.add_heirs(&mut numbers);
-        for (heir, parent) in &known.relations {
-            if numbers.contains(parent) {
-                numbers.insert(*heir);
-            }
-        }
-        let grown = numbers.len() > before;
-        let made = whole.0.values().map(|node| node.number).filter(|number| !checkpoint.knows(*number));
-        let related = |made: &Number| numbers.iter().any(|number| model.are_of_family(*made, *number));
-        let made: Vec<Number> = made.filter(|made| !numbers.contains(made)).filter(related).collect();
-        if !grown && made.is_empty() {
-            return numbers;
-        }
-        numbers.extend(made);
     }
 }
 

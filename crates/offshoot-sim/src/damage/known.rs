@@ -1,7 +1,6 @@
 //! What is known of a disk before anything goes wrong with it.
 
 use super::atlas::Atlas;
-use super::blast::Gaps;
 use super::graph::{Graph, Node};
 use super::ring::Ring;
 use crate::check::{Contents, Expected};
@@ -85,9 +84,33 @@ impl<'a> Known<'a> {
 }
 
 impl Known<'_> {
-    /// What was known when the first frame that is missing was appended.
-    pub(super) fn append(&self, gaps: Gaps) -> Option<&Append> {
-        gaps.first.and_then(|lsn| self.watch.append(self.atlas.epoch, lsn))
+    /// What was known when a frame was appended.
+    pub(super) fn append(&self, lsn: u64) -> Option<&Append> {
+        self.watch.append(self.atlas.epoch, lsn)
+    }
+
+    /// Everything that depends on some lvols, by the md pages or by what the journal made of them since: whatever inherits
+    /// or has inherited from them, and what the journal has made in their families.
+    pub(super) fn dependants(&self, mut numbers: BTreeSet<Number>) -> BTreeSet<Number> {
+        let Self { checkpoint, whole, model, .. } = self;
+        loop {
+            let before = numbers.len();
+            checkpoint.add_heirs(&mut numbers);
+            whole.add_heirs(&mut numbers);
+            for (heir, parent) in &self.relations {
+                if numbers.contains(parent) {
+                    numbers.insert(*heir);
+                }
+            }
+            let grown = numbers.len() > before;
+            let made = whole.0.values().map(|node| node.number).filter(|number| !checkpoint.knows(*number));
+            let related = |made: &Number| numbers.iter().any(|number| model.are_of_family(*made, *number));
+            let made: Vec<Number> = made.filter(|made| !numbers.contains(made)).filter(related).collect();
+            if !grown && made.is_empty() {
+                return numbers;
+            }
+            numbers.extend(made);
+        }
     }
 
     /// Whether a sound store has any use for an md page.

@@ -197,7 +197,7 @@ impl Judge<'_> {
 /// What was known before the newest frame: the store is as if the end had come while that was being written, but for
 /// what was done since without a frame.
 fn before<'k, D: BlockDevice>(store: &Store<D>, known: &'k Known<'_>, gaps: Gaps) -> (Model, Judge<'k>) {
-    let append = known.append(gaps);
+    let append = gaps.append(known);
     let touched = known.watch.touched_since(append);
     let verbs = append.iter().flat_map(|append| &append.verbs).map(|(change, since)| (change, *since));
     let (model, verbs) = match append {
@@ -219,7 +219,7 @@ fn frozen<D: BlockDevice>(
     if !matches!(asked, Some(ReadOnlyCause::Asked | ReadOnlyCause::JournalDamage)) {
         return broken("the journal is damaged, and the store takes writes".into());
     }
-    let append = known.append(blast.gaps).filter(|_| !blast.gaps.images);
+    let append = blast.gaps.append(known).filter(|_| !blast.gaps.images);
     let judge = Judge { exact: None, since: None, touched: known.watch.touched_since(append) };
     let mut model = known.model.clone();
     known.expected.verbs.iter().for_each(|(change, since)| model.perform(change, *since));

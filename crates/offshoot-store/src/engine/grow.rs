@@ -8,7 +8,7 @@
 //!
 //! Reads and overwrites go on meanwhile; what needs a record waits.
 
-use super::life::{Life, Outcome, Step};
+use super::life::{Growing, Life, Outcome, Step};
 use super::{Engine, Reply, Ticket};
 use crate::checkpoint::{self, Opening, write_pages, write_super_block};
 use crate::error::Error;
@@ -16,13 +16,6 @@ use crate::journal::{Ring, holds_masks, live_masks};
 use crate::state::State;
 use alloc::{collections::VecDeque, vec::Vec};
 use offshoot_format::{Layout, LayoutError};
-
-/// A store on its way to another size.
-#[derive(Debug)]
-pub(super) struct Growing {
-    pub ticket: Ticket,
-    layout: Layout,
-}
 
 impl State {
     /// What the store is like once it has grown to `size_bytes`. Fewer bytes than a cluster more make no cluster, but

@@ -4,7 +4,6 @@
 //! Each change is a sequence of steps with syncs between them. Whatever step a crash finds, the super block is whole
 //! (every transition changes one sector of it), and what it says is true.
 
-use super::grow::Growing;
 use super::{Engine, OpOwner, Reply, Target, Ticket};
 use crate::checkpoint::{self, Opening, runs, write_pages, write_super_block, zero_pages};
 use crate::error::{During, Error, Failure};
@@ -14,7 +13,7 @@ use crate::record::Lsn;
 use crate::rules::Clause;
 use alloc::{collections::VecDeque, vec::Vec};
 use offshoot_block::{Buffer, DeviceError, DeviceOffset, DeviceOp};
-use offshoot_format::{MaskKind, MdPageIdx, NativeFlags, SuperBlock};
+use offshoot_format::{Layout, MaskKind, MdPageIdx, NativeFlags, SuperBlock};
 
 /// Whether the journal of a store is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +48,13 @@ struct Sequence {
     pending: usize,
     super_block: SuperBlock,
     outcome: Outcome,
+}
+
+/// A store on its way to another size.
+#[derive(Debug)]
+pub(super) struct Growing {
+    pub(super) ticket: Ticket,
+    pub(super) layout: Layout,
 }
 
 /// What changes the life of a store.
