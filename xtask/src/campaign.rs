@@ -23,6 +23,7 @@ const STEPS: &[Step] = &[
     Step { name: "enumerations", run: |root| sim::status(root, &["--thorough"]), expected: 0 },
     Step { name: "crash states", run: |root| sim::status(root, &["--states", "5000000"]), expected: 0 },
     Step { name: "damage", run: |root| sim::status(root, &["--damage", "--minutes", "30"]), expected: 0 },
+    Step { name: "random sequences", run: random_sequences, expected: 0 },
     Step { name: "kills", run: |root| again(root, &["kills", "--count", "200"]), expected: 0 },
     Step { name: "power cuts", run: |root| again(root, &["powercut"]), expected: 0 },
     Step { name: "bit flips", run: |root| again(root, &["bitflips"]), expected: 0 },
@@ -36,6 +37,17 @@ const STEPS: &[Step] = &[
     Step { name: "without R7", run: |root| sim::status(root, &["--break", "R7"]), expected: FOUND_OUT },
     Step { name: "without R8", run: |root| sim::status(root, &["--break", "R8"]), expected: FOUND_OUT },
 ];
+
+/// Runs of random verbs and requests against a model: a hundred thousand steps of each kind, all space counted anew after
+/// each of them.
+fn random_sequences(root: &Path) -> Result<u8> {
+    let args =
+        ["test", "--package", "offshoot-store", "--test", "model", "--test", "space", "--test", "shortage"];
+    let mut tests = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    tests.current_dir(root).args(args).env("PROPTEST_CASES", "5000");
+    let status = tests.status().context("cannot run cargo")?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX))
+}
 
 /// Another of these commands, in a process of its own: its exit status is what counts.
 fn again(root: &Path, args: &[&str]) -> Result<u8> {

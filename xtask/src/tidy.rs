@@ -2,6 +2,7 @@
 //! source files to what it finds wrong, in a file of its own, with tests that show that it can fail.
 
 mod adr;
+mod cited_tests;
 mod crate_docs;
 mod file_length;
 mod floors;
@@ -30,6 +31,7 @@ const RULES: &[fn(&Tree) -> Vec<Finding>] = &[
     leftovers::check,
     adr::check,
     links::check,
+    cited_tests::check,
     test_data::check,
 ];
 

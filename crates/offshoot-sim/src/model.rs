@@ -124,11 +124,19 @@ impl Model {
         change.perform(&mut self.lvols, since, now);
     }
 
-    /// The cells from `first` on were found to read like that by someone who asked at `since`.
-    pub(crate) fn settle(&mut self, number: Number, first: usize, versions: &[Version], since: Time) {
+    /// The cells from `first` on were found to read like that by someone who asked at `since`. `reader` is the oldest
+    /// reader under way.
+    pub(crate) fn settle(
+        &mut self,
+        number: Number,
+        first: usize,
+        versions: &[Version],
+        since: Time,
+        reader: Option<Time>,
+    ) {
         let now = self.tick();
         if let Some(lvol) = self.lvols.get_mut(&number) {
-            lvol.settle(first, versions, since, now);
+            lvol.settle(first, versions, since, reader, now);
         }
     }
 

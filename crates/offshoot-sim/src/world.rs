@@ -436,7 +436,7 @@ impl World {
             self.model.forget_moments();
         }
         for (number, versions) in found.into_iter().filter(|_| !self.lossy) {
-            self.model.settle(number, 0, &versions, now);
+            self.model.settle(number, 0, &versions, now, None);
         }
         Ok(())
     }

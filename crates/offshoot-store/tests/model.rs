@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{Model, compare, id_of, identity, new_store, new_store_of, new_store_on, pattern, reopen};
+use common::{
+    Model, cases, compare, id_of, identity, new_store, new_store_of, new_store_on, pattern, reopen,
+};
 use offshoot_block::Buffer;
 use offshoot_device::MemDevice;
 use offshoot_format::{BlobCluster, BlobId, BlockState};
@@ -543,7 +545,7 @@ fn run_in(store: Store<common::ShuffledDevice>, cluster: u64, scale: u64, ops: V
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 250, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(250), ..ProptestConfig::default() })]
 
     #[test]
     fn native_512(ops in proptest::collection::vec(op(), 1..40), seed in any::<u64>()) {

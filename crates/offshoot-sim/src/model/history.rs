@@ -157,14 +157,21 @@ impl History {
     }
 
     /// Someone who asked at `since` saw this. When every write had ended before, it is known from now on what the
-    /// cell holds.
-    pub(crate) fn settle(&mut self, version: Version, since: Time, durable: bool, now: Time) {
+    /// cell holds. `reader` is the oldest reader under way.
+    pub(crate) fn settle(
+        &mut self,
+        version: Version,
+        since: Time,
+        durable: bool,
+        reader: Option<Time>,
+        now: Time,
+    ) {
         if self.older.is_empty() || self.writes().any(|write| write.ended >= since) {
             return;
         }
         let seen = Write { version, ended: now, sure: true, durable, ..Write::under_way(0, now) };
         self.older.push(std::mem::replace(&mut self.newest, seen));
-        self.prune(now + 1);
+        self.prune(reader.unwrap_or(now + 1));
     }
 
     /// Whether an observer may see this.
@@ -269,9 +276,12 @@ mod tests {
         sector.submit(3, 3, 14);
         sector.end(3, Ended::Unsure, 15);
         assert_eq!(seen(&sector, Observer::Since(16)), [1, 2, 3]);
-        sector.settle(2, 15, false, 16);
+        sector.settle(2, 15, false, None, 16);
         assert_eq!(seen(&sector, Observer::Since(16)), [1, 2, 3], "that reader asked too early");
-        sector.settle(2, 16, false, 16);
+        let mut watched = sector.clone();
+        watched.settle(2, 16, false, Some(13), 16);
+        assert_eq!(seen(&watched, Observer::Since(13)), [1, 2, 2, 3], "somebody else is reading still");
+        sector.settle(2, 16, false, None, 16);
         assert_eq!(seen(&sector, Observer::Since(17)), [2]);
         assert_eq!(seen(&sector, Observer::AfterPowerCut), [1, 2, 2, 3]);
         sector.flush(17);

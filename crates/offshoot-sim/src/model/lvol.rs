@@ -99,11 +99,18 @@ impl Lvol {
         Rc::make_mut(&mut self.cells).iter_mut().for_each(|cell| cell.age(before));
     }
 
-    pub(super) fn settle(&mut self, first: usize, versions: &[Version], since: Time, now: Time) {
+    pub(super) fn settle(
+        &mut self,
+        first: usize,
+        versions: &[Version],
+        since: Time,
+        reader: Option<Time>,
+        now: Time,
+    ) {
         // What a snapshot holds is as durable as the snapshot itself.
         let durable = self.read_only;
         for (cell, version) in self.cells_mut(first..first + versions.len()).zip(versions) {
-            cell.settle(*version, since, durable, now);
+            cell.settle(*version, since, durable, reader, now);
         }
     }
 

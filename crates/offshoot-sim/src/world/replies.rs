@@ -79,10 +79,9 @@ impl World {
         let observer = if self.lossy { Observer::SinceLoss(since) } else { Observer::Since(since) };
         let found = versions(lvol, range.start, buffer.as_slice(), observer)
             .map_err(|violation| violation.during("a read"))?;
-        // Who has been reading for longer may yet see what was there before.
-        let is_oldest = self.oldest_reader().is_none_or(|reader| since <= reader);
-        if !self.lossy && is_oldest {
-            self.model.settle(number, range.start, &found, since);
+        if !self.lossy {
+            let reader = self.oldest_reader();
+            self.model.settle(number, range.start, &found, since, reader);
         }
         Ok(())
     }
@@ -92,7 +91,7 @@ impl World {
         matches!(change, Change::Merge { snapshot, .. } if self.blob(*snapshot).is_none())
     }
 
-    /// Since when the oldest of those has been looking who may yet see what a flush hides from others.
+    /// Since when the oldest of those has been looking who may yet see what is hidden from others.
     fn oldest_reader(&self) -> Option<Time> {
         let reads = self.requests.values().filter(|request| match &request.op {
             Op::Read { .. } => true,

@@ -86,7 +86,7 @@ impl Engine {
         self.with_read(task, |read| {
             read.buffer = buffer;
             read.pending -= 1;
-            read.error = result.err().map(Error::Device);
+            read.error = read.error.take().or(result.err().map(Error::Device));
         });
         self.finish_read_if_done(task);
     }
@@ -199,6 +199,17 @@ impl Engine {
     fn with_read(&mut self, task: TaskId, change: impl FnOnce(&mut ReadTask)) {
         if let Some(Task::Read(read)) = self.tasks.get_mut(task.0) {
             change(read);
+        }
+    }
+
+    /// Reads of a snapshot that has gone into another lvol fail: what they look at is that one's, which writes to it.
+    pub(super) fn fail_reads(&mut self, gone: BlobId) {
+        for task in self.tasks.values_mut() {
+            if let Task::Read(read) = task
+                && read.lvol == gone
+            {
+                read.error.get_or_insert(Error::UnknownBlob(gone));
+            }
         }
     }
 

@@ -6,6 +6,7 @@ mod shuffled;
 mod space;
 
 pub use shuffled::ShuffledDevice;
+pub use space::verify_space;
 
 use lvols::{options, writable};
 use offshoot_block::Buffer;
@@ -60,6 +61,11 @@ pub fn identity(name: &str, number: u128) -> Identity {
 pub fn create(store: &mut Store<ShuffledDevice>, name: &str, size_bytes: u64, thick: bool) {
     let identity = identity(name, u128::from(size_bytes) + 1000);
     store.execute(Verb::Create { identity, size_bytes, options: CreateOptions::provisioned(thick) }).unwrap();
+}
+
+/// Cases of a property test: as many as usual, unless the environment asks for more, as a campaign does.
+pub fn cases(usual: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
 
 /// One of all clear methods, the same for the same number.
@@ -129,7 +135,7 @@ pub fn compare(store: &mut Store<ShuffledDevice>, model: &Model) {
     compare_diffs(store, model);
     compare_copies(store, model);
     verify_counts(store.state());
-    space::verify_space(store.state());
+    verify_space(store.state());
     let own: u64 = store.state().blobs().map(|blob| blob.own_clusters).sum();
     let layout = &store.state().layout;
     let used = store.state().clusters.used().count_ones() as u64;

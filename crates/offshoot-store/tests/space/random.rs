@@ -2,7 +2,7 @@
 //! whole or not at all.
 
 use crate::common::lvols::{Lvols as _, named, pattern, writable};
-use crate::common::{Model, clear_method, compare};
+use crate::common::{Model, cases, clear_method, compare};
 use crate::plain_checker::PlainStore;
 use crate::{BLOCK, CLUSTER, Tiny, tiny};
 use offshoot_store::{CreateOptions, Error, Store, Verb};
@@ -222,7 +222,7 @@ fn run(ops: Vec<Op>, native: bool, seed: u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(120), ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_harmed_on_a_full_native_store(ops in proptest::collection::vec(op(), 1..50), seed in any::<u64>()) {
