@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "external/chains.rs"]
+mod chains;
 #[path = "external/clones.rs"]
 mod clones;
 #[path = "external/ends.rs"]
