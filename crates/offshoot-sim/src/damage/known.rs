@@ -103,7 +103,10 @@ impl Known<'_> {
                 }
             }
             let grown = numbers.len() > before;
-            let made = whole.0.values().map(|node| node.number).filter(|number| !checkpoint.knows(*number));
+            // Also what has gone since: others may have taken it over.
+            let there = whole.0.values().map(|node| node.number);
+            let ever = there.chain(self.relations.iter().map(|(_, parent)| *parent));
+            let made = ever.filter(|number| !checkpoint.knows(*number));
             let related = |made: &Number| numbers.iter().any(|number| model.are_of_family(*made, *number));
             let made: Vec<Number> = made.filter(|made| !numbers.contains(made)).filter(related).collect();
             if !grown && made.is_empty() {
