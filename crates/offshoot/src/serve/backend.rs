@@ -205,6 +205,11 @@ impl StoreBackend {
         self.stores.get_mut(&id).context("the store is not served any more")?.grow(growth)
     }
 
+    /// What a store is on.
+    pub(super) fn device_mut(&mut self, id: StoreId) -> Option<&mut Device> {
+        self.stores.get_mut(&id).map(Served::device_mut)
+    }
+
     /// Whether something has ended that nobody was told about.
     pub(super) fn has_finished(&self) -> bool {
         self.stores.values().any(Served::has_finished)

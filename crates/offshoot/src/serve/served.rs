@@ -173,6 +173,11 @@ impl Served {
         Ok((ticket, said))
     }
 
+    /// What the store is on.
+    pub(super) fn device_mut(&mut self) -> &mut Device {
+        self.store.device_mut()
+    }
+
     /// What clients have asked of an lvol, if they have.
     pub(super) fn stats(&self, lvol: BlobId) -> Option<&LvolStats> {
         self.stats.get(&lvol)

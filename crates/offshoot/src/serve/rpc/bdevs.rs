@@ -10,7 +10,7 @@ use super::errors::errno_of_open;
 use super::lvols::is_clone;
 use super::resolve;
 use offshoot_block::{BlockDevice as _, DeviceGeometry};
-use offshoot_device::MemDevice;
+use offshoot_device::{HostDevice as _, MemDevice};
 use offshoot_rpc::types::bdev::{
     AioSpecific, Bdev, BdevName, ClaimType, CreateAio, CreateMalloc, DriverSpecific, GetBdevs, IoTypes,
     LvolSpecific, RateLimits,
@@ -105,6 +105,24 @@ impl Desk {
         let is_aio = |base: &&Base| matches!(base.kind, Kind::Aio(_));
         let base = self.bases.find(&params.name).filter(is_aio).map(|base| base.name.clone());
         self.delete_base(stores, asker, base)
+    }
+
+    /// Takes over the size that the file of a bdev has by now. A store on it is left alone until it is told to grow.
+    pub(super) fn rescan_aio(&mut self, stores: &mut StoreBackend, params: &BdevName) -> Answer {
+        let is_aio = |base: &&mut Base| matches!(base.kind, Kind::Aio(_));
+        let base = self.bases.find_mut(&params.name).filter(is_aio).ok_or(RpcError::refused(Errno::NoDev))?;
+        let device = match &mut base.holds {
+            Holds::Nothing(bare) => &mut bare.device,
+            Holds::Store(id) => stores.device_mut(*id).ok_or(RpcError::refused(Errno::NoDev))?,
+            Holds::Busy => return Err(RpcError::refused(Errno::Busy)),
+        };
+        device.grow(0).map_err(|cause| {
+            warn!(%cause, "not measured");
+            RpcError::refused(Errno::Inval)
+        })?;
+        let geometry = device.geometry();
+        base.measure(geometry);
+        now(&true)
     }
 
     pub(super) fn create_malloc(&mut self, params: CreateMalloc) -> Answer {

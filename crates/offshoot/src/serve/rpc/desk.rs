@@ -22,13 +22,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 /// Methods of the table that nothing here answers yet. Each is "Method not found", and not listed.
-const NOT_SERVED: &[&str] = &[
-    "bdev_lvol_grow_lvstore",
-    "bdev_lvol_clone_bdev",
-    "bdev_lvol_set_parent_bdev",
-    "bdev_examine",
-    "bdev_aio_rescan",
-];
+const NOT_SERVED: &[&str] = &["bdev_lvol_clone_bdev", "bdev_lvol_set_parent_bdev", "bdev_examine"];
 
 /// What else a verb has changed when it is done.
 #[derive(Clone, Copy, Debug)]
@@ -306,6 +300,7 @@ impl Desk {
             Call::CreateLvstore(params) => self.create_lvstore(stores, asker, method, &params),
             Call::DeleteLvstore(params) => self.delete_lvstore(stores, asker, method, &params),
             Call::GetLvstores(params) => self.get_lvstores(stores, params.as_ref()),
+            Call::GrowLvstore(params) => self.grow_lvstore(stores, asker, method, &params),
             Call::RenameLvstore(params) => self.rename_lvstore(stores, asker, method, params),
             Call::CreateLvol(params) => self.create_lvol(stores, asker, method, params),
             Call::SnapshotLvol(params) => self.snapshot_lvol(stores, asker, method, &params),
@@ -329,6 +324,7 @@ impl Desk {
             Call::GetLvols(params) => self.get_lvols(stores, params.as_ref()),
             Call::GetBdevs(params) => self.get_bdevs(stores, asker, params),
             Call::CreateAio(params) => self.create_aio(asker, params),
+            Call::RescanAio(params) => self.rescan_aio(stores, &params),
             Call::DeleteAio(params) => self.delete_aio(stores, asker, &params),
             Call::CreateMalloc(params) => self.create_malloc(params),
             Call::DeleteMalloc(params) => self.delete_malloc(stores, asker, &params),

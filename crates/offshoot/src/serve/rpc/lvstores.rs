@@ -8,12 +8,13 @@ use super::bases::{Bare, Base, Ground, Holds, Kind, bare};
 use super::desk::Desk;
 use super::errors::{errno, lacks_room};
 use super::resolve;
+use crate::deed::Growth;
 use offshoot_block::{BlockDevice as _, DeviceError, DeviceOffset, DeviceOp, OpId};
 use offshoot_rpc::types::lvstore::{
-    CreateLvstore, DeleteLvstore, GetLvstores, Lvstore, LvstoreClear, RenameLvstore,
+    CreateLvstore, DeleteLvstore, GetLvstores, GrowLvstore, Lvstore, LvstoreClear, RenameLvstore,
 };
 use offshoot_rpc::{Errno, Method, Reply, ResultText, RpcError};
-use offshoot_store::{ClearMethod, InitOptions, OpenOptions, Store, Verb, check_name};
+use offshoot_store::{ClearMethod, Error, InitOptions, OpenOptions, Store, Verb, check_name};
 use std::path::PathBuf;
 use tracing::warn;
 use uuid::Uuid;
@@ -89,6 +90,26 @@ impl Desk {
             return Err(method.failed(Errno::Exist));
         }
         self.start(stores, asker, store, Verb::RenameStore { name: params.new_name }, Then::True(method))
+    }
+
+    /// Its bdev is measured first, as by `bdev_aio_rescan`.
+    pub(super) fn grow_lvstore(
+        &mut self,
+        stores: &mut StoreBackend,
+        asker: Asker,
+        method: &'static Method,
+        params: &GrowLvstore,
+    ) -> Answer {
+        let id = resolve::lvstore(stores, params.lvstore()?)?;
+        let path = self.bases.of_store(id).map(Base::path).unwrap_or_default();
+        let growth = Growth { path, size: None };
+        let started = stores.grow(id, &growth);
+        let (ticket, _) = started.map_err(|cause| {
+            warn!(%cause, "not grown");
+            method.failed(cause.downcast_ref::<Error>().map_or(Errno::Io, errno))
+        })?;
+        self.wait_for(asker, id, ticket, Then::True(method));
+        Ok(None)
     }
 
     pub(super) fn get_lvstores(&self, stores: &StoreBackend, params: Option<&GetLvstores>) -> Answer {
