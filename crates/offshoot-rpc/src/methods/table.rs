@@ -12,6 +12,7 @@ use crate::types::lvol::{
 use crate::types::lvstore::{CreateLvstore, DeleteLvstore, GetLvstores, GrowLvstore, RenameLvstore};
 use crate::types::nbd::{ExportLvol, GetExports, StartDisk};
 use crate::types::operation::CancelOperation;
+use crate::types::qos::SetQosLimit;
 use crate::types::shallow_copy::{CheckShallowCopy, StartShallowCopy};
 
 /// Of most methods of lvols.
@@ -142,6 +143,8 @@ methods! {
     EnableHistogram = "bdev_enable_histogram", Runtime, required(EnableHistogram, BDEV);
     /// tells these counts.
     GetHistogram = "bdev_get_histogram", Runtime, required(BdevName, BDEV);
+    /// limits what may be asked of a bdev.
+    SetQosLimit = "bdev_set_qos_limit", Runtime, required(SetQosLimit, BDEV);
     /// looks for an lvstore on a bdev.
     ExamineBdev = "bdev_examine", Runtime, required(BdevName, BDEV);
     /// makes a bdev of a file.

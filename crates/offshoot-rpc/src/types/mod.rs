@@ -10,5 +10,6 @@ pub mod lvol;
 pub mod lvstore;
 pub mod nbd;
 pub mod operation;
+pub mod qos;
 pub mod selector;
 pub mod shallow_copy;

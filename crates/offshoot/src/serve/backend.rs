@@ -3,6 +3,7 @@
 use super::exports::{self, Naming};
 use super::histogram::Histogram;
 use super::openings::{Export, Openings, StoreId};
+use super::qos::Limits;
 use super::served::{Device, Finished, Served};
 use super::stats::Reset;
 use super::wakeup::Wakeup;
@@ -140,6 +141,13 @@ impl StoreBackend {
         }
     }
 
+    /// Limits what clients may ask of an lvol, or does not any more.
+    pub(super) fn set_limits(&mut self, lvol: Export, limits: Limits) {
+        if let Some(store) = self.stores.get_mut(&lvol.store) {
+            store.set_limits(lvol.lvol, limits);
+        }
+    }
+
     /// Keeps an lvol from being removed, shrunk or merged away, until [`StoreBackend::close_export`].
     pub(super) fn hold(&mut self, export: Export) -> ExportId {
         self.openings.open(export)
@@ -240,7 +248,8 @@ impl StoreBackend {
     pub(super) fn forget(&mut self, export: Export, uuid: Option<Uuid>) {
         self.openings.revoke(export);
         if let Some(store) = self.stores.get_mut(&export.store) {
-            store.forget(export.lvol);
+            let waiting = store.forget(export.lvol).into_iter();
+            self.answered.extend(waiting.map(|id| (id, Reply::Error(Errno::Shutdown))));
         }
         if let Some(uuid) = uuid {
             self.withdrawn.remove(&uuid);

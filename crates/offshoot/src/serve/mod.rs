@@ -13,6 +13,7 @@ mod jobs;
 mod listen;
 mod metrics;
 mod openings;
+mod qos;
 mod rpc;
 mod sealing;
 mod served;

@@ -1,14 +1,18 @@
 //! One store that is being served: commands of clients in, requests to its engine, replies out.
 
+mod limited;
+
 use super::errno::errno;
 use super::histogram::Histogram;
 use super::jobs::Jobs;
+use super::qos::Limiter;
 use super::sealing::{SealPace, Sealing};
 use super::stats::{LvolStats, Op, Reset};
 use crate::deed::{Growth, Said, View};
 use crate::growth;
 use crate::open;
 use anyhow::Context as _;
+use limited::Limited;
 use offshoot_block::BlockDevice as _;
 use offshoot_device::{DeviceStats, FileDevice, HostDevice, OpenOptions};
 use offshoot_format::BlobId;
@@ -35,6 +39,8 @@ pub(super) struct Served {
     stats: HashMap<BlobId, LvolStats>,
     /// Of lvols whose latencies somebody wants to know in detail.
     histograms: HashMap<BlobId, Histogram>,
+    /// Of lvols that have limits, and the requests that wait for them.
+    limiters: HashMap<BlobId, Limiter<Limited>>,
     /// Verbs and jobs under way that somebody waits for.
     verbs: HashSet<Ticket>,
     jobs: Jobs,
@@ -93,6 +99,7 @@ impl Served {
             pending: HashMap::new(),
             stats: HashMap::new(),
             histograms: HashMap::new(),
+            limiters: HashMap::new(),
             verbs: HashSet::new(),
             jobs: Jobs::default(),
             own: HashSet::new(),
@@ -183,10 +190,12 @@ impl Served {
         self.stats.get(&lvol)
     }
 
-    /// An lvol is gone. Its id may come to stand for another one.
-    pub(super) fn forget(&mut self, lvol: BlobId) {
+    /// An lvol is gone. Its id may come to stand for another one. Returns the requests that still wait for its limits.
+    pub(super) fn forget(&mut self, lvol: BlobId) -> Vec<RequestId> {
         self.stats.remove(&lvol);
         self.histograms.remove(&lvol);
+        let limiter = self.limiters.remove(&lvol);
+        limiter.iter().flat_map(Limiter::waiting).map(|limited| limited.id).collect()
     }
 
     /// Begins to count anew what clients ask of an lvol, or of all.
@@ -216,8 +225,9 @@ impl Served {
     /// How many requests of each connection are not answered yet, where there are any.
     pub(super) fn in_flight(&self) -> BTreeMap<u64, u64> {
         let mut counts = BTreeMap::new();
-        for pending in self.pending.values() {
-            *counts.entry(pending.id.connection()).or_default() += 1;
+        let limited = self.limiters.values().flat_map(Limiter::waiting).map(|limited| limited.id);
+        for id in self.pending.values().map(|pending| pending.id).chain(limited) {
+            *counts.entry(id.connection()).or_default() += 1;
         }
         counts
     }
@@ -251,7 +261,8 @@ impl Served {
 
     /// Whether a client waits for something.
     pub(super) fn is_in_use(&self) -> bool {
-        !(self.pending.is_empty() && self.verbs.is_empty() && self.own.is_empty())
+        let limited = self.limiters.values().any(|limiter| limiter.waiting().next().is_some());
+        limited || !(self.pending.is_empty() && self.verbs.is_empty() && self.own.is_empty())
     }
 
     /// Takes a command for an lvol. Returns the reply to one that can be answered at once; the others are answered by
@@ -263,12 +274,20 @@ impl Served {
         command: Command,
         pool: &mut BufferPool,
     ) -> Option<Reply> {
+        let since = Instant::now();
+        let limited = self.limit(lvol, Limited { id, command, since })?;
+        self.pass_on(lvol, limited, pool)
+    }
+
+    /// Takes a command that no limit holds up any more.
+    fn pass_on(&mut self, lvol: BlobId, limited: Limited, pool: &mut BufferPool) -> Option<Reply> {
+        let Limited { id, command, since } = limited;
         let reads = matches!(command, Command::Read { .. });
         let (op, bytes_asked) = asked(&command);
         let request = match command {
             Command::Read { offset, len } => {
                 if self.is_hole(lvol, bytes(offset, len.into())) {
-                    self.stats.entry(lvol).or_default().done(op, bytes_asked, Duration::ZERO);
+                    self.stats.entry(lvol).or_default().done(op, bytes_asked, since.elapsed());
                     return Some(Reply::Zeroes);
                 }
                 let buffer = pool.take(len as usize);
@@ -290,7 +309,6 @@ impl Served {
             Command::Cache { .. } => return Some(Reply::Done),
         };
         let ticket = self.store.submit(request);
-        let since = Instant::now();
         self.pending.insert(ticket, Pending { id, reads, lvol, op, bytes: bytes_asked, since });
         None
     }
@@ -302,6 +320,7 @@ impl Served {
             device.clear_wakeup();
         }
         self.tick();
+        self.release_limited(pool, replies);
         self.store.poll(&mut self.finished);
         // One look at the clock for all of them.
         let now = Instant::now();
@@ -349,7 +368,8 @@ impl Served {
 
     /// When to poll again at the latest, so that what was acknowledged becomes durable within a second and jobs go on.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.next_tick.filter(|_| self.engine().needs_tick() || self.jobs.any())
+        let tick = self.next_tick.filter(|_| self.engine().needs_tick() || self.jobs.any());
+        [tick, self.limits_deadline()].into_iter().flatten().min()
     }
 
     fn tick(&mut self) {

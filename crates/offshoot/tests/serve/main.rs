@@ -10,6 +10,7 @@ mod life;
 mod metrics;
 mod mount;
 mod program;
+mod qos;
 mod real_input;
 mod rpc;
 mod sealing;

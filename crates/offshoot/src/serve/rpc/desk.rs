@@ -332,6 +332,7 @@ impl Desk {
             Call::ResetIostat(params) => self.reset_iostat(stores, params.as_ref()),
             Call::EnableHistogram(params) => Self::enable_histogram(stores, &params),
             Call::GetHistogram(params) => Self::get_histogram(stores, &params),
+            Call::SetQosLimit(params) => self.set_qos_limit(stores, &params),
             Call::WaitForExamine if self.bases.any_busy() => {
                 self.examined.push(asker);
                 Ok(None)

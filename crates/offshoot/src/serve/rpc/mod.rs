@@ -18,6 +18,7 @@ mod lvols;
 mod lvstores;
 mod nbd;
 mod operations;
+mod qos;
 mod resolve;
 mod shallow_copy;
 mod works;
