@@ -6,10 +6,13 @@
 pub mod bdev;
 pub mod framework;
 pub mod iostat;
+pub mod log;
 pub mod lvol;
 pub mod lvstore;
 pub mod nbd;
+pub mod notify;
 pub mod operation;
 pub mod qos;
 pub mod selector;
 pub mod shallow_copy;
+pub mod state;

@@ -6,6 +6,7 @@ use crate::size::Size;
 use anyhow::{Result, bail};
 use clap::Args;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Serve the lvols of stores as NBD exports, until SIGTERM or SIGINT
 ///
@@ -28,6 +29,9 @@ pub(crate) struct ServeCommand {
     /// Tell metrics in Prometheus' format there, to readers on this machine
     #[arg(long, value_name = "unix:PATH|ADDR:PORT")]
     metrics: Option<String>,
+    /// Log requests that take this many milliseconds or more, ten a second at most
+    #[arg(long, value_name = "MS")]
+    slow_io: Option<u64>,
     /// File that is the external snapshot of this UUID; may be given several times
     #[arg(long = "external", value_name = "UUID=FILE")]
     externals: Vec<External>,
@@ -55,6 +59,7 @@ pub(crate) fn run(command: ServeCommand) -> Result<()> {
         rpc: command.rpc,
         metrics: command.metrics,
         externals: externals.collect(),
+        slow_io: command.slow_io.map(Duration::from_millis),
         seal: command.seal.then_some(SealPace { bytes_per_second }),
     })
 }

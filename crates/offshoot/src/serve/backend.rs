@@ -5,6 +5,7 @@ use super::histogram::Histogram;
 use super::openings::{Export, Openings, StoreId};
 use super::qos::Limits;
 use super::served::{Device, Finished, Served};
+use super::slow::SlowLog;
 use super::stats::Reset;
 use super::wakeup::Wakeup;
 use crate::deed::{Growth, Said};
@@ -17,7 +18,7 @@ use offshoot_store::{Blob, Error, IoRequest, Reply as EngineReply, State, Ticket
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -39,6 +40,8 @@ pub(super) struct StoreBackend {
     pool: BufferPool,
     /// Replies that were there at once, until the next poll.
     answered: Vec<(RequestId, Reply)>,
+    /// From where on the log tells of requests.
+    slow: Option<Duration>,
 }
 
 impl StoreBackend {
@@ -57,14 +60,21 @@ impl StoreBackend {
             wakeup: Wakeup::new().context("cannot wait for devices")?,
             pool: BufferPool::new(),
             answered: Vec::new(),
+            slow: None,
         })
+    }
+
+    /// Has the log tell of requests that take that long, of stores that are added from now on.
+    pub(super) fn set_slow_io(&mut self, threshold: Option<Duration>) {
+        self.slow = threshold;
     }
 
     /// Adds a store, which is closed by [`StoreBackend::close`] whatever is returned here.
     ///
     /// # Errors
     /// One of that name is served already, or its devices cannot be waited for.
-    pub(super) fn add(&mut self, store: Served) -> Result<StoreId> {
+    pub(super) fn add(&mut self, mut store: Served) -> Result<StoreId> {
+        store.set_slow_log(self.slow.map(SlowLog::new));
         let watched = store.devices().try_for_each(|device| self.wakeup.watch(device));
         let id = StoreId(self.added);
         self.added += 1;

@@ -11,13 +11,16 @@ mod exports;
 mod histogram;
 mod jobs;
 mod listen;
+mod logging;
 mod metrics;
+mod notices;
 mod openings;
 mod qos;
 mod rpc;
 mod sealing;
 mod served;
 mod signals;
+mod slow;
 mod stats;
 mod wakeup;
 
@@ -25,6 +28,8 @@ use anyhow::{Context as _, Result, bail};
 use backend::StoreBackend;
 use daemon::Daemon;
 use listen::{Address, Listen};
+pub(crate) use logging::LOG_VARIABLE;
+use logging::Logging;
 use metrics::Metrics;
 use offshoot_nbd::Server;
 use openings::StoreId;
@@ -32,16 +37,10 @@ use rpc::Rpc;
 pub(crate) use sealing::SealPace;
 use served::Served;
 use signals::StopSignals;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use tracing_subscriber::EnvFilter;
-
-/// Environment variable that says what is logged, in the syntax of `tracing_subscriber`'s `EnvFilter`.
-pub(crate) const LOG_VARIABLE: &str = "OFFSHOOT_LOG";
-
-/// What is logged unless that variable says otherwise. A server that is refused says why in one line and nothing else.
-const LOG_DEFAULT: &str = "warn";
+use std::time::Duration;
 
 /// What to serve, and where.
 #[derive(Clone, Debug)]
@@ -56,6 +55,8 @@ pub(crate) struct ServeArgs {
     pub(crate) metrics: Option<String>,
     /// External snapshots: the UUID under which clones name one, and the file that holds it.
     pub(crate) externals: Vec<(String, PathBuf)>,
+    /// From how long on the log tells of requests.
+    pub(crate) slow_io: Option<Duration>,
     /// Whether to seal the stores meanwhile, and how fast.
     pub(crate) seal: Option<SealPace>,
 }
@@ -83,12 +84,12 @@ pub(crate) fn default_socket(store: &Path) -> Result<PathBuf> {
 /// A store that cannot be opened or closed, or an address that cannot be listened on. Whatever was opened until then
 /// has been closed.
 pub(crate) fn run(args: ServeArgs) -> Result<()> {
-    start_logging();
+    let logging = Logging::start();
     let listens = addresses(&args)?;
     // Before anything is open: from here on a signal is an orderly end.
     let signals = StopSignals::install().context("cannot handle signals")?;
     let mut backend = StoreBackend::new()?;
-    let served = serve(&mut backend, &args, &listens, &signals);
+    let served = serve(&mut backend, &args, &listens, &signals, logging);
     let closed = backend.close();
     served.and(closed)
 }
@@ -98,10 +99,12 @@ fn serve(
     args: &ServeArgs,
     listens: &[Listen],
     signals: &StopSignals,
+    logging: Logging,
 ) -> Result<()> {
     let metrics = args.metrics.as_deref().map(Metrics::bind).transpose()?;
     let (metrics, place) = metrics.unzip();
-    let mut rpc = Rpc::bind(args.rpc.as_deref(), args.externals.clone())?;
+    let mut rpc = Rpc::bind(args.rpc.as_deref(), args.externals.clone(), logging)?;
+    backend.set_slow_io(args.slow_io);
     for path in &args.stores {
         let mut store = Served::open(path, &args.externals)?;
         let sealing = args.seal.map_or(Ok(()), |pace| store.seal(pace));
@@ -122,16 +125,6 @@ fn serve(
     announce(&lines);
     let daemon = server.run(signals.pending())?;
     daemon.drain(signals.pending())
-}
-
-fn start_logging() {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    // Fails when a subscriber is there already, and then that one logs.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .try_init();
 }
 
 /// Where to listen. Looked at before any store is opened, since a typing error is cheap to tell then.

@@ -1,12 +1,14 @@
 //! One store that is being served: commands of clients in, requests to its engine, replies out.
 
 mod limited;
+mod under_way;
 
 use super::errno::errno;
 use super::histogram::Histogram;
 use super::jobs::Jobs;
 use super::qos::Limiter;
 use super::sealing::{SealPace, Sealing};
+use super::slow::SlowLog;
 use super::stats::{LvolStats, Op, Reset};
 use crate::deed::{Growth, Said, View};
 use crate::growth;
@@ -41,6 +43,8 @@ pub(super) struct Served {
     histograms: HashMap<BlobId, Histogram>,
     /// Of lvols that have limits, and the requests that wait for them.
     limiters: HashMap<BlobId, Limiter<Limited>>,
+    /// Which requests took so long that the log says so.
+    slow: Option<SlowLog>,
     /// Verbs and jobs under way that somebody waits for.
     verbs: HashSet<Ticket>,
     jobs: Jobs,
@@ -70,6 +74,7 @@ struct Pending {
     reads: bool,
     lvol: BlobId,
     op: Op,
+    offset: u64,
     bytes: u64,
     since: Instant,
 }
@@ -100,6 +105,7 @@ impl Served {
             stats: HashMap::new(),
             histograms: HashMap::new(),
             limiters: HashMap::new(),
+            slow: None,
             verbs: HashSet::new(),
             jobs: Jobs::default(),
             own: HashSet::new(),
@@ -137,6 +143,11 @@ impl Served {
     /// The job that seals the store from the start, while it runs.
     pub(super) fn sealing(&self) -> Option<Ticket> {
         self.sealing.as_ref().map(Sealing::job)
+    }
+
+    /// Has the log tell of requests that take long from now on.
+    pub(super) fn set_slow_log(&mut self, slow: Option<SlowLog>) {
+        self.slow = slow;
     }
 
     /// An open store, for looking at.
@@ -284,6 +295,7 @@ impl Served {
         let Limited { id, command, since } = limited;
         let reads = matches!(command, Command::Read { .. });
         let (op, bytes_asked) = asked(&command);
+        let offset = offset_of(&command);
         let request = match command {
             Command::Read { offset, len } => {
                 if self.is_hole(lvol, bytes(offset, len.into())) {
@@ -309,7 +321,7 @@ impl Served {
             Command::Cache { .. } => return Some(Reply::Done),
         };
         let ticket = self.store.submit(request);
-        self.pending.insert(ticket, Pending { id, reads, lvol, op, bytes: bytes_asked, since });
+        self.pending.insert(ticket, Pending { id, reads, lvol, op, offset, bytes: bytes_asked, since });
         None
     }
 
@@ -336,7 +348,8 @@ impl Served {
                 self.own_done.push((ticket, result));
                 continue;
             }
-            let Some(Pending { id, reads, lvol, op, bytes, since }) = self.pending.remove(&ticket) else {
+            let Some(Pending { id, reads, lvol, op, offset, bytes, since }) = self.pending.remove(&ticket)
+            else {
                 debug_assert!(false, "{ticket:?} was never submitted or is answered twice");
                 continue;
             };
@@ -348,6 +361,12 @@ impl Served {
             match &result {
                 Ok(_) => stats.done(op, bytes, took),
                 Err(_) => stats.failed(op),
+            }
+            if let Some(left_out) = self.slow.as_mut().and_then(|slow| slow.tell(took, now)) {
+                let name = self.store.state().blob(lvol).map(offshoot_store::Blob::display_name);
+                let (store, lvol) = (self.path.display(), name.as_deref().unwrap_or("-"));
+                let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                warn!(%store, lvol, op = op.name(), offset, bytes, millis, left_out, "slow request");
             }
             let reply = match result {
                 Ok(EngineReply::Buffer(buffer)) if reads => Reply::Data(buffer),
@@ -493,6 +512,19 @@ fn asked(command: &Command) -> (Op, u64) {
         Command::WriteZeroes { len, .. } => (Op::Zeroes, *len),
         // The others never come to be waited for.
         Command::Flush | Command::BlockStatus { .. } | Command::Cache { .. } => (Op::Flush, 0),
+    }
+}
+
+/// Where in the lvol a command begins, in bytes.
+fn offset_of(command: &Command) -> u64 {
+    match command {
+        Command::Read { offset, .. }
+        | Command::Write { offset, .. }
+        | Command::Trim { offset, .. }
+        | Command::WriteZeroes { offset, .. }
+        | Command::BlockStatus { offset, .. }
+        | Command::Cache { offset, .. } => *offset,
+        Command::Flush => 0,
     }
 }
 

@@ -16,6 +16,7 @@ mod rpc;
 mod sealing;
 mod server;
 mod transcripts;
+mod watching;
 mod wire;
 
 #[path = "../common/mod.rs"]

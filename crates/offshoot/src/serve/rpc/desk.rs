@@ -2,6 +2,8 @@
 
 use super::super::backend::StoreBackend;
 use super::super::listen::Address;
+use super::super::logging::Logging;
+use super::super::notices::Notices;
 use super::super::openings::{Export, StoreId};
 use super::super::served::{Device, Finished, Served};
 use super::answers::{Answer, Asker, Awaited, Door, Then, now};
@@ -60,11 +62,17 @@ pub(super) struct Desk {
     pub(super) awaited: Vec<Awaited>,
     /// Who waits until no bdev is being looked at.
     examined: Vec<Asker>,
+    pub(super) logging: Logging,
+    pub(super) notices: Notices,
+    /// Whether bdevs may have come or gone since [`Desk::take_note`] looked.
+    pub(super) bdevs_changed: bool,
+    /// When it looked.
+    pub(super) looked: Option<Instant>,
     pub(super) answered: Vec<(Asker, Reply)>,
 }
 
 impl Desk {
-    pub(super) fn new(externals: Vec<(String, PathBuf)>) -> io::Result<Self> {
+    pub(super) fn new(externals: Vec<(String, PathBuf)>, logging: Logging) -> io::Result<Self> {
         Ok(Self {
             dispatch: Dispatch::new(|method| !NOT_SERVED.contains(&method.name)),
             bases: Bases::default(),
@@ -78,6 +86,10 @@ impl Desk {
             started: Instant::now(),
             awaited: Vec::new(),
             examined: Vec::new(),
+            logging,
+            notices: Notices::default(),
+            bdevs_changed: true,
+            looked: None,
             answered: Vec::new(),
         })
     }
@@ -109,13 +121,16 @@ impl Desk {
         replies: &mut Vec<(RequestId, Reply)>,
     ) {
         for (store, finished) in stores.finished() {
+            self.bdevs_changed = true;
             self.verb_done(stores, store, finished);
         }
         while let Some(done) = self.works.poll() {
+            self.bdevs_changed = true;
             self.work_done(stores, done);
         }
         self.step_copies(stores);
         self.answer_awaited(stores);
+        self.take_note(stores);
         let here = self.answered.extract_if(.., |(asker, _)| asker.door == door);
         replies.extend(here.map(|(asker, reply)| (asker.id, reply)));
     }
@@ -133,6 +148,11 @@ impl Desk {
     /// When to poll at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.awaited.iter().map(|awaited| awaited.until).min()
+    }
+
+    /// Calls that wait for a verb or a job.
+    pub(super) fn waiting_calls(&self) -> usize {
+        self.verbs.len()
     }
 
     /// Whether a thread is at work.
@@ -326,8 +346,14 @@ impl Desk {
             Call::CreateAio(params) => self.create_aio(asker, params),
             Call::RescanAio(params) => self.rescan_aio(stores, &params),
             Call::DeleteAio(params) => self.delete_aio(stores, asker, &params),
-            Call::CreateMalloc(params) => self.create_malloc(params),
-            Call::DeleteMalloc(params) => self.delete_malloc(stores, asker, &params),
+            Call::CreateMalloc(params) => {
+                self.bdevs_changed = true;
+                self.create_malloc(params)
+            }
+            Call::DeleteMalloc(params) => {
+                self.bdevs_changed = true;
+                self.delete_malloc(stores, asker, &params)
+            }
             Call::GetIostat(params) => self.get_iostat(stores, params),
             Call::ResetIostat(params) => self.reset_iostat(stores, params.as_ref()),
             Call::EnableHistogram(params) => Self::enable_histogram(stores, &params),
@@ -344,6 +370,15 @@ impl Desk {
             Call::GetExports(params) => self.get_exports(stores, params.as_ref()),
             Call::GetMethods(params) => now(&self.dispatch.names(params.as_ref())),
             Call::GetVersion => now(&Version::compatible(env!("CARGO_PKG_VERSION"))),
+            Call::KillInstance(params) => Self::kill_instance(&params),
+            Call::DumpState => self.dump_state(stores),
+            Call::GetLogLevel | Call::GetPrintLevel => self.log_level(),
+            Call::SetLogLevel(params) | Call::SetPrintLevel(params) => self.set_log_level(&params),
+            Call::GetLogFlags => self.log_flags(),
+            Call::SetLogFlag(params) => self.set_log_flag(&params, true),
+            Call::ClearLogFlag(params) => self.set_log_flag(&params, false),
+            Call::GetNotificationTypes => Self::notification_types(),
+            Call::GetNotifications(params) => self.notifications(stores, params.as_ref()),
             // Methods of [`NOT_SERVED`], which the dispatch lets nobody call.
             _ => Err(RpcError::METHOD),
         }

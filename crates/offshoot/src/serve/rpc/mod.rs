@@ -20,11 +20,13 @@ mod nbd;
 mod operations;
 mod qos;
 mod resolve;
+mod server;
 mod shallow_copy;
 mod works;
 
 use super::backend::StoreBackend;
 use super::listen::Address;
+use super::logging::Logging;
 use super::openings::StoreId;
 use super::served::Served;
 use super::wakeup::Wakeup;
@@ -54,10 +56,14 @@ impl Rpc {
     ///
     /// # Errors
     /// The path cannot be listened on.
-    pub(super) fn bind(path: Option<&Path>, externals: Vec<(String, PathBuf)>) -> Result<Self> {
+    pub(super) fn bind(
+        path: Option<&Path>,
+        externals: Vec<(String, PathBuf)>,
+        logging: Logging,
+    ) -> Result<Self> {
         let public = path.map(Server::bind).transpose()?.map(|server| (Door::Public, server));
         let private = commands::listen().map(|server| (Door::Private, server));
-        let desk = Desk::new(externals).context("cannot wait for threads")?;
+        let desk = Desk::new(externals, logging).context("cannot wait for threads")?;
         Ok(Self { doors: public.into_iter().chain(private).collect(), desk, last_turn: None })
     }
 
