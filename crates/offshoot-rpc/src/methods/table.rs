@@ -3,6 +3,7 @@
 use super::{Errors, Method, When, optional, required};
 use crate::error::RpcError;
 use crate::types::bdev::{BdevName, CreateAio, CreateMalloc, GetBdevs};
+use crate::types::config::{Config, GetConfig};
 use crate::types::framework::{GetMethods, KillInstance};
 use crate::types::iostat::{EnableHistogram, GetIostat, ResetIostat};
 use crate::types::log::{LogFlag, SetLogLevel};
@@ -173,6 +174,14 @@ methods! {
     GetMethods = "rpc_get_methods", Always, optional(GetMethods, SERVER);
     /// tells the version.
     GetVersion = "spdk_get_version", Always, without("spdk_get_version method requires no parameters");
+    /// lists what is configured.
+    GetSubsystems = "framework_get_subsystems", Always, without("framework_get_subsystems requires no parameters");
+    /// tells the calls that configure it.
+    GetConfig = "framework_get_config", Always, required(GetConfig, SERVER);
+    /// tells all of them. Not in SPDK, where its client does.
+    SaveConfig = "save_config", Runtime, without("save_config requires no parameters");
+    /// makes the calls of a configuration. Not in SPDK, where its client does.
+    LoadConfig = "load_config", Runtime, required(Config, SERVER);
     /// sends the server a signal.
     KillInstance = "spdk_kill_instance", Always, required(KillInstance, SERVER);
     /// tells what the server is at. Not in SPDK.

@@ -4,6 +4,7 @@
 //! tell more.
 
 pub mod bdev;
+pub mod config;
 pub mod framework;
 pub mod iostat;
 pub mod log;

@@ -266,6 +266,11 @@ impl StoreBackend {
         }
     }
 
+    /// Whether an lvol was withdrawn from NBD clients.
+    pub(super) fn is_withdrawn(&self, lvol: Uuid) -> bool {
+        self.withdrawn.contains(&lvol)
+    }
+
     /// Offers an lvol to NBD clients, which is so from the start, or does not any more. Connections are not touched.
     pub(super) fn offer(&mut self, lvol: Uuid, offered: bool) {
         if offered {

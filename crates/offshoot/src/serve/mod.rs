@@ -22,11 +22,12 @@ mod served;
 mod signals;
 mod slow;
 mod stats;
+mod systemd;
 mod wakeup;
 
 use anyhow::{Context as _, Result, bail};
 use backend::StoreBackend;
-use daemon::Daemon;
+use daemon::{Daemon, Upkeep};
 use listen::{Address, Listen};
 pub(crate) use logging::LOG_VARIABLE;
 use logging::Logging;
@@ -36,11 +37,12 @@ use openings::StoreId;
 use rpc::Rpc;
 pub(crate) use sealing::SealPace;
 use served::Served;
-use signals::StopSignals;
+use signals::{ReloadSignal, StopSignals};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use systemd::ServiceManager;
 
 /// What to serve, and where.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ pub(crate) struct ServeArgs {
     pub(crate) metrics: Option<String>,
     /// External snapshots: the UUID under which clones name one, and the file that holds it.
     pub(crate) externals: Vec<(String, PathBuf)>,
+    /// The configuration that is loaded at the start, and again when SIGHUP arrives.
+    pub(crate) config: Option<PathBuf>,
     /// From how long on the log tells of requests.
     pub(crate) slow_io: Option<Duration>,
     /// Whether to seal the stores meanwhile, and how fast.
@@ -88,8 +92,13 @@ pub(crate) fn run(args: ServeArgs) -> Result<()> {
     let listens = addresses(&args)?;
     // Before anything is open: from here on a signal is an orderly end.
     let signals = StopSignals::install().context("cannot handle signals")?;
+    let upkeep = Upkeep {
+        config: args.config.clone(),
+        reload: ReloadSignal::install().context("cannot handle signals")?,
+        manager: ServiceManager::from_environment(),
+    };
     let mut backend = StoreBackend::new()?;
-    let served = serve(&mut backend, &args, &listens, &signals, logging);
+    let served = serve(&mut backend, &args, &listens, &signals, upkeep, logging);
     let closed = backend.close();
     served.and(closed)
 }
@@ -99,6 +108,7 @@ fn serve(
     args: &ServeArgs,
     listens: &[Listen],
     signals: &StopSignals,
+    upkeep: Upkeep,
     logging: Logging,
 ) -> Result<()> {
     let metrics = args.metrics.as_deref().map(Metrics::bind).transpose()?;
@@ -112,7 +122,10 @@ fn serve(
         rpc.adopt(path, id, backend);
         sealing?;
     }
-    let mut server = Server::new(Daemon::new(backend, rpc, metrics)?)?;
+    if let Some(config) = &args.config {
+        rpc.configure(config, backend, signals.pending())?;
+    }
+    let mut server = Server::new(Daemon::new(backend, rpc, metrics, upkeep)?)?;
     let mut lines = Vec::new();
     for listen in listens {
         let address = listen.start(&mut server)?;
@@ -123,6 +136,7 @@ fn serve(
     lines.extend(args.rpc.iter().map(|path| format!("serving RPC at {}", path.display())));
     lines.extend(place.map(|place| format!("serving metrics at {place}")));
     announce(&lines);
+    server.backend_mut().tell_ready();
     let daemon = server.run(signals.pending())?;
     daemon.drain(signals.pending())
 }
@@ -131,7 +145,9 @@ fn serve(
 fn addresses(args: &ServeArgs) -> Result<Vec<Listen>> {
     match args.stores.first() {
         Some(first) if args.nbd.is_empty() => return Ok(vec![Listen::Unix(default_socket(first)?)]),
-        None if args.rpc.is_none() => bail!("no store to serve: name one, or give --rpc to open some later"),
+        None if args.rpc.is_none() && args.config.is_none() => {
+            bail!("no store to serve: name one, or give --rpc to open some later, or --config")
+        }
         _ => {}
     }
     args.nbd.iter().map(|text| text.parse()).collect()

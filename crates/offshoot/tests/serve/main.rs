@@ -3,6 +3,7 @@
 
 mod clients;
 mod commands;
+mod config;
 mod exports;
 mod external;
 mod jobs;
@@ -15,6 +16,7 @@ mod real_input;
 mod rpc;
 mod sealing;
 mod server;
+mod stuck;
 mod transcripts;
 mod watching;
 mod wire;

@@ -9,6 +9,7 @@ use super::super::served::{Device, Finished, Served};
 use super::answers::{Answer, Asker, Awaited, Door, Then, now};
 use super::bases::{Bases, Ground, Holds, bare};
 use super::operations::Operations;
+use super::replay::Replay;
 use super::shallow_copy::Copies;
 use super::works::{Done, Works};
 use offshoot_block::BlockDevice as _;
@@ -62,6 +63,8 @@ pub(super) struct Desk {
     pub(super) awaited: Vec<Awaited>,
     /// Who waits until no bdev is being looked at.
     examined: Vec<Asker>,
+    /// A configuration that is being loaded.
+    pub(super) replay: Replay,
     pub(super) logging: Logging,
     pub(super) notices: Notices,
     /// Whether bdevs may have come or gone since [`Desk::take_note`] looked.
@@ -86,6 +89,7 @@ impl Desk {
             started: Instant::now(),
             awaited: Vec::new(),
             examined: Vec::new(),
+            replay: Replay::default(),
             logging,
             notices: Notices::default(),
             bdevs_changed: true,
@@ -102,7 +106,7 @@ impl Desk {
     /// Takes a request. It is answered by [`Desk::poll`].
     pub(super) fn submit(&mut self, stores: &mut StoreBackend, asker: Asker, request: &Request) {
         let answer = match asker.door {
-            Door::Public => self.dispatch.call(request).and_then(|(method, call)| {
+            Door::Public | Door::Config => self.dispatch.call(request).and_then(|(method, call)| {
                 debug!(method = method.name, "called");
                 self.call(stores, asker, method, call)
             }),
@@ -370,6 +374,10 @@ impl Desk {
             Call::GetExports(params) => self.get_exports(stores, params.as_ref()),
             Call::GetMethods(params) => now(&self.dispatch.names(params.as_ref())),
             Call::GetVersion => now(&Version::compatible(env!("CARGO_PKG_VERSION"))),
+            Call::GetSubsystems => Self::get_subsystems(),
+            Call::GetConfig(params) => self.get_config(stores, &params),
+            Call::SaveConfig => self.save_config(stores),
+            Call::LoadConfig(config) => self.load_config(asker, config),
             Call::KillInstance(params) => Self::kill_instance(&params),
             Call::DumpState => self.dump_state(stores),
             Call::GetLogLevel | Call::GetPrintLevel => self.log_level(),
