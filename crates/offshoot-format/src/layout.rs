@@ -1,7 +1,7 @@
 //! Where everything lies in a store, in numbers that have been checked.
 
 use crate::{Area, ClusterIdx, Fault, MASK_HEADER_BYTES, MaskKind, MdPageIdx, NO_PAGE};
-use core::fmt;
+use core::{fmt, ops::Range};
 use thiserror::Error;
 
 /// Least md page size, and what cluster sizes must be a multiple of, in bytes.
@@ -150,6 +150,22 @@ pub enum LayoutError {
         /// Pages from its start to what follows.
         room: u32,
     },
+    /// The md region cannot shrink.
+    #[error("{md_len} md pages are less than the present {present}")]
+    MdShrinks {
+        /// Md pages asked for.
+        md_len: u32,
+        /// Md pages of the store.
+        present: u32,
+    },
+    /// The masks of md pages and blob ids cannot index so many.
+    #[error("{md_len} md pages, room in the masks for {max}")]
+    MdMaskRoom {
+        /// Md pages asked for.
+        md_len: u32,
+        /// The most that there can be.
+        max: u32,
+    },
 }
 
 /// The md pages of a new lvstore in SPDK: `percent` of the number of clusters (SPDK's default is 100).
@@ -229,13 +245,18 @@ impl Layout {
         })
     }
 
-    /// This store, grown to `size_bytes`. Only the clusters grow: the md region and all starts stay.
+    /// This store, grown to `size_bytes` and `md_len` md pages. All starts stay: the md region takes the clusters behind
+    /// it, which must be nobody's.
     ///
     /// # Errors
-    /// A smaller size, and a cluster mask that does not fit where it stands.
-    pub fn grown(&self, size_bytes: u64) -> Result<Self, LayoutError> {
+    /// Less than there is of either, masks that do not fit where they stand, and an md region that takes more clusters
+    /// than there are.
+    pub fn grown(&self, size_bytes: u64, md_len: u32) -> Result<Self, LayoutError> {
         if size_bytes < self.size_bytes {
             return Err(LayoutError::Shrinks { size_bytes, present_bytes: self.size_bytes });
+        }
+        if md_len < self.md_len {
+            return Err(LayoutError::MdShrinks { md_len, present: self.md_len });
         }
         let total_clusters = count_clusters(size_bytes, self.cluster_size)?;
         // What a store has is never taken away, even if it is more than it needs.
@@ -244,8 +265,28 @@ impl Layout {
         if needed > room {
             return Err(LayoutError::MaskRoom { needed, room });
         }
-        let used_cluster_mask = Region { len: needed, ..self.used_cluster_mask };
-        Ok(Self { size_bytes, total_clusters, used_cluster_mask, ..self.clone() })
+        let max = self.growable_md_pages();
+        if md_len > max {
+            return Err(LayoutError::MdMaskRoom { md_len, max });
+        }
+        let needed_clusters = metadata_clusters(self.md_start, md_len, self.cluster_size, self.md_page_size);
+        if needed_clusters > total_clusters.into() {
+            return Err(LayoutError::NoRoom { needed: needed_clusters, total_clusters });
+        }
+        let md_mask = |region: Region| match region.len {
+            // An old store has no mask of blob ids, and gets none.
+            0 => region,
+            len => Region { len: len.max(mask_pages(md_len, self.md_page_size)), ..region },
+        };
+        Ok(Self {
+            size_bytes,
+            total_clusters,
+            md_len,
+            used_cluster_mask: Region { len: needed, ..self.used_cluster_mask },
+            used_page_mask: md_mask(self.used_page_mask),
+            used_blobid_mask: md_mask(self.used_blobid_mask),
+            ..self.clone()
+        })
     }
 
     /// Checks what a super block says. `total_clusters` is computed, so it is not in question.
@@ -295,6 +336,14 @@ impl Layout {
     #[must_use]
     pub fn first_data_cluster(&self) -> ClusterIdx {
         ClusterIdx(self.metadata_clusters())
+    }
+
+    /// The clusters behind the md region that one of so many pages would take.
+    #[must_use]
+    pub fn clusters_for_md(&self, md_len: u32) -> Range<u32> {
+        let end = metadata_clusters(self.md_start, md_len, self.cluster_size, self.md_page_size);
+        let start = self.metadata_clusters();
+        start..u32::try_from(end).unwrap_or(u32::MAX).clamp(start, self.total_clusters)
     }
 
     /// Clusters that blobs may own.
@@ -378,10 +427,26 @@ impl Layout {
     /// How many pages the cluster mask can have where it stands, before it runs into what follows.
     #[must_use]
     pub fn cluster_mask_room(&self) -> u32 {
-        let start = self.used_cluster_mask.start;
-        let followers = [self.used_page_mask, self.used_blobid_mask].map(|region| region.start);
-        let end = followers.into_iter().filter(|follower| *follower > start).min().unwrap_or(self.md_start);
-        end - start
+        self.mask_room(MaskKind::Clusters)
+    }
+
+    /// Pages from the start of a mask to what follows it.
+    fn mask_room(&self, kind: MaskKind) -> u32 {
+        let start = self.mask(kind).start;
+        let followers = MaskKind::ALL.map(|kind| self.mask(kind)).into_iter();
+        let followers = followers.filter(|region| region.len > 0 && region.start > start);
+        let end = followers.map(|region| region.start).min().unwrap_or(self.md_start);
+        end.saturating_sub(start)
+    }
+
+    /// The most md pages that the masks of md pages and of blob ids can index where they stand: as far as the md region
+    /// can grow.
+    #[must_use]
+    pub fn growable_md_pages(&self) -> u32 {
+        let kinds = [MaskKind::MdPages, MaskKind::BlobIds].into_iter();
+        let rooms = kinds.filter(|kind| self.mask(*kind).len > 0).map(|kind| self.mask_room(kind));
+        let bits = rooms.map(|room| mask_bits(room, self.md_page_size)).min().unwrap_or(0);
+        bits.min(NO_PAGE - 1).max(self.md_len)
     }
 
     /// The most clusters that the cluster mask can index where it stands, metadata included: as far as the store can

@@ -426,7 +426,7 @@ proptest! {
         exercise(&layout);
         let super_block = SuperBlock::create(&layout);
         prop_assert_eq!(super_block.layout(layout.size_bytes), Ok(layout.clone()));
-        if let Ok(grown) = layout.grown(layout.size_bytes + u64::from(more)) {
+        if let Ok(grown) = layout.grown(layout.size_bytes + u64::from(more), layout.md_len) {
             exercise(&grown);
             let super_block = SuperBlock::create(&grown);
             prop_assert_eq!(super_block.layout(u64::MAX), Ok(grown));

@@ -141,6 +141,12 @@ impl Expected<'_> {
             return Err(Violation::new(Promise::D5, what));
         }
         model.grown = size == whole;
+        let md_pages = store.state().layout.md_len;
+        if md_pages < model.md_pages {
+            let what = format!("the store had {} md pages, and has {md_pages}", model.md_pages);
+            return Err(Violation::new(Promise::D5, what));
+        }
+        model.md_pages = md_pages;
         let contents = contents(&mut store, &model, observer)?;
         one_moment(&model, &contents)?;
         external::untouched(&below)?;

@@ -183,6 +183,13 @@ impl SimDisk {
         self.disk().faults.clear();
     }
 
+    /// Whether something may hang.
+    #[must_use]
+    pub fn may_hang(&self) -> bool {
+        let disk = self.disk();
+        disk.faults.iter().any(Fault::hangs) || disk.in_flight.iter().any(|op| disk.is_withheld(op))
+    }
+
     /// Lets operations of this kind never complete from now on, those in flight included.
     pub fn withhold(&self, withheld: Withheld) {
         self.disk().withheld.push(withheld);

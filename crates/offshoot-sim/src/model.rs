@@ -30,6 +30,8 @@ pub(crate) struct Model {
     origins: Rc<Origins>,
     /// Whether the store has been said to have grown to the size of its disk.
     pub(crate) grown: bool,
+    /// Md pages that the store has been said to have.
+    pub(crate) md_pages: u32,
 }
 
 impl Model {

@@ -25,7 +25,8 @@ impl Power {
 
     pub(crate) fn writable(&mut self) -> OpenOptions {
         self.openings += 1;
-        let epoch = self.openings.to_le_bytes();
+        // A store that grows counts its epochs on: far from those of other openings, as random ones are.
+        let epoch = (self.openings << 64).to_le_bytes();
         OpenOptions { rules: self.rules, ..OpenOptions::writable(epoch, self.session()) }
     }
 

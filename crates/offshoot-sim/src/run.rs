@@ -137,7 +137,8 @@ impl Run<'_> {
     fn hang(&mut self, world: &mut World) {
         let after = self.random.below(8);
         let (metadata, data) = world.regions();
-        let fault = match self.random.chance(1, 2) {
+        // A journal that moves may come to lie there, and what is appended is waited for by all.
+        let fault = match self.random.chance(1, 2) || world.is_growing() {
             true => Fault::new(Effect::Hang).on(OpKind::Read).within(data),
             false => Fault::new(Effect::Hang).on(OpKind::Write).within(metadata),
         };

@@ -9,6 +9,9 @@ use offshoot_store::limits::JOURNAL_BYTES_LEAST;
 use offshoot_store::{InitOptions, init};
 use uuid::Uuid;
 
+/// Bytes of an md page.
+pub(crate) const MD_PAGE_BYTES: u32 = 4096;
+
 /// Clusters of a disk that its store does not have until it grows.
 const SPARE_CLUSTERS: u64 = 4;
 
@@ -92,7 +95,7 @@ impl Setup {
             uuid: Uuid::from_u128(1),
             cluster_size: self.cluster_size,
             block_size: self.block_size,
-            md_page_size: 4096,
+            md_page_size: MD_PAGE_BYTES,
             journal_bytes: Some(self.journal_bytes),
             native: self.native,
             clear_method: ClearMethod::Default,

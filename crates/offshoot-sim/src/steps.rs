@@ -51,6 +51,8 @@ pub enum Step {
     Seal,
     /// The store takes all of its disk.
     GrowStore,
+    /// Its md region takes two of the clusters behind it.
+    GrowMetadata,
     /// The newest writable lvol holds all that it reads.
     InflateNewest,
     /// The newest snapshot does.
@@ -86,7 +88,7 @@ impl Step {
     ];
 
     /// The requests for data, and what changes none.
-    pub const DATA: [Self; 9] = [
+    pub const DATA: [Self; 10] = [
         Self::FirstWrite,
         Self::Write,
         Self::WriteThrough,
@@ -96,6 +98,7 @@ impl Step {
         Self::Read,
         Self::Seal,
         Self::GrowStore,
+        Self::GrowMetadata,
     ];
 
     /// The verbs that move data.
@@ -209,6 +212,7 @@ impl Step {
             Self::Flush => return Some(Op::Flush),
             Self::Seal => return Some(Op::Seal),
             Self::GrowStore => return Some(Op::Grow),
+            Self::GrowMetadata => return Some(Op::GrowMd { clusters: 2 }),
             Self::FirstWrite => writable(model).last()?,
             _ => writable(model).next()?,
         };

@@ -44,6 +44,12 @@ fn verb(world: &mut World, random: &mut Random) -> Option<Op> {
         23 => clone_external(world, random),
         24 => onto_external(world, random),
         15 if random.chance(1, 2) => may_seal(world).then_some(Op::Seal),
+        15 if random.chance(1, 2) && !world.is_growing() && !world.disk.may_hang() => {
+            Some(match [0, 1, 2, 3][random.index(4)] {
+                0 => Op::Grow,
+                clusters => Op::GrowMd { clusters },
+            })
+        }
         _ => rename(world, random),
     }
 }

@@ -14,7 +14,7 @@ use crate::model::{Change, Model, Number, Observer, Time};
 use crate::pattern::fill;
 use crate::power::Power;
 use crate::random::Random;
-use crate::setup::Setup;
+use crate::setup::{MD_PAGE_BYTES, Setup};
 use crate::violation::{Promise, Violation};
 use offshoot_block::{BlockDevice, Buffer};
 use offshoot_format::{BlobCluster, BlobId, BlockState, ClearMethod, MdPageIdx, NativeFlags};
@@ -55,6 +55,10 @@ pub(crate) enum Op {
     Seal,
     /// The store takes all of its disk.
     Grow,
+    /// Its md region takes so many of the clusters behind it.
+    GrowMd {
+        clusters: u32,
+    },
 }
 
 impl Op {
@@ -65,7 +69,7 @@ impl Op {
             | Self::Zero { lvol, .. }
             | Self::Unmap { lvol, .. }
             | Self::Read { lvol, .. } => Some(*lvol),
-            Self::Verb(_) | Self::Flush | Self::Seal | Self::Grow => None,
+            Self::Verb(_) | Self::Flush | Self::Seal | Self::Grow | Self::GrowMd { .. } => None,
         }
     }
 }
@@ -168,6 +172,11 @@ impl World {
         self.requests.len()
     }
 
+    /// Whether the store is on its way to another size.
+    pub(crate) fn is_growing(&self) -> bool {
+        self.requests.values().any(|request| matches!(request.op, Op::Grow | Op::GrowMd { .. }))
+    }
+
     /// Whether a job is under way.
     pub(crate) fn is_sealing(&self) -> bool {
         self.requests.values().any(|request| matches!(request.op, Op::Seal))
@@ -260,7 +269,12 @@ impl World {
             }
             Op::Flush => (self.store.submit(IoRequest::Flush), observer),
             Op::Seal => (self.store.start_job(Work::Seal, None), observer),
-            Op::Grow => (self.store.start_grow(), observer),
+            Op::Grow => (self.store.start_job(self.store.growth(), None), observer),
+            Op::GrowMd { clusters } => {
+                let Work::Grow { size_bytes, md_pages } = self.store.growth() else { return };
+                let md_pages = md_pages + clusters * (self.setup.cluster_size / MD_PAGE_BYTES);
+                (self.store.start_job(Work::Grow { size_bytes, md_pages }, None), observer)
+            }
             Op::Read { lvol, cells } => {
                 let Some((lvol, offset, len)) = self.place(*lvol, cells) else { return };
                 let buffer = Buffer::zeroed(index(len));

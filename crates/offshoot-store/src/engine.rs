@@ -157,6 +157,8 @@ enum OpOwner {
     Mark,
     /// A discard of freed clusters.
     Discard { first: u32, count: u32 },
+    /// Zeros over what the md region is about to take.
+    Clearing { job: Ticket },
 }
 
 /// The engine of one open store.
@@ -209,7 +211,7 @@ impl Engine {
             // Held since before its records were replayed.
             (false, Some(area)) => Some(area),
             (false, None) => {
-                let chosen = ring::choose_area(&state, sector);
+                let chosen = ring::choose_area(&ring::Ground::of(&state), sector.into());
                 chosen.inspect(|area| ring::hold_area(&mut state, *area))
             }
         };
@@ -391,6 +393,7 @@ impl Engine {
             OpOwner::Transition => self.transition_op_done(result),
             OpOwner::Mark => self.mark_written(),
             OpOwner::Discard { first, count } => self.discard_done(first, count),
+            OpOwner::Clearing { job } => self.clearing_done(job, result),
         }
         self.run_ready();
     }
@@ -488,7 +491,7 @@ impl Engine {
     fn note_error(&mut self, owner: OpOwner, error: DeviceError) {
         match owner {
             OpOwner::Segment { .. } | OpOwner::WholeRead { .. } | OpOwner::Gap { .. } => {}
-            OpOwner::Mark | OpOwner::Transition | OpOwner::Discard { .. } => {}
+            OpOwner::Mark | OpOwner::Transition | OpOwner::Discard { .. } | OpOwner::Clearing { .. } => {}
             OpOwner::Run { .. }
             | OpOwner::VerbZero { .. }
             | OpOwner::Frame

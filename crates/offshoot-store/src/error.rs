@@ -232,14 +232,25 @@ pub enum Error {
     /// A store that grows is written to two places of which one is always whole.
     #[error("the store cannot grow: where a second super block would stand it has something else")]
     NoSuperBlockCopy,
-    /// A store that has been open since before there was room for larger masks in its journal.
-    #[error(
-        "the journal that is open has no room for the masks of {clusters} clusters: close the store first"
-    )]
-    JournalMasks {
-        /// Clusters that there would be.
-        clusters: u32,
+    /// An md region does not become smaller.
+    #[error("the store has {present} md pages, and cannot have fewer: {pages}")]
+    MdShrinks {
+        /// Md pages asked for.
+        pages: u32,
+        /// Md pages of the store.
+        present: u32,
     },
+    /// More md pages than the masks of the store can index.
+    #[error("the store cannot have {pages} md pages: its masks have room for {max}")]
+    TooManyMdPages {
+        /// Md pages asked for.
+        pages: u32,
+        /// The most that there can be.
+        max: u32,
+    },
+    /// A store that grows has to have its journal elsewhere for that.
+    #[error("no room for moving the journal out of the way: free clusters or grow the store first")]
+    NoRoomForJournal,
     /// The chain of snapshots below the lvol is as long as it may be.
     #[error("\"{name}\" already has {depth} snapshots below it")]
     ChainTooDeep {
@@ -324,6 +335,7 @@ impl Error {
             | Self::NoSuperBlob
             | Self::TooLarge { .. }
             | Self::StoreShrinks { .. }
+            | Self::MdShrinks { .. }
             | Self::NoSuperBlockCopy
             | Self::ChainTooDeep { .. } => ErrorKind::Invalid,
             // EPERM, as SPDK says.
@@ -338,7 +350,8 @@ impl Error {
             | Self::ClustersWithheld { .. }
             | Self::NoMdPages { .. }
             | Self::StoreTooLarge { .. }
-            | Self::JournalMasks { .. }
+            | Self::TooManyMdPages { .. }
+            | Self::NoRoomForJournal
             | Self::JournalRoom { .. } => ErrorKind::NoSpace,
             Self::Damaged(_) | Self::UnknownPart { .. } => ErrorKind::Corrupt,
         }

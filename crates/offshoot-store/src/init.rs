@@ -82,8 +82,9 @@ fn md_len(size_bytes: u64, options: &InitOptions) -> u32 {
     let before = u64::try_from(md_pages_for(clusters)).unwrap_or(u64::MAX).saturating_add(ring);
     let before = u32::try_from(before).unwrap_or(u32::MAX);
     let most_live = most_live_clusters(clusters, options.md_page_size);
+    let most_md = u32::try_from(md_pages_for(most_live)).unwrap_or(u32::MAX).max(before);
     // The pages of the live masks are pages that the masks have bits for: one more is enough for those.
-    before.saturating_add(mask_pages(before, most_live) + 1).min(u32::MAX - 1)
+    before.saturating_add(mask_pages(most_md, most_live) + 1).min(u32::MAX - 1)
 }
 
 /// Plans a new store on a device of `size_bytes`: its State, its super block as it is at rest, and what makes it: each

@@ -12,8 +12,8 @@ mod replay;
 mod ring;
 
 pub(crate) use area::{
-    choose_area, default_bytes, hold_area, holds_masks, live_masks, mask_page_at, mask_pages,
-    most_live_clusters,
+    Ground, Taken, choose_area, default_bytes, hold_area, holds_masks, live_masks, mask_page_at, mask_pages,
+    most_live_clusters, taken_by,
 };
 pub(crate) use codec::{decode_all, encode};
 pub use replay::JournalDamage;

@@ -1,6 +1,7 @@
 //! A pool of clusters or md pages: which are in use, which may be handed out.
 
 use alloc::{collections::BTreeSet, vec::Vec};
+use core::ops::Range;
 use offshoot_format::{Bitmap, LIVE_MASK_BITS};
 
 /// Units of one page of a live mask.
@@ -23,6 +24,15 @@ pub struct Pool {
     lowest: usize,
     /// Pages of the live mask whose bits have changed since the last checkpoint.
     changed: BTreeSet<usize>,
+    /// Units that nobody gets, because they are to become something else.
+    fence: Option<Fence>,
+}
+
+#[derive(Clone, Debug)]
+struct Fence {
+    units: Range<u32>,
+    /// Those of them that nobody has any more.
+    empty: BTreeSet<u32>,
 }
 
 impl Pool {
@@ -46,6 +56,7 @@ impl Pool {
             drawn: 0,
             lowest: 0,
             changed: BTreeSet::new(),
+            fence: None,
         }
     }
 
@@ -128,6 +139,39 @@ impl Pool {
         self.used.len() - self.used.count_ones()
     }
 
+    /// Nobody gets one of these units from now on, which others may still have. Says whether there are enough beside them
+    /// for what is set aside and promised; otherwise nothing changes.
+    pub fn put_up_fence(&mut self, units: Range<u32>) -> bool {
+        self.take_down_fence();
+        let empty: BTreeSet<u32> = units.clone().filter(|unit| self.is_available(*unit)).collect();
+        // What is promised and on its way back may be behind the fence: it does not count.
+        if empty.len() + self.set_aside + self.promised() > self.available_count {
+            return false;
+        }
+        empty.iter().for_each(|unit| self.hold(*unit));
+        self.fence = Some(Fence { units, empty });
+        true
+    }
+
+    /// Everybody may have them again.
+    pub fn take_down_fence(&mut self) {
+        let fence = self.fence.take();
+        fence.into_iter().flat_map(|fence| fence.empty).for_each(|unit| self.release(unit));
+    }
+
+    /// How many units behind the fence somebody still has.
+    #[must_use]
+    pub fn left_behind_fence(&self) -> usize {
+        self.fence.as_ref().map_or(0, |fence| fence.units.len() - fence.empty.len())
+    }
+
+    /// The units behind the fence, all of which nobody has any more, come into use at once: for what they were kept for.
+    pub fn take_behind_fence(&mut self) {
+        debug_assert_eq!(self.left_behind_fence(), 0, "somebody has a unit behind the fence");
+        let fence = self.fence.take();
+        fence.into_iter().flat_map(|fence| fence.units).for_each(|unit| self.take(unit));
+    }
+
     /// The lowest `count` available units from `start` on, without holding them. `None` when there are fewer.
     #[must_use]
     pub fn peek(&self, start: u32, count: usize) -> Option<Vec<u32>> {
@@ -191,6 +235,10 @@ impl Pool {
 
     /// Gives a held unit back to those that may be handed out.
     pub fn release(&mut self, unit: u32) {
+        if let Some(fence) = self.fence.as_mut().filter(|fence| fence.units.contains(&unit)) {
+            fence.empty.insert(unit);
+            return;
+        }
         let unit = unit as usize;
         debug_assert!(!self.used.get(unit) && !self.available.get(unit), "unit {unit} is not held");
         self.available.set(unit, true);
@@ -265,6 +313,28 @@ mod tests {
         assert_eq!((pool.available(), pool.promised()), (0, 2));
         pool.release(1);
         assert_eq!((pool.available(), pool.reserve()), (0, None));
+    }
+
+    #[test]
+    fn nobody_gets_what_is_behind_a_fence() {
+        let mut used = Bitmap::new(6);
+        used.set(1, true);
+        let mut pool = Pool::new(used);
+        assert_eq!(pool.reserve(), Some(0));
+        assert!(pool.set_aside(3) && !pool.put_up_fence(0..4), "2 of the 3 that are left are behind it");
+        pool.give_back(3);
+        assert!(pool.put_up_fence(0..4));
+        assert_eq!((pool.available(), pool.left_behind_fence()), (2, 2));
+        assert_eq!((pool.reserve(), pool.reserve(), pool.reserve()), (Some(4), Some(5), None));
+        pool.release(0);
+        pool.drop_use(1);
+        pool.release(1);
+        assert_eq!((pool.left_behind_fence(), pool.available(), pool.reserve()), (0, 0, None));
+        let mut kept = pool.clone();
+        kept.take_behind_fence();
+        assert_eq!((kept.used().count_ones(), kept.available()), (4, 0));
+        pool.take_down_fence();
+        assert_eq!((pool.available(), pool.reserve(), pool.left_behind_fence()), (4, Some(0), 0));
     }
 
     #[test]

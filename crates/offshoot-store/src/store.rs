@@ -247,18 +247,13 @@ impl<D: BlockDevice> Store<D> {
         &mut self.device
     }
 
-    /// Begins to grow the store to the size that its device has by now. See [`Engine::grow`].
-    pub fn start_grow(&mut self) -> Ticket {
-        self.engine.grow(self.device.geometry().size_bytes)
-    }
-
-    /// Grows the store to the size that its device has by now.
-    ///
-    /// # Errors
-    /// Why it cannot ([`Engine::check_grow`] tells beforehand), or a device error.
-    pub fn grow(&mut self) -> Result<(), Error> {
-        let ticket = self.start_grow();
-        self.wait_for(ticket).map(drop)
+    /// Growing to the size that the device has by now: a job.
+    #[must_use]
+    pub fn growth(&self) -> Work {
+        Work::Grow {
+            size_bytes: self.device.geometry().size_bytes,
+            md_pages: self.engine.state().layout.md_len,
+        }
     }
 
     /// To be called about twice a second. See [`Engine::tick`].

@@ -8,6 +8,7 @@ mod create;
 mod decouple;
 mod deferred;
 mod external;
+mod grow;
 mod inflate;
 mod label;
 mod merge;

@@ -4,10 +4,18 @@
 
 #[path = "grow/cuts.rs"]
 mod cuts;
+#[path = "common/jobs.rs"]
+mod jobs;
 #[path = "common/lvols.rs"]
 mod lvols;
+#[path = "grow/md.rs"]
+mod md;
 #[path = "common/plain_checker.rs"]
 mod plain_checker;
+#[path = "common/plain_maker.rs"]
+mod plain_maker;
+#[path = "common/shuffled.rs"]
+mod shuffled;
 #[path = "crash/tape.rs"]
 mod tape;
 
@@ -130,7 +138,7 @@ fn the_mask_grows_with_the_store() {
     assert!(max >= 64 * (8 << 20), "{max}");
     store.device_mut().resize(max + CLUSTER);
     let beyond = Err(Error::StoreTooLarge { size: max + CLUSTER, max });
-    assert_eq!(store.engine().check_grow(max + CLUSTER), beyond);
+    assert_eq!(store.engine().work_cost(store.growth()).map(drop), beyond);
     assert_eq!((store.grow(), &store.state().layout), (beyond, &layout));
     store.device_mut().resize(max);
     store.grow().unwrap();
@@ -189,9 +197,9 @@ fn what_is_under_way_goes_on() {
     store.remove("thick").unwrap();
     let mut tickets = vec![store.submit(write(id, 0, 1))];
     store.device_mut().resize(LARGE);
-    let grow = store.start_grow();
+    let grow = store.start_job(store.growth(), None);
     assert_eq!(store.state().layout.size_bytes, SMALL, "not at once");
-    let again = store.start_grow();
+    let again = store.start_job(store.growth(), None);
     tickets.extend([store.submit(write(id, CLUSTER, 2)), store.submit(write(full, SMALL - 4096, 4))]);
     tickets.push(grow);
     let mut replies = Vec::new();

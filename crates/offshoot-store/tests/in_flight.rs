@@ -13,7 +13,7 @@ mod plain_maker;
 use lvols::{Lvols as _, Shared, options, pattern, writable};
 use offshoot_block::{BlockDevice, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_device::MemDevice;
-use offshoot_store::{Error, InitOptions, IoRequest, Store, Ticket, Verb, Work};
+use offshoot_store::{Error, InitOptions, IoRequest, Store, Ticket, Underlay, Verb, Work};
 use plain_maker::{Blob, Map, Plan};
 use std::collections::BTreeMap;
 
@@ -225,4 +225,69 @@ fn a_store_stays_sealed_whatever_becomes_of_another_seal() {
     answers(&mut store, 1);
     store.write(a, CLUSTER, pattern(BLOCK, 2)).unwrap();
     assert!(!store.state().has_native_states());
+}
+
+/// A read of an lvol that began when it had data which is another one's meanwhile. `since` is done to the lvol while the
+/// read is under way, after a snapshot of it got a clone.
+fn slow_read(since: impl Fn(&mut Store<Shared<Held>>)) -> Result<Vec<u8>, Error> {
+    let (held, mut store) = new_store(256 << 10);
+    let origin = store.create("origin", CLUSTER, false).unwrap();
+    store.write(origin, 0, pattern(CLUSTER, 1)).unwrap();
+    held.borrow().is_open = false;
+    let buffer = offshoot_block::Buffer::zeroed(usize::try_from(CLUSTER).unwrap());
+    let read = store.submit(IoRequest::Read { lvol: origin, offset: 0, buffer });
+    let mut replies = Vec::new();
+    store.poll(&mut replies);
+    let slow = std::mem::take(&mut held.borrow().waiting);
+    assert!(matches!(slow[..], [(_, DeviceOp::Read { .. })]), "{slow:?}");
+    held.borrow().open();
+    store.snapshot("origin", "snap").unwrap();
+    let clone = store.clone_of("snap", "clone").unwrap();
+    since(&mut store);
+    store.remove("snap").unwrap();
+    store.write(clone, 0, pattern(CLUSTER, 2)).unwrap();
+    store.flush().unwrap();
+    held.borrow().waiting.extend(slow);
+    held.borrow().let_go(|_| true);
+    let (ticket, reply) = loop {
+        if let Some(reply) = replies.pop() {
+            break reply;
+        }
+        store.wait(&mut replies);
+    };
+    assert_eq!(ticket, read);
+    reply.map(|reply| match reply {
+        offshoot_store::Reply::Buffer(shown) => shown.as_slice().to_vec(),
+        reply => panic!("{reply:?}"),
+    })
+}
+
+#[test]
+fn a_slow_read_does_not_show_what_another_lvol_writes() {
+    let shown = slow_read(|store| {
+        let lvol = store.id("origin");
+        store.run(Verb::SetParent { lvol, underlay: Underlay::Nothing }).unwrap();
+    });
+    let shown = shown.unwrap();
+    assert!(shown == pattern(CLUSTER, 1).as_slice() || shown.iter().all(|byte| *byte == 0));
+}
+
+/// The same of one that is gone, and whose id is another one's.
+#[test]
+fn a_slow_read_does_not_show_another_lvol() {
+    let shown = slow_read(|store| {
+        let gone = store.id("origin");
+        store.remove("origin").unwrap();
+        while store.state().blob(gone).is_some() || store.state().md.is_used(gone.root().0) {
+            store.flush().unwrap();
+        }
+        let next = (0..200).find(|number| {
+            let made = store.create(&format!("l{number}"), CLUSTER, false).unwrap();
+            store.write(made, 0, pattern(CLUSTER, 3)).unwrap();
+            store.flush().unwrap();
+            made == gone
+        });
+        assert!(next.is_some(), "its id was not used again");
+    });
+    assert!(matches!(shown, Err(Error::UnknownBlob(_))), "{shown:?}");
 }

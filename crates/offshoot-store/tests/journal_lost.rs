@@ -10,9 +10,10 @@ use lvols::{AFTER_POWER_LOSS, Lvols as _, SESSION, options, pattern, writable_in
 use offshoot_block::BlockDevice as _;
 use offshoot_device::MemDevice;
 use offshoot_format::{ExtentOrdinal, MdPageIdx};
-use offshoot_store::{Found, Store, Verb, Work};
+use offshoot_store::{Found, Store, Underlay, Verb, Work};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use uuid::Uuid;
 
 const CLUSTER: u64 = 16_384;
 const BLOCK: u64 = 4096;
@@ -392,4 +393,32 @@ fn what_a_fill_has_brought_goes_to_a_clone() {
     let mut store = open(device, SESSION);
     assert_eq!(store.own_clusters("lvol"), 2);
     assert!(store.content("lvol") == pattern(2 * CLUSTER, 1).as_slice());
+}
+
+/// Zeros over what is lost: in life nothing lay below them, so that the lvol did not say them, and what it was put onto
+/// shows. Nobody can tell any more, and nobody is told zeros.
+#[test]
+fn zeros_that_hid_nothing_hide_nothing_new() {
+    let mut store = base();
+    let lvol = store.create("lvol", 2 * CLUSTER, false).unwrap();
+    store.write(lvol, CLUSTER, pattern(CLUSTER, 1)).unwrap();
+    store.snapshot("lvol", "lost").unwrap();
+    let mut store = open(store.close().0, SESSION);
+    let lost = store.id("lost").root();
+    store.write(lvol, 0, pattern(CLUSTER, 3)).unwrap();
+    store.unmap(lvol, 0..CLUSTER).unwrap();
+    store.write(lvol, 0, pattern(BLOCK, 3)).unwrap();
+    let external = Uuid::from_u128(9);
+    let below = MemDevice::with_content(pattern(2 * CLUSTER, 2).as_slice(), 512);
+    store.attach_external(&external.to_string(), below.clone());
+    store.run(Verb::SetParent { lvol, underlay: Underlay::External(external) }).unwrap();
+    store.flush().unwrap();
+    let shown = store.read(lvol, BLOCK, 4096).unwrap();
+    assert!(shown.as_slice() == &pattern(2 * CLUSTER, 2).as_slice()[4096..8192]);
+    let mut device = store.device().clone();
+    device.write_at(store.state().layout.md_page_offset(lost), &[0xa5; 4096]);
+    let mut store = open(device, SESSION);
+    store.attach_external(&external.to_string(), below);
+    let after = store.read(lvol, BLOCK, 4096);
+    assert!(after.is_err() || after.is_ok_and(|after| after.as_slice() == shown.as_slice()));
 }

@@ -87,6 +87,10 @@ pub(crate) struct Growth {
     pub(crate) path: PathBuf,
     /// How long its file is to be made first.
     pub(crate) size: Option<Size>,
+    /// Md pages that it is to have. `None`: as many as suit its size.
+    pub(crate) md_pages: Option<u32>,
+    /// Bytes that may be moved in a second.
+    pub(crate) rate: Option<Size>,
 }
 
 /// A verb, and what to say once it is done.

@@ -124,9 +124,8 @@ impl Errand {
                 Ok(job::run(store, job)?.into())
             }),
             Deed::Grow(growth) => self.store().change(|store| {
-                let said = growth::prepare(&growth, store, |device, size| device.inner_mut().grow(size))?;
-                store.grow()?;
-                Ok(said(store.state(), &[]).into())
+                let job = growth::prepare(&growth, store, |device, size| device.inner_mut().grow(size))?;
+                Ok(job::run(store, job)?.into())
             }),
         }
     }

@@ -1,14 +1,16 @@
 //! A store that becomes as large as its file or block device is, or is made.
 
-use crate::deed::{Growth, Said};
+use crate::deed::{Growth, Job};
+use crate::job;
 use crate::size::{Bytes, Size};
 use anyhow::{Context as _, Result, bail};
 use offshoot_block::BlockDevice;
-use offshoot_store::{State, Store};
+use offshoot_format::Layout;
+use offshoot_store::{State, Store, Work};
 use std::io;
 
-/// Brings a device to the size that its store is to have, unless that cannot be. `grow` makes a device at least so
-/// long where it can, and has it notice its size. Says what to say once the store has grown.
+/// Brings a device to the size that its store is to have, unless that cannot be, and says what is left to do. `grow` makes
+/// a device at least so long where it can, and has it notice its size.
 ///
 /// # Errors
 /// Why it cannot be.
@@ -16,7 +18,8 @@ pub(crate) fn prepare<D: BlockDevice>(
     growth: &Growth,
     store: &mut Store<D>,
     mut grow: impl FnMut(&mut D, u64) -> io::Result<()>,
-) -> Result<Said> {
+) -> Result<Job> {
+    let bytes_per_second = job::rate(growth.rate)?;
     let path = || growth.path.display().to_string();
     let asked = growth.size.map(Size::bytes).transpose()?;
     grow(store.device_mut(), 0).with_context(path)?;
@@ -27,7 +30,9 @@ pub(crate) fn prepare<D: BlockDevice>(
     if wanted < present {
         bail!("{}: has {present} bytes, which --size {wanted} cannot change", path());
     }
-    store.engine().check_grow(wanted)?;
+    let md_pages = growth.md_pages.unwrap_or_else(|| store.engine().md_pages_at(wanted));
+    let work = Work::Grow { size_bytes: wanted, md_pages };
+    let cost = store.engine().work_cost(work)?;
     if wanted > present {
         grow(store.device_mut(), wanted).with_context(path)?;
     }
@@ -35,21 +40,42 @@ pub(crate) fn prepare<D: BlockDevice>(
     if now < wanted {
         bail!("{}: is a block device of {now} bytes, which --size {wanted} cannot change", path());
     }
-    let before = store.state().layout.size_bytes;
-    Ok(Box::new(move |state, _| said(state, before)))
+    let before = store.state().layout.clone();
+    let takes = match cost.filled {
+        0 => String::new(),
+        moved => format!("clusters to move: {moved}; to write: {}\n", Bytes(cost.bytes)),
+    };
+    Ok(Job {
+        what: "grow",
+        work: Work::Grow { size_bytes: now, md_pages },
+        bytes_per_second,
+        takes,
+        said: Box::new(move |state, _| said(state, &before)),
+    })
 }
 
-fn said(state: &State, before: u64) -> String {
+fn said(state: &State, before: &Layout) -> String {
     let (name, layout) = (state.name(), &state.layout);
-    let now = layout.size_bytes;
-    if now == before {
-        return format!("lvstore \"{name}\" has {} ({now} bytes) already\n", Bytes(now));
+    let mut said = String::new();
+    if layout.size_bytes != before.size_bytes {
+        said = format!(
+            "grew lvstore \"{name}\" from {} to {} ({} bytes): {} clusters, {} of them free\n",
+            Bytes(before.size_bytes),
+            Bytes(layout.size_bytes),
+            layout.size_bytes,
+            layout.total_clusters,
+            state.clusters.free(),
+        );
     }
-    format!(
-        "grew lvstore \"{name}\" from {} to {} ({now} bytes): {} clusters, {} of them free\n",
-        Bytes(before),
-        Bytes(now),
-        layout.total_clusters,
-        state.clusters.free(),
-    )
+    if layout.md_len != before.md_len {
+        said += &format!("grew its metadata from {} to {} md pages\n", before.md_len, layout.md_len);
+    }
+    if said.is_empty() {
+        said = format!(
+            "lvstore \"{name}\" has {} ({} bytes) already\n",
+            Bytes(layout.size_bytes),
+            layout.size_bytes
+        );
+    }
+    said
 }

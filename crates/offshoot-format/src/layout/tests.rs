@@ -92,14 +92,14 @@ fn ratio_does_not_wrap() {
 fn grows_up_to_the_mask() {
     let layout = Layout::plan(&params(512 << 20, MIB)).unwrap();
     let max = layout.max_growable_bytes();
-    let grown = layout.grown(max).unwrap();
+    let grown = layout.grown(max, layout.md_len).unwrap();
     assert_eq!(u64::from(grown.total_clusters), max >> 20);
     assert_eq!((grown.md_start, grown.md_len), (layout.md_start, layout.md_len));
     let beyond = max + u64::from(MIB);
-    assert_eq!(layout.grown(beyond), Err(LayoutError::MaskRoom { needed: 2, room: 1 }));
+    assert_eq!(layout.grown(beyond, layout.md_len), Err(LayoutError::MaskRoom { needed: 2, room: 1 }));
     assert_eq!(layout.growable_bytes(), max);
     let less = LayoutError::Shrinks { size_bytes: 1, present_bytes: 512 << 20 };
-    assert_eq!(layout.grown(1), Err(less));
+    assert_eq!(layout.grown(1, layout.md_len), Err(less));
 }
 
 #[test]
@@ -111,10 +111,10 @@ fn grows_as_far_as_it_was_given_room() {
     assert_eq!((layout.used_page_mask, layout.used_cluster_mask.start), (plain.used_page_mask, 3));
     assert_eq!((layout.used_blobid_mask, layout.md_start), (Region { start: 7, len: 1 }, 9));
     assert_eq!((layout.check(), layout.growable_clusters()), (Ok(()), (4 * 4096 - 5) * 8));
-    let grown = layout.grown(layout.growable_bytes()).unwrap();
+    let grown = layout.grown(layout.growable_bytes(), layout.md_len).unwrap();
     assert_eq!((grown.total_clusters, grown.used_cluster_mask.len), (layout.growable_clusters(), 4));
     let beyond = layout.growable_bytes() + u64::from(MIB);
-    assert_eq!(layout.grown(beyond), Err(LayoutError::MaskRoom { needed: 5, room: 4 }));
+    assert_eq!(layout.grown(beyond, layout.md_len), Err(LayoutError::MaskRoom { needed: 5, room: 4 }));
     // No room is asked for that SPDK would not give anyway.
     let little = MaskRoom { clusters: 1, md_pages: 1 };
     assert_eq!(Layout::plan(&LayoutParams { room: little, ..params(512 << 20, MIB) }), Ok(plain));

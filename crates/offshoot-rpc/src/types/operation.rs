@@ -23,6 +23,8 @@ pub enum OperationKind {
     Merge,
     /// A store becomes one that SPDK can open.
     Seal,
+    /// A store becomes larger, or gets more md pages.
+    Grow,
     /// What an lvol holds is put onto a bdev.
     ShallowCopy,
     /// Something that this version has no word for.

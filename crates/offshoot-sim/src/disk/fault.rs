@@ -62,6 +62,11 @@ impl Fault {
         Self { count, ..self }
     }
 
+    /// Whether it may yet make something hang.
+    pub(super) fn hangs(&self) -> bool {
+        self.effect == Effect::Hang && self.count > 0
+    }
+
     /// Counts an operation of this kind and range, and says what happens to it.
     pub(super) fn strike(&mut self, kind: OpKind, touches: Range<u64>) -> Option<Effect> {
         let overlaps = |range: &Range<u64>| touches.start < range.end && range.start < touches.end;

@@ -51,6 +51,11 @@ impl World {
             }
             Op::Seal => {}
             Op::Grow => self.model.grown |= result.is_ok(),
+            Op::GrowMd { .. } if result.is_ok() => {
+                self.model.grown = true;
+                self.model.md_pages = self.store.state().layout.md_len;
+            }
+            Op::GrowMd { .. } => {}
             Op::Verb(change) => match result {
                 Ok(_) => self.model.perform(&change, since),
                 // When the device has failed the store, the records may be on it all the same.
@@ -79,9 +84,10 @@ impl World {
         let observer = if self.lossy { Observer::SinceLoss(since) } else { Observer::Since(since) };
         let found = versions(lvol, range.start, buffer.as_slice(), observer)
             .map_err(|violation| violation.during("a read"))?;
-        // Who has been reading for longer may yet see what was there before.
+        // Who has been reading for longer may yet see what was there before. Once the device has failed, what a failed write
+        // has left can be read and still be lost, with the record of what it was written to.
         let is_oldest = self.oldest_reader().is_none_or(|reader| since <= reader);
-        if !self.lossy && is_oldest {
+        if !self.lossy && self.error.is_none() && is_oldest {
             self.model.settle(number, range.start, &found, since);
         }
         Ok(())
@@ -113,7 +119,7 @@ impl World {
                 may_lack || self.disk.asked().struck > 0
             }
             // The lvol has gone, or has shrunk, between.
-            ErrorKind::NotFound => !matches!(request.op, Op::Flush | Op::Seal | Op::Grow),
+            ErrorKind::NotFound => !matches!(request.op, Op::Flush | Op::Seal | Op::Grow | Op::GrowMd { .. }),
             ErrorKind::Invalid => matches!(&request.op, Op::Write { lvol, .. } | Op::Read { lvol, .. }
                     | Op::Zero { lvol, .. } | Op::Unmap { lvol, .. } if self.was_resized(*lvol, request.since)),
             _ => false,

@@ -42,6 +42,9 @@ pub(crate) fn grown(super_block: &SuperBlock, layout: &Layout, opening: &Opening
     let mut grown = SuperBlock {
         size_bytes: layout.size_bytes,
         used_cluster_mask: layout.used_cluster_mask,
+        used_page_mask: layout.used_page_mask,
+        used_blobid_mask: layout.used_blobid_mask,
+        md_len: layout.md_len,
         ..opened(super_block, opening)
     };
     // The device is the same, and whoever has seen it fail does not say so twice.

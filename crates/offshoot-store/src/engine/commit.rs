@@ -95,7 +95,20 @@ impl Engine {
     /// The cluster in which a first write to `at` puts its blocks: the lvol's own layer, one that another
     /// writer has just chosen, or a free one. `None` when there is no free one.
     pub(super) fn choose_cluster(&mut self, lvol: BlobId, at: BlobCluster) -> Option<ClusterIdx> {
-        let own = self.own_layer(lvol, at);
+        self.choose_beside(lvol, at, self.own_layer(lvol, at))
+    }
+
+    /// The same, where the lvol's own layer is about to be moved: not that.
+    pub(super) fn choose_another_cluster(&mut self, lvol: BlobId, at: BlobCluster) -> Option<ClusterIdx> {
+        self.choose_beside(lvol, at, None)
+    }
+
+    fn choose_beside(
+        &mut self,
+        lvol: BlobId,
+        at: BlobCluster,
+        own: Option<ClusterIdx>,
+    ) -> Option<ClusterIdx> {
         if let Some(allocation) = self.commit.allocations.get_mut(&(lvol, at))
             && (!allocation.committed || own == Some(allocation.cluster))
             && self.rules.hold(Clause::OneAllocation)

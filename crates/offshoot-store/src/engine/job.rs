@@ -8,6 +8,7 @@
 //!
 //! It is polite: few targets at a time, fewer while clients wait for something, none beyond what its caller allows.
 
+mod grow;
 mod seal;
 mod targets;
 mod work;
@@ -21,6 +22,7 @@ use crate::limits::{FILLS_AT_ONCE, FILLS_BESIDE_OTHERS};
 use crate::rules::Clause;
 use crate::verb::{Step, WorkCost};
 use alloc::{collections::BTreeMap, vec::Vec};
+use core::ops::Range;
 use targets::Targets;
 pub use work::Work;
 
@@ -60,6 +62,8 @@ struct Job {
     allowed: Option<u64>,
     begun: u64,
     targets: Targets,
+    /// Bytes of the device that are left to be zeroed.
+    clearing: Range<u64>,
     /// Fills and transactions under way.
     under_way: usize,
     /// Clusters and md pages that are kept for it.
@@ -105,6 +109,7 @@ impl Engine {
             allowed,
             begun: 0,
             targets: Targets::default(),
+            clearing: 0..0,
             under_way: 0,
             clusters: 0,
             md_pages: 0,
@@ -187,6 +192,11 @@ impl Engine {
             return;
         }
         let Some(work) = self.work_of(ticket) else { return };
+        if let Work::Grow { size_bytes, md_pages } = work
+            && self.plan_growth(ticket, size_bytes, md_pages)
+        {
+            return;
+        }
         let cost = self.work_cost(work);
         if let Some(step) = work.first_step(&self.state).filter(|_| cost.is_ok()) {
             return self.begin_step(ticket, step);
@@ -259,7 +269,7 @@ impl Engine {
             let Some(job) = self.jobs.jobs.get_mut(&ticket).filter(|job| job.may_begin()) else { return };
             let (state, work) = (&self.state, job.work);
             let needs = |blob: &Blob, from| work.needs(state, blob, from);
-            let Some((lvol, at, blocks)) = job.targets.next(state, needs) else {
+            let Some((lvol, at, blocks)) = job.targets.next(state, work.fills_whole(), needs) else {
                 if job.under_way == 0 {
                     job.phase = Phase::Settle;
                 }
@@ -313,6 +323,9 @@ impl Engine {
     /// Nothing is left to do as far as the job knows. What was under way when it began, and verbs, may have added to it.
     fn settle_job(&mut self, ticket: Ticket) {
         let Some(job) = self.jobs.jobs.get_mut(&ticket) else { return };
+        if let Work::Grow { md_pages, .. } = job.work {
+            return self.settle_growth(ticket, md_pages);
+        }
         if let Some(step) = job.work.last_step(&self.state) {
             // Its plan looks once more, with no write in flight.
             return self.begin_step(ticket, step);
@@ -365,6 +378,10 @@ impl Engine {
     fn finish_job(&mut self, ticket: Ticket) {
         self.free_space(ticket);
         let Some(job) = self.jobs.jobs.remove(&ticket) else { return };
+        if matches!(job.work, Work::Grow { .. }) {
+            self.state.clusters.take_down_fence();
+            self.resume_for_space();
+        }
         match job.error {
             None => {
                 self.jobs.sealed |= job.work == Work::Seal;

@@ -394,9 +394,7 @@ impl Engine {
                     self.choice_committed(lvol, at, cluster);
                 }
                 self.state.apply(record);
-                if let Record::Adopt { snapshot, .. } = record {
-                    self.fail_reads(*snapshot);
-                }
+                self.divert_reads(record);
                 for (cluster, blocks) in record.given() {
                     let range = self.state.device_range(cluster, blocks);
                     self.commit.uncovered.add(frame.lsn, range);

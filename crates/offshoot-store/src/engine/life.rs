@@ -13,7 +13,7 @@ use crate::record::Lsn;
 use crate::rules::Clause;
 use alloc::{collections::VecDeque, vec::Vec};
 use offshoot_block::{Buffer, DeviceError, DeviceOffset, DeviceOp};
-use offshoot_format::{Layout, MaskKind, MdPageIdx, NativeFlags, SuperBlock};
+use offshoot_format::{JournalArea, Layout, MaskKind, MdPageIdx, NativeFlags, SuperBlock};
 
 /// Whether the journal of a store is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ struct Sequence {
 pub(super) struct Growing {
     pub(super) ticket: Ticket,
     pub(super) layout: Layout,
+    /// Where the journal is to lie, once that is known.
+    pub(super) area: Option<JournalArea>,
 }
 
 /// What changes the life of a store.
@@ -274,7 +276,7 @@ impl Engine {
     }
 
     /// Zeroes what the journal has written, and a copy of the super block that no mask overwrites.
-    fn erase_ring(&self) -> Vec<DeviceOp> {
+    pub(super) fn erase_ring(&self) -> Vec<DeviceOp> {
         let layout = &self.state.layout;
         let mut ops = Vec::new();
         if let Some(area) = self.journal.area.filter(|_| self.life == Life::Open) {
@@ -288,7 +290,7 @@ impl Engine {
         ops
     }
 
-    fn erase_live_masks(&self) -> Vec<DeviceOp> {
+    pub(super) fn erase_live_masks(&self) -> Vec<DeviceOp> {
         let layout = &self.state.layout;
         let area = self.journal.area.filter(|area| self.life == Life::Open && area.masks > 0);
         let len = |pages: u32| u64::from(pages) * u64::from(layout.md_page_size);
@@ -429,9 +431,11 @@ impl Engine {
         self.transition.sequence = None;
         self.drop_checkpoint();
         let stopped = Error::Stopped(failure);
-        let growing = self.transition.growing.take().map(|growing| growing.ticket);
+        if let Some(growing) = self.transition.growing.take() {
+            self.change_done(growing.ticket, Err(stopped.clone()));
+        }
         let (closing, recovering) = (self.transition.closing.take(), self.transition.recovering.take());
-        for ticket in [closing, recovering, growing].into_iter().flatten() {
+        for ticket in [closing, recovering].into_iter().flatten() {
             self.reply(ticket, Err(stopped.clone()));
         }
         self.fail_appends(&stopped);

@@ -3,6 +3,7 @@
 use super::{Engine, OpOwner, Reply, Target, Task, TaskId, Ticket, check_range};
 use crate::error::Error;
 use crate::io::{Epoch, Origin, Segment, cut_externals};
+use crate::record::Record;
 use alloc::vec::Vec;
 use core::ops::Range;
 use offshoot_block::{Buffer, DeviceError, DeviceOffset, DeviceOp};
@@ -26,6 +27,10 @@ pub(super) struct ReadTask {
     buffer: Option<Buffer>,
     pending: usize,
     error: Option<Error>,
+    /// Whether what it looks at may be another lvol's by now, which writes to it: it has to look again.
+    stale: bool,
+    /// Whether its lvol is gone. Its id may be another one's by now.
+    gone: bool,
     epoch: Epoch,
 }
 
@@ -45,6 +50,8 @@ impl Engine {
             buffer: None,
             pending: segments.len(),
             error: None,
+            stale: false,
+            gone: false,
             epoch,
         })));
         if let [only] = segments[..]
@@ -202,13 +209,19 @@ impl Engine {
         }
     }
 
-    /// Reads of a snapshot that has gone into another lvol fail: what they look at is that one's, which writes to it.
-    pub(super) fn fail_reads(&mut self, gone: BlobId) {
+    /// A record was applied that may take away what a read looks at. When a snapshot goes into another lvol, that one
+    /// writes to what was the snapshot's, at which others may be looking as well: those of an lvol that read from the
+    /// snapshot, or was its origin, when they began.
+    pub(super) fn divert_reads(&mut self, record: &Record) {
+        let (gone, heir) = match record {
+            Record::MarkDying { blob } => (*blob, None),
+            Record::Adopt { snapshot, clone } => (*snapshot, Some(*clone)),
+            _ => return,
+        };
         for task in self.tasks.values_mut() {
-            if let Task::Read(read) = task
-                && read.lvol == gone
-            {
-                read.error.get_or_insert(Error::UnknownBlob(gone));
+            if let Task::Read(read) = task {
+                read.gone |= read.lvol == gone;
+                read.stale |= heir.is_some_and(|heir| heir != read.lvol);
             }
         }
     }
@@ -220,6 +233,13 @@ impl Engine {
         }
         if let Some(Task::Read(read)) = self.tasks.remove(task.0) {
             self.commit.epochs.end(read.epoch);
+            if read.stale && read.gone {
+                return self.reply(read.ticket, Err(Error::UnknownBlob(read.lvol)));
+            }
+            if let (true, None, Some(_)) = (read.stale, &read.error, &read.buffer) {
+                let (lvol, offset) = (read.lvol, read.range.start);
+                return self.start_read(read.ticket, lvol, offset, read.buffer.unwrap_or_default());
+            }
             let lost = self.check_lost(&read);
             let result = match (read.error, read.buffer) {
                 (Some(error), _) => Err(error),

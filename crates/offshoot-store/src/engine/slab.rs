@@ -32,6 +32,10 @@ impl<T> Slab<T> {
         self.entries.get_mut(key)?.as_mut()
     }
 
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().flatten()
+    }
+
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.entries.iter_mut().flatten()
     }

@@ -15,7 +15,7 @@ use alloc::{
     string::{String, ToString},
     vec::Vec,
 };
-use offshoot_format::{BlobId, ClusterIdx, ExtentOrdinal, JournalArea};
+use offshoot_format::{BlobId, BlockState, ClusterIdx, ExtentOrdinal, JournalArea};
 
 /// What a replay has to keep in mind of blobs that cannot be read.
 #[derive(Debug)]
@@ -182,6 +182,8 @@ impl Lost {
         self.lose(state, source);
     }
 
+    /// Zeros of which nobody can tell whether they hid anything are no zeros over something else.
+    ///
     /// What a blob left to another is not known, so that it cannot be told from what lies below both; and nobody can say
     /// what there is in a cluster that was among it, beside the blocks that a record puts there.
     fn condemn_heir(&self, state: &mut State, record: &Record) {
@@ -196,9 +198,11 @@ impl Lost {
             }
             _ => return,
         };
-        let parent = state.blob(id).and_then(|blob| blob.parent);
-        if parent.is_some_and(|parent| self.heired.contains(&parent)) {
+        let Some(blob) = state.blob(id) else { return };
+        if blob.parent.is_some_and(|parent| self.heired.contains(&parent)) {
             condemn(state, id, "what it took over cannot be read");
+        } else if may_drop_zeros(record) && says_needless_zeros(state, blob) {
+            condemn(state, id, "nobody can tell what it hid of what it inherited from");
         }
     }
 
@@ -281,6 +285,26 @@ fn readable_part(state: &State, mut record: Record) -> Record {
         blobs.retain(|id| is_readable(state, *id));
     }
     record
+}
+
+/// Whether a record puts a blob onto something that shows where it says nothing itself.
+fn may_drop_zeros(record: &Record) -> bool {
+    match record {
+        Record::SetParent { below, .. } => !matches!(below, Below::Nothing),
+        Record::Bypass { .. } => true,
+        _ => false,
+    }
+}
+
+/// Whether a blob says of blocks that they read zeros, over what cannot be read: in life it said so only where there was
+/// something to hide.
+fn says_needless_zeros(state: &State, blob: &Blob) -> bool {
+    let own = |tag: Tag| state.owner(tag) == Some(blob.id);
+    let over_lost = state.own_entries(blob.id).into_iter().filter(|(at, _)| at.0 < blob.lost_len);
+    over_lost.into_iter().any(|(_, entry)| {
+        let mut layers = entry.layers().take_while(|(tag, ..)| own(*tag));
+        layers.any(|(.., states)| states.is_some_and(|states| states.any(BlockState::Zero)))
+    })
 }
 
 fn is_readable(state: &State, id: BlobId) -> bool {

@@ -183,7 +183,11 @@ impl State {
     }
 
     /// The clusters that are owned of which something shows, and how many bytes.
-    fn shown_per_cluster(&self, entry: &Entry, owned: &dyn Fn(Tag) -> bool) -> BTreeMap<ClusterIdx, u64> {
+    pub(super) fn shown_per_cluster(
+        &self,
+        entry: &Entry,
+        owned: &dyn Fn(Tag) -> bool,
+    ) -> BTreeMap<ClusterIdx, u64> {
         let mut shown: BTreeMap<ClusterIdx, u64> = BTreeMap::new();
         let (mut pos, end) = (0, self.units.cluster);
         while pos < end {

@@ -3,8 +3,9 @@
 
 use offshoot_block::{BlockDevice, Buffer, Completion, DeviceGeometry, DeviceOp, OpId};
 use offshoot_format::{BlobId, Layout};
-use offshoot_store::{CreateOptions, Error, Identity, InitOptions, OpenOptions, Session, Store, Verb};
+use offshoot_store::{CreateOptions, Error, Identity, InitOptions, OpenOptions, Session, Store, Verb, Work};
 use std::cell::{RefCell, RefMut};
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use uuid::Uuid;
@@ -127,6 +128,12 @@ pub trait Lvols {
         Ok(self.run(Verb::Clone { parent, identity })?[0])
     }
 
+    /// Grows the store to the size that its device has, with as many md pages.
+    fn grow_to(&mut self, md_pages: u32) -> Result<(), Error>;
+
+    /// Grows the store to the size that its device has.
+    fn grow(&mut self) -> Result<(), Error>;
+
     fn remove(&mut self, name: &str) -> Result<(), Error> {
         let lvol = self.id(name);
         self.run(Verb::Remove { lvol }).map(drop)
@@ -151,6 +158,15 @@ impl<D: BlockDevice> Lvols for Store<D> {
 
     fn run(&mut self, verb: Verb) -> Result<Vec<BlobId>, Error> {
         self.execute(verb)
+    }
+
+    fn grow_to(&mut self, md_pages: u32) -> Result<(), Error> {
+        let size_bytes = self.device_mut().geometry().size_bytes;
+        self.run_job(Work::Grow { size_bytes, md_pages }, |_| ControlFlow::Continue(()))
+    }
+
+    fn grow(&mut self) -> Result<(), Error> {
+        self.run_job(self.growth(), |_| ControlFlow::Continue(()))
     }
 
     fn own_clusters(&self, name: &str) -> u64 {

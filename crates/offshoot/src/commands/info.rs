@@ -56,7 +56,7 @@ fn facts(view: &View<'_>) -> impl Iterator<Item = (&'static str, String)> {
         ("free", clusters(space.free)),
         ("pending free", clusters(space.pending_free)),
         ("committed", format!("{}, {} of them free and kept", clusters(space.committed), space.reserved)),
-        ("md pages", format!("{}, {} free", layout.md_len, state.md.free())),
+        ("md pages", md_pages(view)),
         ("lvols", state.lvols().count().to_string()),
         ("state", condition(view).to_owned()),
         ("native states", native_states(view.engine)),
@@ -69,6 +69,13 @@ fn facts(view: &View<'_>) -> impl Iterator<Item = (&'static str, String)> {
         ("volatile cache", if geometry.volatile_cache { "yes" } else { "no" }.to_owned()),
     ]
     .into_iter()
+}
+
+/// How many md pages there are, and how many there can be.
+fn md_pages(view: &View<'_>) -> String {
+    let state = view.engine.state();
+    let (len, most) = (state.layout.md_len, state.layout.growable_md_pages());
+    format!("{len}, {} free; can grow to {most}", state.md.free())
 }
 
 /// How far the store can grow, and what is there for it now.

@@ -8,7 +8,7 @@ use super::served::{Device, Finished, Served};
 use super::slow::SlowLog;
 use super::stats::Reset;
 use super::wakeup::Wakeup;
-use crate::deed::{Growth, Said};
+use crate::deed::{Growth, Job};
 use crate::lookup;
 use crate::open;
 use anyhow::{Context as _, Result};
@@ -214,13 +214,12 @@ impl StoreBackend {
         Ok(())
     }
 
-    /// Begins to grow a store, its file first. What comes of it is told by [`StoreBackend::finished`]; what to say then is
-    /// told here.
+    /// Makes what a store is on as large as it is to be, and says what is left to do.
     ///
     /// # Errors
     /// Why it cannot grow.
-    pub(super) fn grow(&mut self, id: StoreId, growth: &Growth) -> Result<(Ticket, Said)> {
-        self.stores.get_mut(&id).context("the store is not served any more")?.grow(growth)
+    pub(super) fn prepare_growth(&mut self, id: StoreId, growth: &Growth) -> Result<Job> {
+        self.stores.get_mut(&id).context("the store is not served any more")?.prepare_growth(growth)
     }
 
     /// What a store is on.

@@ -10,7 +10,7 @@ use super::qos::Limiter;
 use super::sealing::{SealPace, Sealing};
 use super::slow::SlowLog;
 use super::stats::{LvolStats, Op, Reset};
-use crate::deed::{Growth, Said, View};
+use crate::deed::{Growth, Job, View};
 use crate::growth;
 use crate::open;
 use anyhow::Context as _;
@@ -180,15 +180,12 @@ impl Served {
         ticket
     }
 
-    /// Begins to grow the store, its file first, which ends in [`Served::finished`]. Hands back what to say then.
+    /// Makes what the store is on as large as it is to be, and says what is left to do.
     ///
     /// # Errors
     /// Why it cannot grow.
-    pub(super) fn grow(&mut self, growth: &Growth) -> anyhow::Result<(Ticket, Said)> {
-        let said = growth::prepare(growth, &mut self.store, |device, size| device.grow(size))?;
-        let ticket = self.store.start_grow();
-        self.verbs.insert(ticket);
-        Ok((ticket, said))
+    pub(super) fn prepare_growth(&mut self, growth: &Growth) -> anyhow::Result<Job> {
+        growth::prepare(growth, &mut self.store, |device, size| device.grow(size))
     }
 
     /// What the store is on.

@@ -51,3 +51,46 @@ fn what_cannot_be_changes_nothing() {
     File::options().write(true).open(bench.path("s")).unwrap().set_len(12 * MIB).unwrap();
     assert!(refused(&["grow", "s"]).contains("it was truncated"));
 }
+
+/// The clusters behind them are moved, and nothing else is different for it.
+#[test]
+fn a_store_gets_md_pages() {
+    let bench = Bench::with_store();
+    bench.write("image", 4 * MIB, &[(0, &noise(1, 3 * MIB))]);
+    bench.ok(&["import", "s", "a", "image"]);
+    bench.ok(&["snapshot", "s", "a=snap"]);
+    bench.ok(&["clone", "s", "snap", "b"]);
+    let info = || bench.json(&["info", "s", "--json"]);
+    let (pages, max) = (info()["md_pages"].as_u64().unwrap(), info()["max_md_pages"].as_u64().unwrap());
+    let free = info()["free_clusters"].as_u64().unwrap();
+    let wanted = pages + 512;
+    let said = bench.ok(&["grow", "s", "--md-pages", &wanted.to_string()]);
+    assert!(said.ends_with(&format!("grew its metadata from {pages} to {wanted} md pages\n")), "{said}");
+    let after = info();
+    assert_eq!((&after["md_pages"], &after["max_md_pages"]), (&wanted.into(), &max.into()));
+    assert_eq!(after["free_clusters"], free - 512 * 4096 / (64 * KIB));
+    bench.ok(&["check", "s"]);
+    for name in ["a", "b"] {
+        bench.ok(&["export", "s", name, "out", "--force"]);
+        assert!(bench.read("out") == bench.read("image"), "{name}");
+    }
+
+    let refused =
+        |pages: u64| bench.refused_without_a_trace(&["grow", "s", "--md-pages", &pages.to_string()]);
+    assert_eq!(refused(pages), format!("the store has {wanted} md pages, and cannot have fewer: {pages}"));
+    let beyond = max + 1;
+    let expected = format!("the store cannot have {beyond} md pages: its masks have room for {max}");
+    assert_eq!(refused(beyond), expected);
+}
+
+/// A store that becomes much larger gets md pages for what it can hold then.
+#[test]
+fn md_pages_grow_with_a_store_that_needs_them() {
+    let bench = Bench::with_store();
+    let info = || bench.json(&["info", "s", "--json"]);
+    let pages = info()["md_pages"].as_u64().unwrap();
+    bench.ok(&["grow", "s", "--size", "256M"]);
+    let now = info();
+    assert!(now["md_pages"].as_u64().unwrap() >= now["total_clusters"].as_u64().unwrap(), "{pages}: {now}");
+    bench.ok(&["check", "s"]);
+}

@@ -32,7 +32,9 @@ fn info_has_the_members_of_the_contract() {
         "free_bytes",
         "free_clusters",
         "lvols",
+        "max_md_pages",
         "max_size",
+        "md_pages",
         "metadata_bytes",
         "name",
         "path",
@@ -42,6 +44,7 @@ fn info_has_the_members_of_the_contract() {
         "sealed",
         "size",
         "total_clusters",
+        "used_md_pages",
         "uuid",
     ];
     assert_eq!(members(&info), expected);

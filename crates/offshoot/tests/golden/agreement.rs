@@ -27,6 +27,9 @@ pub(crate) fn info_and_ls_say_what_spdk_said(opened: &Opened) {
         .map(|what| taken(&mut info, &format!("{what}_bytes")));
     let [device, max] = ["device_size", "max_size"].map(|what| taken(&mut info, what));
     assert!(super_block.size <= device && super_block.size <= max, "{}: {device}, {max}", opened.name());
+    let [used_md, md, max_md] =
+        ["used_md_pages", "md_pages", "max_md_pages"].map(|what| taken(&mut info, what));
+    assert!(used_md <= md && md <= max_md, "{}: {used_md} of {md}, {max_md}", opened.name());
     assert_eq!(
         info,
         json!({

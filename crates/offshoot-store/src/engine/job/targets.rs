@@ -29,17 +29,20 @@ impl Targets {
         Self { blobs: blobs.into(), ..Self::default() }
     }
 
-    /// The next target. `needs` says in which ordinal, from one on, a blob needs what.
+    /// The next target, with `whole` never a part of a cluster. `needs` says in which ordinal, from one on, a blob needs
+    /// what.
     pub(super) fn next(
         &mut self,
         state: &State,
+        whole: bool,
         needs: impl Fn(&Blob, ExtentOrdinal) -> Option<(ExtentOrdinal, Vec<Needed>)>,
     ) -> Option<Target> {
         loop {
             let id = *self.blobs.front()?;
             if let Some((at, need)) = self.clusters.front().copied() {
                 let blocks = self.blocks.take().unwrap_or(0..state.units.blocks);
-                let (piece, rest) = piece(state, (id, at), need, blocks);
+                let all = blocks.end..blocks.end;
+                let (piece, rest) = if whole { (blocks, all) } else { piece(state, (id, at), need, blocks) };
                 if rest.is_empty() {
                     self.clusters.pop_front();
                 } else {

@@ -1,6 +1,6 @@
 //! What jobs there are, and what each of them wants.
 
-use super::Engine;
+use super::{Engine, Job, Ticket};
 use crate::blob::Blob;
 use crate::error::Error;
 use crate::state::State;
@@ -33,15 +33,29 @@ pub enum Work {
         /// The lvol.
         into: BlobId,
     },
+    /// The store takes over a size that its device has already, and then as many md pages: the clusters behind the md
+    /// region are moved out of its way.
+    Grow {
+        /// Bytes of the store.
+        size_bytes: u64,
+        /// Md pages of the store.
+        md_pages: u32,
+    },
 }
 
 impl Work {
     /// Whether the clusters that it fills must be backed by space of the device, zeros or not.
     pub(super) fn keeps_space(self) -> bool {
         match self {
-            Self::Seal | Self::Decouple { .. } | Self::Merge { .. } => false,
+            Self::Seal | Self::Decouple { .. } | Self::Merge { .. } | Self::Grow { .. } => false,
             Self::Inflate { .. } => true,
         }
+    }
+
+    /// Whether a cluster is filled in one go: what moves must not be in two places for a while, because that takes md
+    /// pages.
+    pub(super) fn fills_whole(self) -> bool {
+        matches!(self, Self::Grow { .. })
     }
 
     /// What a blob needs in the first ordinal from one on in which it needs something.
@@ -56,6 +70,9 @@ impl Work {
             Self::Inflate { .. } => state.inflate_needs(blob, from),
             Self::Decouple { .. } => state.decouple_needs(blob, from),
             Self::Merge { .. } => state.join_needs(blob, from),
+            Self::Grow { md_pages, .. } => {
+                state.move_needs(blob, from, &state.layout.clusters_for_md(md_pages))
+            }
         }
     }
 
@@ -66,6 +83,7 @@ impl Work {
             Self::Inflate { .. } => state.inflate_need(blob, at),
             Self::Decouple { .. } => state.decouple_need(blob, at),
             Self::Merge { .. } => state.join_need(blob, at),
+            Self::Grow { md_pages, .. } => state.move_need(blob, at, &state.layout.clusters_for_md(md_pages)),
         }
     }
 
@@ -80,7 +98,7 @@ impl Work {
     /// The transaction that makes it true once nothing is left to be filled.
     pub(super) fn last_step(self, state: &State) -> Option<Step> {
         match self {
-            Self::Seal => None,
+            Self::Seal | Self::Grow { .. } => None,
             Self::Inflate { lvol } => Some(Step::Inflate(lvol)),
             Self::Decouple { lvol } => {
                 let parent = state.blob(lvol).and_then(|blob| blob.parent);
@@ -109,6 +127,7 @@ impl Engine {
             // It copies nothing of an external snapshot.
             Work::Decouple { lvol } => self.state.decouple_cost(lvol),
             Work::Merge { oldest, into } => self.state.merge_cost(oldest, into),
+            Work::Grow { size_bytes, md_pages } => self.grow_cost(size_bytes, md_pages),
         }
     }
 
@@ -125,7 +144,7 @@ impl Engine {
     /// The lvols whose size, clusters and relations must stay as they are while a job runs.
     fn bound_by(&self, work: Work) -> Vec<BlobId> {
         match work {
-            Work::Seal => Vec::new(),
+            Work::Seal | Work::Grow { .. } => Vec::new(),
             Work::Inflate { lvol } => alloc::vec![lvol],
             Work::Decouple { lvol } => {
                 let parent = self.state.blob(lvol).and_then(|blob| blob.parent);
@@ -148,7 +167,12 @@ impl Engine {
     pub(super) fn is_excluded(&self, work: Work) -> bool {
         let bound = self.bound_by(work);
         let mut running = self.jobs.jobs.values().map(|job| job.work);
-        running.any(|other| other == work || self.bound_by(other).iter().any(|lvol| bound.contains(lvol)))
+        let grows = |work: Work| matches!(work, Work::Grow { .. });
+        running.any(|other| {
+            other == work
+                || grows(other) && grows(work)
+                || self.bound_by(other).iter().any(|lvol| bound.contains(lvol))
+        })
     }
 
     fn check_readable(&self, lvol: BlobId, cost: &WorkCost) -> Result<(), Error> {
@@ -162,6 +186,7 @@ impl Engine {
     pub(super) fn targets_of(&self, work: Work) -> Vec<BlobId> {
         match work {
             Work::Seal => self.state.clones_first(),
+            Work::Grow { md_pages, .. } => self.owners_in_way(md_pages),
             Work::Inflate { lvol } | Work::Decouple { lvol } | Work::Merge { into: lvol, .. } => {
                 alloc::vec![lvol]
             }
@@ -183,10 +208,15 @@ impl Engine {
         self.jobs.jobs.values().any(|job| job.work == Work::Inflate { lvol })
     }
 
-    /// Gives a write one of the clusters that are kept for making its lvol thick: the job does not need it any more then.
+    /// Gives a write one of the clusters that a job does not need any more then: one that is kept for making its lvol
+    /// thick, or for moving what an lvol has let go of meanwhile.
     pub(in crate::engine) fn draw_for_write(&mut self, lvol: BlobId) -> bool {
-        let job = self.jobs.jobs.iter().find(|(_, job)| job.work == Work::Inflate { lvol });
-        let job = job.map(|(ticket, _)| *ticket);
+        let spares = |(ticket, job): (&Ticket, &Job)| match job.work {
+            Work::Inflate { lvol: inflated } => inflated == lvol,
+            Work::Grow { md_pages, .. } => self.keeps_too_many(*ticket, md_pages, job.clusters),
+            Work::Seal | Work::Decouple { .. } | Work::Merge { .. } => false,
+        };
+        let job = self.jobs.jobs.iter().find(|job| spares(*job)).map(|(ticket, _)| *ticket);
         job.is_some_and(|job| self.draw_clusters(job, 1) == 1)
     }
 }

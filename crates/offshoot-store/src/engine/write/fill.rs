@@ -124,12 +124,15 @@ impl Engine {
         }
         let needs_extent = blob.encoding == Encoding::Table
             && blob.pages.ordinals.get(&ExtentOrdinal::of(fill.at).0).is_none_or(|md| md.extent.is_none());
-        self.draw_md_pages(task, job, 1 + usize::from(needs_extent))?;
+        // What is moved as it is takes no more room in a table of clusters than before.
+        let is_moved =
+            matches!(self.work_of(job), Some(Work::Grow { .. })) && blob.encoding == Encoding::Table;
+        self.draw_md_pages(task, job, usize::from(!is_moved) + usize::from(needs_extent))?;
         let own_top = matches!(&entry, Entry::Stack(stack)
             if stack.top.cluster == target && self.state.owner(stack.top.tag) == Some(lvol));
         let (cluster, shared) = match target {
             Some(cluster) if !own_top => (cluster, false),
-            _ => (self.choose_for_fill(task, job, lvol, fill.at)?, true),
+            _ => (self.choose_for_fill(task, job, (lvol, fill.at), target)?, true),
         };
         self.plan_fill_runs(task, &entry, (fill.at, cluster), range, &parts);
         self.with_fill(task, |fill| {
@@ -244,17 +247,20 @@ impl Engine {
         }
     }
 
-    /// A cluster for a fill: one that another writer has just chosen, or one of those that the job keeps.
+    /// A cluster for a fill: its target, one that another writer has just chosen, or one of those that the job keeps.
     fn choose_for_fill(
         &mut self,
         task: TaskId,
         job: Ticket,
-        lvol: BlobId,
-        at: BlobCluster,
+        (lvol, at): (BlobId, BlobCluster),
+        target: Option<ClusterIdx>,
     ) -> Result<ClusterIdx, Error> {
         let drawn = self.draw_clusters(job, 1);
         let available = self.state.clusters.available();
-        let cluster = self.choose_cluster(lvol, at);
+        let cluster = match target {
+            Some(_) => self.choose_cluster(lvol, at),
+            None => self.choose_another_cluster(lvol, at),
+        };
         let is_used = self.state.clusters.available() < available;
         if is_used {
             self.with_fill(task, |fill| fill.drawn = drawn);
@@ -374,6 +380,15 @@ impl Engine {
         let owned = |tag| self.state.owner(tag) == Some(lvol);
         let entry = self.state.blob(lvol).map(|blob| blob.tree.entry(choice.at));
         entry.is_some_and(|entry| entry.clusters_of(owned).any(|own| own != choice.cluster))
+    }
+
+    /// Clusters that the fills of a job have from those that are kept for it.
+    pub(in crate::engine) fn clusters_of_fills(&self, job: Ticket) -> usize {
+        let writes = self.tasks.values().filter_map(|task| match task {
+            Task::Write(write) if write.ticket == job => Some(write),
+            _ => None,
+        });
+        writes.map(|write| if let Kind::Fill(fill) = &write.kind { fill.drawn } else { 0 }).sum()
     }
 
     /// Gives what a fill has drawn and not used back to its job. What it used is counted in State by now.

@@ -5,7 +5,7 @@ use super::super::openings::StoreId;
 use super::answers::{Answer, Asker, Then, now};
 use super::desk::Desk;
 use super::errors::refused;
-use crate::deed::{Deed, Planned};
+use crate::deed::{Deed, Job, Planned};
 use crate::errand::Errand;
 use crate::errand::remote::{self, Operation, SOCKET_NAMES, socket_name};
 use crate::open::{External, file_identity};
@@ -84,20 +84,24 @@ impl Desk {
                 self.start(stores, asker, id, verb, Then::Said(said))
             }
             Deed::Grow(growth) => {
-                let (ticket, said) =
-                    stores.grow(id, &growth).map_err(|cause| refused(&format_args!("{cause:#}")))?;
-                self.wait_for(asker, id, ticket, Then::Said(said));
-                Ok(None)
+                let job = stores.prepare_growth(id, &growth);
+                self.begin(stores, id, job.map_err(|cause| refused(&format_args!("{cause:#}")))?)
             }
             Deed::Toil(toil) => {
                 let job = toil.plan(store.engine()).map_err(|cause| refused(&cause))?;
-                let bytes = store.engine().work_cost(job.work).map_err(|cause| refused(&cause))?.bytes;
-                let work = (job.work, job.bytes_per_second);
-                let operation = self.start_job(stores, id, work, None, Then::Said(job.said))?;
-                let what = job.what.to_owned();
-                now(&remote::Answer::Begun(remote::Begun { operation, what, takes: job.takes, bytes }))
+                self.begin(stores, id, job)
             }
         }
+    }
+
+    /// Starts a job of a command, which asks on how far it is.
+    fn begin(&mut self, stores: &mut StoreBackend, id: StoreId, job: Job) -> Answer {
+        let store = stores.store(id).ok_or(RpcError::INTERNAL)?;
+        let bytes = store.engine().work_cost(job.work).map_err(|cause| refused(&cause))?.bytes;
+        let work = (job.work, job.bytes_per_second);
+        let operation = self.start_job(stores, id, work, None, Then::Said(job.said))?;
+        let what = job.what.to_owned();
+        now(&remote::Answer::Begun(remote::Begun { operation, what, takes: job.takes, bytes }))
     }
 
     /// Has a store read an external snapshot from its file, unless it does.

@@ -205,11 +205,6 @@ impl Desk {
         Ok(None)
     }
 
-    /// Answers when what has been started in a store, and changes nothing but it, is done.
-    pub(super) fn wait_for(&mut self, asker: Asker, store: StoreId, ticket: Ticket, then: Then) {
-        self.verbs.insert((store, ticket), Waiting { asker, then, effect: Effect::Nothing });
-    }
-
     /// Starts a work on a bdev, which is busy until it is done.
     pub(super) fn work(
         &mut self,

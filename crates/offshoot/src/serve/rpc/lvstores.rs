@@ -102,14 +102,13 @@ impl Desk {
     ) -> Answer {
         let id = resolve::lvstore(stores, params.lvstore()?)?;
         let path = self.bases.of_store(id).map(Base::path).unwrap_or_default();
-        let growth = Growth { path, size: None };
-        let started = stores.grow(id, &growth);
-        let (ticket, _) = started.map_err(|cause| {
+        let growth = Growth { path, size: None, md_pages: None, rate: None };
+        let prepared = stores.prepare_growth(id, &growth);
+        let job = prepared.map_err(|cause| {
             warn!(%cause, "not grown");
             method.failed(cause.downcast_ref::<Error>().map_or(Errno::Io, errno))
         })?;
-        self.wait_for(asker, id, ticket, Then::True(method));
-        Ok(None)
+        self.start_job(stores, id, (job.work, None), Some(asker), Then::True(method)).map(|_| None)
     }
 
     pub(super) fn get_lvstores(&self, stores: &StoreBackend, params: Option<&GetLvstores>) -> Answer {

@@ -258,6 +258,7 @@ fn kind_of(work: Work) -> OperationKind {
         Work::Inflate { .. } => OperationKind::Inflate,
         Work::Decouple { .. } => OperationKind::Decouple,
         Work::Merge { .. } => OperationKind::Merge,
+        Work::Grow { .. } => OperationKind::Grow,
         _ => OperationKind::Other,
     }
 }
