@@ -3,15 +3,19 @@
 use super::{Errors, Method, When, optional, required};
 use crate::error::RpcError;
 use crate::types::bdev::{BdevName, CreateAio, CreateMalloc, GetBdevs};
-use crate::types::framework::GetMethods;
+use crate::types::config::{Config, GetConfig};
+use crate::types::framework::{GetMethods, KillInstance};
 use crate::types::iostat::{EnableHistogram, GetIostat, ResetIostat};
+use crate::types::log::{LogFlag, SetLogLevel};
 use crate::types::lvol::{
     CloneBdev, CloneLvol, CreateLvol, DecoupleParent, DiffLvols, GetLvols, GroupSnapshot, InflateLvol,
     LvolName, MergeSnapshots, RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
 };
 use crate::types::lvstore::{CreateLvstore, DeleteLvstore, GetLvstores, GrowLvstore, RenameLvstore};
 use crate::types::nbd::{ExportLvol, GetExports, StartDisk};
+use crate::types::notify::GetNotifications;
 use crate::types::operation::CancelOperation;
+use crate::types::qos::SetQosLimit;
 use crate::types::shallow_copy::{CheckShallowCopy, StartShallowCopy};
 
 /// Of most methods of lvols.
@@ -142,6 +146,8 @@ methods! {
     EnableHistogram = "bdev_enable_histogram", Runtime, required(EnableHistogram, BDEV);
     /// tells these counts.
     GetHistogram = "bdev_get_histogram", Runtime, required(BdevName, BDEV);
+    /// limits what may be asked of a bdev.
+    SetQosLimit = "bdev_set_qos_limit", Runtime, required(SetQosLimit, BDEV);
     /// looks for an lvstore on a bdev.
     ExamineBdev = "bdev_examine", Runtime, required(BdevName, BDEV);
     /// makes a bdev of a file.
@@ -168,6 +174,36 @@ methods! {
     GetMethods = "rpc_get_methods", Always, optional(GetMethods, SERVER);
     /// tells the version.
     GetVersion = "spdk_get_version", Always, without("spdk_get_version method requires no parameters");
+    /// lists what is configured.
+    GetSubsystems = "framework_get_subsystems", Always, without("framework_get_subsystems requires no parameters");
+    /// tells the calls that configure it.
+    GetConfig = "framework_get_config", Always, required(GetConfig, SERVER);
+    /// tells all of them. Not in SPDK, where its client does.
+    SaveConfig = "save_config", Runtime, without("save_config requires no parameters");
+    /// makes the calls of a configuration. Not in SPDK, where its client does.
+    LoadConfig = "load_config", Runtime, required(Config, SERVER);
+    /// sends the server a signal.
+    KillInstance = "spdk_kill_instance", Always, required(KillInstance, SERVER);
+    /// tells what the server is at. Not in SPDK.
+    DumpState = "framework_dump_state", Runtime, without("framework_dump_state requires no parameters");
+    /// tells up to which level is logged.
+    GetLogLevel = "log_get_level", Always, without("log_get_level requires no parameters");
+    /// sets that.
+    SetLogLevel = "log_set_level", Always, required(SetLogLevel, SERVER);
+    /// tells up to which level is logged.
+    GetPrintLevel = "log_get_print_level", Always, without("log_get_print_level requires no parameters");
+    /// sets that.
+    SetPrintLevel = "log_set_print_level", Always, required(SetLogLevel, SERVER);
+    /// tells which parts of the server are logged in full.
+    GetLogFlags = "log_get_flags", Always, without("log_get_flags requires no parameters");
+    /// logs a part in full.
+    SetLogFlag = "log_set_flag", Always, required(LogFlag, SERVER);
+    /// logs it as the others.
+    ClearLogFlag = "log_clear_flag", Always, required(LogFlag, SERVER);
+    /// lists what notifications can be about.
+    GetNotificationTypes = "notify_get_types", Always, without("No parameters required");
+    /// tells what has happened.
+    GetNotifications = "notify_get_notifications", Always, optional(GetNotifications, SERVER);
     /// ends the startup state.
     StartInit = "framework_start_init", Startup, without("framework_start_init requires no parameters");
     /// waits for the runtime state.

@@ -14,6 +14,37 @@ pub struct GetMethods {
     pub include_aliases: Option<bool>,
 }
 
+/// A signal to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Signal {
+    /// Ends it in order.
+    #[serde(rename = "SIGINT")]
+    Int,
+    /// Ends it in order.
+    #[serde(rename = "SIGTERM")]
+    Term,
+    /// Kills it, with a core file.
+    #[serde(rename = "SIGQUIT")]
+    Quit,
+    /// Has it read its configuration again, if it has one.
+    #[serde(rename = "SIGHUP")]
+    Hup,
+    /// Kills it.
+    #[serde(rename = "SIGKILL")]
+    Kill,
+    /// Kills it.
+    #[serde(rename = "SIGUSR1")]
+    Usr1,
+}
+
+/// Parameters of `spdk_kill_instance`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KillInstance {
+    /// The signal that the server sends itself.
+    pub sig_name: Signal,
+}
+
 /// The result of `spdk_get_version`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Version {

@@ -4,11 +4,16 @@
 //! tell more.
 
 pub mod bdev;
+pub mod config;
 pub mod framework;
 pub mod iostat;
+pub mod log;
 pub mod lvol;
 pub mod lvstore;
 pub mod nbd;
+pub mod notify;
 pub mod operation;
+pub mod qos;
 pub mod selector;
 pub mod shallow_copy;
+pub mod state;

@@ -6,6 +6,7 @@ use crate::size::Size;
 use anyhow::{Result, bail};
 use clap::Args;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Serve the lvols of stores as NBD exports, until SIGTERM or SIGINT
 ///
@@ -17,7 +18,7 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 pub(crate) struct ServeCommand {
     /// Files or block devices that hold stores
-    #[arg(value_name = "STORE", required_unless_present = "rpc")]
+    #[arg(value_name = "STORE", required_unless_present_any = ["rpc", "config"])]
     stores: Vec<PathBuf>,
     /// Where to listen; may be given several times [default: the socket STORE.sock next to the first store]
     #[arg(long, value_name = "unix:PATH|tcp:ADDR")]
@@ -25,9 +26,15 @@ pub(crate) struct ServeCommand {
     /// Answer JSON-RPC on this Unix socket
     #[arg(long, value_name = "PATH")]
     rpc: Option<PathBuf>,
+    /// Make the calls of this file first, in the form of save_config, and what is new in it when SIGHUP comes
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Tell metrics in Prometheus' format there, to readers on this machine
     #[arg(long, value_name = "unix:PATH|ADDR:PORT")]
     metrics: Option<String>,
+    /// Log requests that take this many milliseconds or more, ten a second at most
+    #[arg(long, value_name = "MS")]
+    slow_io: Option<u64>,
     /// File that is the external snapshot of this UUID; may be given several times
     #[arg(long = "external", value_name = "UUID=FILE")]
     externals: Vec<External>,
@@ -55,6 +62,8 @@ pub(crate) fn run(command: ServeCommand) -> Result<()> {
         rpc: command.rpc,
         metrics: command.metrics,
         externals: externals.collect(),
+        config: command.config,
+        slow_io: command.slow_io.map(Duration::from_millis),
         seal: command.seal.then_some(SealPace { bytes_per_second }),
     })
 }

@@ -3,7 +3,9 @@
 use super::exports::{self, Naming};
 use super::histogram::Histogram;
 use super::openings::{Export, Openings, StoreId};
+use super::qos::Limits;
 use super::served::{Device, Finished, Served};
+use super::slow::SlowLog;
 use super::stats::Reset;
 use super::wakeup::Wakeup;
 use crate::deed::{Growth, Job};
@@ -16,7 +18,7 @@ use offshoot_store::{Blob, Error, IoRequest, Reply as EngineReply, State, Ticket
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -38,6 +40,8 @@ pub(super) struct StoreBackend {
     pool: BufferPool,
     /// Replies that were there at once, until the next poll.
     answered: Vec<(RequestId, Reply)>,
+    /// From where on the log tells of requests.
+    slow: Option<Duration>,
 }
 
 impl StoreBackend {
@@ -56,14 +60,21 @@ impl StoreBackend {
             wakeup: Wakeup::new().context("cannot wait for devices")?,
             pool: BufferPool::new(),
             answered: Vec::new(),
+            slow: None,
         })
+    }
+
+    /// Has the log tell of requests that take that long, of stores that are added from now on.
+    pub(super) fn set_slow_io(&mut self, threshold: Option<Duration>) {
+        self.slow = threshold;
     }
 
     /// Adds a store, which is closed by [`StoreBackend::close`] whatever is returned here.
     ///
     /// # Errors
     /// One of that name is served already, or its devices cannot be waited for.
-    pub(super) fn add(&mut self, store: Served) -> Result<StoreId> {
+    pub(super) fn add(&mut self, mut store: Served) -> Result<StoreId> {
+        store.set_slow_log(self.slow.map(SlowLog::new));
         let watched = store.devices().try_for_each(|device| self.wakeup.watch(device));
         let id = StoreId(self.added);
         self.added += 1;
@@ -137,6 +148,13 @@ impl StoreBackend {
     pub(super) fn set_histogram(&mut self, lvol: Export, histogram: Option<Histogram>) {
         if let Some(store) = self.stores.get_mut(&lvol.store) {
             store.set_histogram(lvol.lvol, histogram);
+        }
+    }
+
+    /// Limits what clients may ask of an lvol, or does not any more.
+    pub(super) fn set_limits(&mut self, lvol: Export, limits: Limits) {
+        if let Some(store) = self.stores.get_mut(&lvol.store) {
+            store.set_limits(lvol.lvol, limits);
         }
     }
 
@@ -239,11 +257,17 @@ impl StoreBackend {
     pub(super) fn forget(&mut self, export: Export, uuid: Option<Uuid>) {
         self.openings.revoke(export);
         if let Some(store) = self.stores.get_mut(&export.store) {
-            store.forget(export.lvol);
+            let waiting = store.forget(export.lvol).into_iter();
+            self.answered.extend(waiting.map(|id| (id, Reply::Error(Errno::Shutdown))));
         }
         if let Some(uuid) = uuid {
             self.withdrawn.remove(&uuid);
         }
+    }
+
+    /// Whether an lvol was withdrawn from NBD clients.
+    pub(super) fn is_withdrawn(&self, lvol: Uuid) -> bool {
+        self.withdrawn.contains(&lvol)
     }
 
     /// Offers an lvol to NBD clients, which is so from the start, or does not any more. Connections are not touched.

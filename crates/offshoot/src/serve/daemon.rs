@@ -3,18 +3,33 @@
 use super::backend::StoreBackend;
 use super::metrics::Metrics;
 use super::rpc::Rpc;
+use super::signals::ReloadSignal;
+use super::systemd::ServiceManager;
 use super::wakeup::Wakeup;
 use anyhow::{Context as _, Result};
 use offshoot_block::Buffer;
 use offshoot_nbd::{Backend, Command, ExportId, ExportInfo, OpenError, Reply, RequestId};
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
 use std::time::Instant;
+use tracing::{info, warn};
+
+/// What a server does besides serving.
+pub(super) struct Upkeep {
+    /// What is read again when SIGHUP arrives.
+    pub(super) config: Option<PathBuf>,
+    pub(super) reload: ReloadSignal,
+    pub(super) manager: ServiceManager,
+}
 
 /// The stores, and the RPC sockets. Whenever the NBD server moves the stores along, the sockets may take their turn too.
 pub(super) struct Daemon<'s> {
     stores: &'s mut StoreBackend,
     rpc: Rpc,
     metrics: Option<Metrics>,
+    upkeep: Upkeep,
+    /// Whether the configuration is being loaded again.
+    reloading: bool,
     /// Wakes for the sockets as well as for the stores.
     wakeup: Wakeup,
 }
@@ -22,16 +37,22 @@ pub(super) struct Daemon<'s> {
 impl<'s> Daemon<'s> {
     /// # Errors
     /// The sockets cannot be waited for.
-    pub(super) fn new(stores: &'s mut StoreBackend, rpc: Rpc, metrics: Option<Metrics>) -> Result<Self> {
+    pub(super) fn new(
+        stores: &'s mut StoreBackend,
+        rpc: Rpc,
+        metrics: Option<Metrics>,
+        upkeep: Upkeep,
+    ) -> Result<Self> {
         let attach = || {
             let wakeup = Wakeup::new()?;
             wakeup.watch_descriptor(stores.descriptor())?;
             rpc.watch(&wakeup)?;
             metrics.iter().try_for_each(|metrics| wakeup.watch_descriptor(metrics.as_fd()))?;
+            wakeup.watch_descriptor(upkeep.reload.as_fd())?;
             rustix::io::Result::Ok(wakeup)
         };
         let wakeup = attach().context("cannot wait for RPC")?;
-        Ok(Self { stores, rpc, metrics, wakeup })
+        Ok(Self { stores, rpc, metrics, upkeep, reloading: false, wakeup })
     }
 
     /// The stores.
@@ -44,11 +65,41 @@ impl<'s> Daemon<'s> {
         &mut self.rpc
     }
 
+    /// Tells the service manager that clients can come.
+    pub(super) fn tell_ready(&self) {
+        let stores = self.stores.stores().count();
+        let plural = if stores == 1 { "" } else { "s" };
+        self.upkeep.manager.ready(&format!("serving {stores} store{plural}"));
+    }
+
+    /// What is done now and then.
+    fn keep_up(&mut self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.turn(self.stores);
+        }
+        self.upkeep.manager.turn(Instant::now());
+        if self.upkeep.reload.take() {
+            match &self.upkeep.config {
+                Some(config) => {
+                    info!(config = %config.display(), "read again");
+                    self.upkeep.manager.reloading();
+                    self.rpc.reconfigure(config);
+                    self.reloading = true;
+                }
+                None => warn!("SIGHUP, but there is no --config to read again"),
+            }
+        } else if self.reloading && self.rpc.is_configured() {
+            self.reloading = false;
+            self.tell_ready();
+        }
+    }
+
     /// Answers what RPC clients have asked. `stop` is readable.
     ///
     /// # Errors
     /// The sockets cannot be waited for.
     pub(super) fn drain(self, stop: BorrowedFd<'_>) -> Result<()> {
+        self.upkeep.manager.stopping();
         self.rpc.drain(self.stores, stop)
     }
 }
@@ -76,10 +127,8 @@ impl Backend for Daemon<'_> {
 
     fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {
         // First, since it moves the stores along too: what they have answered by then is taken below.
-        if self.rpc.turn(self.stores)
-            && let Some(metrics) = &self.metrics
-        {
-            metrics.turn(self.stores);
+        if self.rpc.turn(self.stores) {
+            self.keep_up();
         }
         self.stores.poll(replies);
     }
@@ -93,7 +142,10 @@ impl Backend for Daemon<'_> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        [self.stores.next_deadline(), self.rpc.deadline()].into_iter().flatten().min()
+        [self.stores.next_deadline(), self.rpc.deadline(), self.upkeep.manager.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn buffer(&mut self, len: usize) -> Buffer {

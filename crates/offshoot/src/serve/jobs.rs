@@ -36,6 +36,11 @@ impl Jobs {
         job
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.running.len()
+    }
+
     /// Whether there is any.
     pub(super) fn any(&self) -> bool {
         !self.running.is_empty()

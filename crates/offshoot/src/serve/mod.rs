@@ -11,36 +11,38 @@ mod exports;
 mod histogram;
 mod jobs;
 mod listen;
+mod logging;
 mod metrics;
+mod notices;
 mod openings;
+mod qos;
 mod rpc;
 mod sealing;
 mod served;
 mod signals;
+mod slow;
 mod stats;
+mod systemd;
 mod wakeup;
 
 use anyhow::{Context as _, Result, bail};
 use backend::StoreBackend;
-use daemon::Daemon;
+use daemon::{Daemon, Upkeep};
 use listen::{Address, Listen};
+pub(crate) use logging::LOG_VARIABLE;
+use logging::Logging;
 use metrics::Metrics;
 use offshoot_nbd::Server;
 use openings::StoreId;
 use rpc::Rpc;
 pub(crate) use sealing::SealPace;
 use served::Served;
-use signals::StopSignals;
-use std::io::{self, IsTerminal as _, Write as _};
+use signals::{ReloadSignal, StopSignals};
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use tracing_subscriber::EnvFilter;
-
-/// Environment variable that says what is logged, in the syntax of `tracing_subscriber`'s `EnvFilter`.
-pub(crate) const LOG_VARIABLE: &str = "OFFSHOOT_LOG";
-
-/// What is logged unless that variable says otherwise. A server that is refused says why in one line and nothing else.
-const LOG_DEFAULT: &str = "warn";
+use std::time::Duration;
+use systemd::ServiceManager;
 
 /// What to serve, and where.
 #[derive(Clone, Debug)]
@@ -55,6 +57,10 @@ pub(crate) struct ServeArgs {
     pub(crate) metrics: Option<String>,
     /// External snapshots: the UUID under which clones name one, and the file that holds it.
     pub(crate) externals: Vec<(String, PathBuf)>,
+    /// The configuration that is loaded at the start, and again when SIGHUP arrives.
+    pub(crate) config: Option<PathBuf>,
+    /// From how long on the log tells of requests.
+    pub(crate) slow_io: Option<Duration>,
     /// Whether to seal the stores meanwhile, and how fast.
     pub(crate) seal: Option<SealPace>,
 }
@@ -82,12 +88,17 @@ pub(crate) fn default_socket(store: &Path) -> Result<PathBuf> {
 /// A store that cannot be opened or closed, or an address that cannot be listened on. Whatever was opened until then
 /// has been closed.
 pub(crate) fn run(args: ServeArgs) -> Result<()> {
-    start_logging();
+    let logging = Logging::start();
     let listens = addresses(&args)?;
     // Before anything is open: from here on a signal is an orderly end.
     let signals = StopSignals::install().context("cannot handle signals")?;
+    let upkeep = Upkeep {
+        config: args.config.clone(),
+        reload: ReloadSignal::install().context("cannot handle signals")?,
+        manager: ServiceManager::from_environment(),
+    };
     let mut backend = StoreBackend::new()?;
-    let served = serve(&mut backend, &args, &listens, &signals);
+    let served = serve(&mut backend, &args, &listens, &signals, upkeep, logging);
     let closed = backend.close();
     served.and(closed)
 }
@@ -97,10 +108,13 @@ fn serve(
     args: &ServeArgs,
     listens: &[Listen],
     signals: &StopSignals,
+    upkeep: Upkeep,
+    logging: Logging,
 ) -> Result<()> {
     let metrics = args.metrics.as_deref().map(Metrics::bind).transpose()?;
     let (metrics, place) = metrics.unzip();
-    let mut rpc = Rpc::bind(args.rpc.as_deref(), args.externals.clone())?;
+    let mut rpc = Rpc::bind(args.rpc.as_deref(), args.externals.clone(), logging)?;
+    backend.set_slow_io(args.slow_io);
     for path in &args.stores {
         let mut store = Served::open(path, &args.externals)?;
         let sealing = args.seal.map_or(Ok(()), |pace| store.seal(pace));
@@ -108,7 +122,10 @@ fn serve(
         rpc.adopt(path, id, backend);
         sealing?;
     }
-    let mut server = Server::new(Daemon::new(backend, rpc, metrics)?)?;
+    if let Some(config) = &args.config {
+        rpc.configure(config, backend, signals.pending())?;
+    }
+    let mut server = Server::new(Daemon::new(backend, rpc, metrics, upkeep)?)?;
     let mut lines = Vec::new();
     for listen in listens {
         let address = listen.start(&mut server)?;
@@ -119,25 +136,18 @@ fn serve(
     lines.extend(args.rpc.iter().map(|path| format!("serving RPC at {}", path.display())));
     lines.extend(place.map(|place| format!("serving metrics at {place}")));
     announce(&lines);
+    server.backend_mut().tell_ready();
     let daemon = server.run(signals.pending())?;
     daemon.drain(signals.pending())
-}
-
-fn start_logging() {
-    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new(LOG_DEFAULT));
-    // Fails when a subscriber is there already, and then that one logs.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .try_init();
 }
 
 /// Where to listen. Looked at before any store is opened, since a typing error is cheap to tell then.
 fn addresses(args: &ServeArgs) -> Result<Vec<Listen>> {
     match args.stores.first() {
         Some(first) if args.nbd.is_empty() => return Ok(vec![Listen::Unix(default_socket(first)?)]),
-        None if args.rpc.is_none() => bail!("no store to serve: name one, or give --rpc to open some later"),
+        None if args.rpc.is_none() && args.config.is_none() => {
+            bail!("no store to serve: name one, or give --rpc to open some later, or --config")
+        }
         _ => {}
     }
     args.nbd.iter().map(|text| text.parse()).collect()

@@ -1,14 +1,20 @@
 //! One store that is being served: commands of clients in, requests to its engine, replies out.
 
+mod limited;
+mod under_way;
+
 use super::errno::errno;
 use super::histogram::Histogram;
 use super::jobs::Jobs;
+use super::qos::Limiter;
 use super::sealing::{SealPace, Sealing};
+use super::slow::SlowLog;
 use super::stats::{LvolStats, Op, Reset};
 use crate::deed::{Growth, Job, View};
 use crate::growth;
 use crate::open;
 use anyhow::Context as _;
+use limited::Limited;
 use offshoot_block::BlockDevice as _;
 use offshoot_device::{DeviceStats, FileDevice, HostDevice, OpenOptions};
 use offshoot_format::BlobId;
@@ -35,6 +41,10 @@ pub(super) struct Served {
     stats: HashMap<BlobId, LvolStats>,
     /// Of lvols whose latencies somebody wants to know in detail.
     histograms: HashMap<BlobId, Histogram>,
+    /// Of lvols that have limits, and the requests that wait for them.
+    limiters: HashMap<BlobId, Limiter<Limited>>,
+    /// Which requests took so long that the log says so.
+    slow: Option<SlowLog>,
     /// Verbs and jobs under way that somebody waits for.
     verbs: HashSet<Ticket>,
     jobs: Jobs,
@@ -64,6 +74,7 @@ struct Pending {
     reads: bool,
     lvol: BlobId,
     op: Op,
+    offset: u64,
     bytes: u64,
     since: Instant,
 }
@@ -93,6 +104,8 @@ impl Served {
             pending: HashMap::new(),
             stats: HashMap::new(),
             histograms: HashMap::new(),
+            limiters: HashMap::new(),
+            slow: None,
             verbs: HashSet::new(),
             jobs: Jobs::default(),
             own: HashSet::new(),
@@ -130,6 +143,11 @@ impl Served {
     /// The job that seals the store from the start, while it runs.
     pub(super) fn sealing(&self) -> Option<Ticket> {
         self.sealing.as_ref().map(Sealing::job)
+    }
+
+    /// Has the log tell of requests that take long from now on.
+    pub(super) fn set_slow_log(&mut self, slow: Option<SlowLog>) {
+        self.slow = slow;
     }
 
     /// An open store, for looking at.
@@ -180,10 +198,12 @@ impl Served {
         self.stats.get(&lvol)
     }
 
-    /// An lvol is gone. Its id may come to stand for another one.
-    pub(super) fn forget(&mut self, lvol: BlobId) {
+    /// An lvol is gone. Its id may come to stand for another one. Returns the requests that still wait for its limits.
+    pub(super) fn forget(&mut self, lvol: BlobId) -> Vec<RequestId> {
         self.stats.remove(&lvol);
         self.histograms.remove(&lvol);
+        let limiter = self.limiters.remove(&lvol);
+        limiter.iter().flat_map(Limiter::waiting).map(|limited| limited.id).collect()
     }
 
     /// Begins to count anew what clients ask of an lvol, or of all.
@@ -213,8 +233,9 @@ impl Served {
     /// How many requests of each connection are not answered yet, where there are any.
     pub(super) fn in_flight(&self) -> BTreeMap<u64, u64> {
         let mut counts = BTreeMap::new();
-        for pending in self.pending.values() {
-            *counts.entry(pending.id.connection()).or_default() += 1;
+        let limited = self.limiters.values().flat_map(Limiter::waiting).map(|limited| limited.id);
+        for id in self.pending.values().map(|pending| pending.id).chain(limited) {
+            *counts.entry(id.connection()).or_default() += 1;
         }
         counts
     }
@@ -248,7 +269,8 @@ impl Served {
 
     /// Whether a client waits for something.
     pub(super) fn is_in_use(&self) -> bool {
-        !(self.pending.is_empty() && self.verbs.is_empty() && self.own.is_empty())
+        let limited = self.limiters.values().any(|limiter| limiter.waiting().next().is_some());
+        limited || !(self.pending.is_empty() && self.verbs.is_empty() && self.own.is_empty())
     }
 
     /// Takes a command for an lvol. Returns the reply to one that can be answered at once; the others are answered by
@@ -260,12 +282,21 @@ impl Served {
         command: Command,
         pool: &mut BufferPool,
     ) -> Option<Reply> {
+        let since = Instant::now();
+        let limited = self.limit(lvol, Limited { id, command, since })?;
+        self.pass_on(lvol, limited, pool)
+    }
+
+    /// Takes a command that no limit holds up any more.
+    fn pass_on(&mut self, lvol: BlobId, limited: Limited, pool: &mut BufferPool) -> Option<Reply> {
+        let Limited { id, command, since } = limited;
         let reads = matches!(command, Command::Read { .. });
         let (op, bytes_asked) = asked(&command);
+        let offset = offset_of(&command);
         let request = match command {
             Command::Read { offset, len } => {
                 if self.is_hole(lvol, bytes(offset, len.into())) {
-                    self.stats.entry(lvol).or_default().done(op, bytes_asked, Duration::ZERO);
+                    self.stats.entry(lvol).or_default().done(op, bytes_asked, since.elapsed());
                     return Some(Reply::Zeroes);
                 }
                 let buffer = pool.take(len as usize);
@@ -287,8 +318,7 @@ impl Served {
             Command::Cache { .. } => return Some(Reply::Done),
         };
         let ticket = self.store.submit(request);
-        let since = Instant::now();
-        self.pending.insert(ticket, Pending { id, reads, lvol, op, bytes: bytes_asked, since });
+        self.pending.insert(ticket, Pending { id, reads, lvol, op, offset, bytes: bytes_asked, since });
         None
     }
 
@@ -299,6 +329,7 @@ impl Served {
             device.clear_wakeup();
         }
         self.tick();
+        self.release_limited(pool, replies);
         self.store.poll(&mut self.finished);
         // One look at the clock for all of them.
         let now = Instant::now();
@@ -314,7 +345,8 @@ impl Served {
                 self.own_done.push((ticket, result));
                 continue;
             }
-            let Some(Pending { id, reads, lvol, op, bytes, since }) = self.pending.remove(&ticket) else {
+            let Some(Pending { id, reads, lvol, op, offset, bytes, since }) = self.pending.remove(&ticket)
+            else {
                 debug_assert!(false, "{ticket:?} was never submitted or is answered twice");
                 continue;
             };
@@ -326,6 +358,12 @@ impl Served {
             match &result {
                 Ok(_) => stats.done(op, bytes, took),
                 Err(_) => stats.failed(op),
+            }
+            if let Some(left_out) = self.slow.as_mut().and_then(|slow| slow.tell(took, now)) {
+                let name = self.store.state().blob(lvol).map(offshoot_store::Blob::display_name);
+                let (store, lvol) = (self.path.display(), name.as_deref().unwrap_or("-"));
+                let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                warn!(%store, lvol, op = op.name(), offset, bytes, millis, left_out, "slow request");
             }
             let reply = match result {
                 Ok(EngineReply::Buffer(buffer)) if reads => Reply::Data(buffer),
@@ -346,7 +384,8 @@ impl Served {
 
     /// When to poll again at the latest, so that what was acknowledged becomes durable within a second and jobs go on.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.next_tick.filter(|_| self.engine().needs_tick() || self.jobs.any())
+        let tick = self.next_tick.filter(|_| self.engine().needs_tick() || self.jobs.any());
+        [tick, self.limits_deadline()].into_iter().flatten().min()
     }
 
     fn tick(&mut self) {
@@ -470,6 +509,19 @@ fn asked(command: &Command) -> (Op, u64) {
         Command::WriteZeroes { len, .. } => (Op::Zeroes, *len),
         // The others never come to be waited for.
         Command::Flush | Command::BlockStatus { .. } | Command::Cache { .. } => (Op::Flush, 0),
+    }
+}
+
+/// Where in the lvol a command begins, in bytes.
+fn offset_of(command: &Command) -> u64 {
+    match command {
+        Command::Read { offset, .. }
+        | Command::Write { offset, .. }
+        | Command::Trim { offset, .. }
+        | Command::WriteZeroes { offset, .. }
+        | Command::BlockStatus { offset, .. }
+        | Command::Cache { offset, .. } => *offset,
+        Command::Flush => 0,
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod clients;
 mod commands;
+mod config;
 mod exports;
 mod external;
 mod jobs;
@@ -10,11 +11,14 @@ mod life;
 mod metrics;
 mod mount;
 mod program;
+mod qos;
 mod real_input;
 mod rpc;
 mod sealing;
 mod server;
+mod stuck;
 mod transcripts;
+mod watching;
 mod wire;
 
 #[path = "../common/mod.rs"]

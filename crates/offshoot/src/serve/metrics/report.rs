@@ -94,6 +94,7 @@ pub(super) fn report(stores: &StoreBackend) -> String {
     devices(&mut out, &named);
     lvols(&mut out, stores, &named);
     requests(&mut out, &named);
+    limits(&mut out, &named);
     connections(&mut out, &named);
     out.into_text()
 }
@@ -208,6 +209,42 @@ fn requests(out: &mut Exposition, named: &[(StoreId, String, &Served)]) {
         out.suffixed("_sum", labels, float(asked.latency_ns) / 1e9);
         out.suffixed("_count", labels, asked.count);
     });
+}
+
+/// What lvols are limited to, those that are.
+fn limits(out: &mut Exposition, named: &[(StoreId, String, &Served)]) {
+    let limited = || {
+        named.iter().flat_map(|(_, label, store)| {
+            let lvols = store.engine().state().lvols();
+            lvols.filter_map(move |lvol| Some((label, *store, lvol, store.held_up(lvol.id)?)))
+        })
+    };
+    out.family(
+        "offshoot_lvol_limit_operations_per_second",
+        "gauge",
+        "Requests a second that an lvol is limited to.",
+    );
+    for (label, store, lvol, _) in limited() {
+        let ops = store.limits(lvol.id).ops;
+        if ops > 0 {
+            out.sample(&[("store", label), ("lvol", &lvol.display_name())], ops);
+        }
+    }
+    out.family("offshoot_lvol_limit_bytes_per_second", "gauge", "Bytes a second that an lvol is limited to.");
+    for (label, store, lvol, _) in limited() {
+        let limits = store.limits(lvol.id);
+        for (op, bytes) in
+            [("all", limits.bytes), ("read", limits.bytes_read), ("write", limits.bytes_written)]
+        {
+            if bytes > 0 {
+                out.sample(&[("store", label), ("lvol", &lvol.display_name()), ("op", op)], bytes);
+            }
+        }
+    }
+    out.family("offshoot_lvol_held_requests_total", "counter", "Requests that a limit had wait.");
+    for (label, _, lvol, held) in limited() {
+        out.sample(&[("store", label), ("lvol", &lvol.display_name())], held);
+    }
 }
 
 fn connections(out: &mut Exposition, named: &[(StoreId, String, &Served)]) {

@@ -24,6 +24,8 @@ pub(super) enum Door {
     Public,
     /// The one for commands.
     Private,
+    /// None: the server's own configuration.
+    Config,
 }
 
 /// The result of a call, `None` when it comes later.

@@ -8,6 +8,7 @@ use super::bases::{Bare, Base, Ground, Holds, Kind, open_file};
 use super::desk::Desk;
 use super::errors::errno_of_open;
 use super::lvols::is_clone;
+use super::qos::rate_limits;
 use super::resolve;
 use offshoot_block::{BlockDevice as _, DeviceGeometry};
 use offshoot_device::{HostDevice as _, MemDevice};
@@ -217,7 +218,8 @@ impl Desk {
     }
 
     fn describe_lvol(&self, stores: &StoreBackend, store: StoreId, lvol: &Blob) -> Option<Bdev> {
-        let engine = stores.store(store)?.engine();
+        let served = stores.store(store)?;
+        let engine = served.engine();
         let state = engine.state();
         let uuid = lvol.uuid().unwrap_or_default();
         let writable = !(lvol.is_read_only() || engine.is_read_only());
@@ -234,6 +236,7 @@ impl Desk {
         };
         Some(Bdev {
             aliases: vec![alias(&state.name(), &lvol.display_name())],
+            assigned_rate_limits: rate_limits(served.limits(lvol.id)),
             supported_io_types: io_types,
             driver_specific: DriverSpecific::Lvol(self.lvol_specific(store, state, lvol)),
             ..bdev(uuid.to_string(), uuid, "Logical Volume", block, state.bytes(lvol))

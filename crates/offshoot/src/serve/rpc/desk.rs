@@ -2,11 +2,14 @@
 
 use super::super::backend::StoreBackend;
 use super::super::listen::Address;
+use super::super::logging::Logging;
+use super::super::notices::Notices;
 use super::super::openings::{Export, StoreId};
 use super::super::served::{Device, Finished, Served};
 use super::answers::{Answer, Asker, Awaited, Door, Then, now};
 use super::bases::{Bases, Ground, Holds, bare};
 use super::operations::Operations;
+use super::replay::Replay;
 use super::shallow_copy::Copies;
 use super::works::{Done, Works};
 use offshoot_block::BlockDevice as _;
@@ -60,11 +63,19 @@ pub(super) struct Desk {
     pub(super) awaited: Vec<Awaited>,
     /// Who waits until no bdev is being looked at.
     examined: Vec<Asker>,
+    /// A configuration that is being loaded.
+    pub(super) replay: Replay,
+    pub(super) logging: Logging,
+    pub(super) notices: Notices,
+    /// Whether bdevs may have come or gone since [`Desk::take_note`] looked.
+    pub(super) bdevs_changed: bool,
+    /// When it looked.
+    pub(super) looked: Option<Instant>,
     pub(super) answered: Vec<(Asker, Reply)>,
 }
 
 impl Desk {
-    pub(super) fn new(externals: Vec<(String, PathBuf)>) -> io::Result<Self> {
+    pub(super) fn new(externals: Vec<(String, PathBuf)>, logging: Logging) -> io::Result<Self> {
         Ok(Self {
             dispatch: Dispatch::new(|method| !NOT_SERVED.contains(&method.name)),
             bases: Bases::default(),
@@ -78,6 +89,11 @@ impl Desk {
             started: Instant::now(),
             awaited: Vec::new(),
             examined: Vec::new(),
+            replay: Replay::default(),
+            logging,
+            notices: Notices::default(),
+            bdevs_changed: true,
+            looked: None,
             answered: Vec::new(),
         })
     }
@@ -90,7 +106,7 @@ impl Desk {
     /// Takes a request. It is answered by [`Desk::poll`].
     pub(super) fn submit(&mut self, stores: &mut StoreBackend, asker: Asker, request: &Request) {
         let answer = match asker.door {
-            Door::Public => self.dispatch.call(request).and_then(|(method, call)| {
+            Door::Public | Door::Config => self.dispatch.call(request).and_then(|(method, call)| {
                 debug!(method = method.name, "called");
                 self.call(stores, asker, method, call)
             }),
@@ -109,13 +125,16 @@ impl Desk {
         replies: &mut Vec<(RequestId, Reply)>,
     ) {
         for (store, finished) in stores.finished() {
+            self.bdevs_changed = true;
             self.verb_done(stores, store, finished);
         }
         while let Some(done) = self.works.poll() {
+            self.bdevs_changed = true;
             self.work_done(stores, done);
         }
         self.step_copies(stores);
         self.answer_awaited(stores);
+        self.take_note(stores);
         let here = self.answered.extract_if(.., |(asker, _)| asker.door == door);
         replies.extend(here.map(|(asker, reply)| (asker.id, reply)));
     }
@@ -133,6 +152,11 @@ impl Desk {
     /// When to poll at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.awaited.iter().map(|awaited| awaited.until).min()
+    }
+
+    /// Calls that wait for a verb or a job.
+    pub(super) fn waiting_calls(&self) -> usize {
+        self.verbs.len()
     }
 
     /// Whether a thread is at work.
@@ -321,12 +345,19 @@ impl Desk {
             Call::CreateAio(params) => self.create_aio(asker, params),
             Call::RescanAio(params) => self.rescan_aio(stores, &params),
             Call::DeleteAio(params) => self.delete_aio(stores, asker, &params),
-            Call::CreateMalloc(params) => self.create_malloc(params),
-            Call::DeleteMalloc(params) => self.delete_malloc(stores, asker, &params),
+            Call::CreateMalloc(params) => {
+                self.bdevs_changed = true;
+                self.create_malloc(params)
+            }
+            Call::DeleteMalloc(params) => {
+                self.bdevs_changed = true;
+                self.delete_malloc(stores, asker, &params)
+            }
             Call::GetIostat(params) => self.get_iostat(stores, params),
             Call::ResetIostat(params) => self.reset_iostat(stores, params.as_ref()),
             Call::EnableHistogram(params) => Self::enable_histogram(stores, &params),
             Call::GetHistogram(params) => Self::get_histogram(stores, &params),
+            Call::SetQosLimit(params) => self.set_qos_limit(stores, &params),
             Call::WaitForExamine if self.bases.any_busy() => {
                 self.examined.push(asker);
                 Ok(None)
@@ -338,6 +369,19 @@ impl Desk {
             Call::GetExports(params) => self.get_exports(stores, params.as_ref()),
             Call::GetMethods(params) => now(&self.dispatch.names(params.as_ref())),
             Call::GetVersion => now(&Version::compatible(env!("CARGO_PKG_VERSION"))),
+            Call::GetSubsystems => Self::get_subsystems(),
+            Call::GetConfig(params) => self.get_config(stores, &params),
+            Call::SaveConfig => self.save_config(stores),
+            Call::LoadConfig(config) => self.load_config(asker, config),
+            Call::KillInstance(params) => Self::kill_instance(&params),
+            Call::DumpState => self.dump_state(stores),
+            Call::GetLogLevel | Call::GetPrintLevel => self.log_level(),
+            Call::SetLogLevel(params) | Call::SetPrintLevel(params) => self.set_log_level(&params),
+            Call::GetLogFlags => self.log_flags(),
+            Call::SetLogFlag(params) => self.set_log_flag(&params, true),
+            Call::ClearLogFlag(params) => self.set_log_flag(&params, false),
+            Call::GetNotificationTypes => Self::notification_types(),
+            Call::GetNotifications(params) => self.notifications(stores, params.as_ref()),
             // Methods of [`NOT_SERVED`], which the dispatch lets nobody call.
             _ => Err(RpcError::METHOD),
         }

@@ -10,6 +10,7 @@ mod base64;
 mod bases;
 mod bdevs;
 mod commands;
+mod config;
 mod desk;
 mod errors;
 mod iostat;
@@ -18,12 +19,16 @@ mod lvols;
 mod lvstores;
 mod nbd;
 mod operations;
+mod qos;
+mod replay;
 mod resolve;
+mod server;
 mod shallow_copy;
 mod works;
 
 use super::backend::StoreBackend;
 use super::listen::Address;
+use super::logging::Logging;
 use super::openings::StoreId;
 use super::served::Served;
 use super::wakeup::Wakeup;
@@ -32,10 +37,12 @@ use anyhow::{Context as _, Result};
 use desk::Desk;
 use offshoot_rpc::{Backend, Reply, Request, RequestId, Server};
 use offshoot_store::Work;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use tracing::error;
+use tracing::{error, warn};
 
 /// How long the socket may wait for its turn while NBD clients keep the server busy. Looking at it costs a system call.
 const PACE: Duration = Duration::from_millis(1);
@@ -53,10 +60,14 @@ impl Rpc {
     ///
     /// # Errors
     /// The path cannot be listened on.
-    pub(super) fn bind(path: Option<&Path>, externals: Vec<(String, PathBuf)>) -> Result<Self> {
+    pub(super) fn bind(
+        path: Option<&Path>,
+        externals: Vec<(String, PathBuf)>,
+        logging: Logging,
+    ) -> Result<Self> {
         let public = path.map(Server::bind).transpose()?.map(|server| (Door::Public, server));
         let private = commands::listen().map(|server| (Door::Private, server));
-        let desk = Desk::new(externals).context("cannot wait for threads")?;
+        let desk = Desk::new(externals, logging).context("cannot wait for threads")?;
         Ok(Self { doors: public.into_iter().chain(private).collect(), desk, last_turn: None })
     }
 
@@ -66,6 +77,52 @@ impl Rpc {
         if let Some(job) = stores.store(store).and_then(Served::sealing) {
             self.desk.adopt_job(store, job, Work::Seal);
         }
+    }
+
+    /// Makes the calls of a configuration file and waits for them, or until `stop` is readable.
+    ///
+    /// # Errors
+    /// It cannot be read, or the first call that failed.
+    pub(super) fn configure(
+        &mut self,
+        path: &Path,
+        stores: &mut StoreBackend,
+        stop: BorrowedFd<'_>,
+    ) -> Result<()> {
+        self.desk.replay.load(replay::read(path)?, None);
+        loop {
+            stores.advance();
+            self.desk.turn_replay(stores);
+            if self.desk.replay.is_idle() {
+                return self.desk.configured().with_context(|| path.display().to_string());
+            }
+            let mut watched = [stop, stores.descriptor(), self.desk.as_fd()]
+                .map(|descriptor| PollFd::from_borrowed_fd(descriptor, PollFlags::IN));
+            let pace = if stores.must_be_polled() { Duration::ZERO } else { PACE };
+            poll(&mut watched, Some(&Timespec::try_from(pace)?)).or_else(|cause| match cause {
+                Errno::INTR => Ok(0),
+                cause => Err(cause),
+            })?;
+            if !watched[0].revents().is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Makes the calls of a configuration file that were not made yet, while everything else goes on.
+    pub(super) fn reconfigure(&mut self, path: &Path) {
+        if !self.desk.replay.is_idle() {
+            return warn!(path = %path.display(), "a configuration is being loaded: not read again");
+        }
+        match replay::read(path) {
+            Ok(config) => self.desk.replay.load(config, None),
+            Err(cause) => warn!("{cause:#}: the configuration stays as it is"),
+        }
+    }
+
+    /// Whether no configuration is being loaded.
+    pub(super) fn is_configured(&self) -> bool {
+        self.desk.replay.is_idle()
     }
 
     /// NBD clients are served there too.
@@ -87,6 +144,7 @@ impl Rpc {
             return false;
         }
         self.last_turn = Some(now);
+        self.desk.turn_replay(stores);
         for (door, server) in &mut self.doors {
             let mut counter = Counter { desk: &mut self.desk, stores, door: *door };
             if let Err(cause) = server.turn(&mut counter) {
@@ -100,6 +158,7 @@ impl Rpc {
     pub(super) fn busy(&self) -> bool {
         self.doors.iter().any(|(door, server)| server.busy() || self.desk.has_answers(*door))
             || self.desk.must_be_polled()
+            || self.desk.replay.can_go_on()
     }
 
     /// When a turn is due at the latest.
@@ -116,6 +175,7 @@ impl Rpc {
         let Self { doors, mut desk, .. } = self;
         // Nobody waits for hours here: who asked for a job is told that it ended before it was done.
         desk.cancel_jobs(stores);
+        desk.abandon_replay();
         let drained = doors
             .into_iter()
             .try_for_each(|(door, server)| server.run(&mut Counter { desk: &mut desk, stores, door }, stop));

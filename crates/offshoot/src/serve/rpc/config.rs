@@ -1,0 +1,120 @@
+//! The configuration of a running server as calls that bring it about, in the shape of SPDK's `save_config`.
+
+use super::super::backend::StoreBackend;
+use super::super::qos::BURST_DEFAULT;
+use super::answers::{Answer, Asker, now};
+use super::bases::{Base, Kind};
+use super::desk::Desk;
+use super::qos::rate_limits;
+use offshoot_rpc::types::bdev::{CreateAio, CreateMalloc};
+use offshoot_rpc::types::config::{Config, ConfigCall, GetConfig, Subsystem, SubsystemInfo};
+use offshoot_rpc::types::nbd::ExportLvol;
+use offshoot_rpc::types::qos::SetQosLimit;
+use offshoot_rpc::{Errno, RpcError};
+use serde::Serialize;
+
+/// What is configured, and what has to be before.
+const SUBSYSTEMS: [(&str, &[&str]); 2] = [("bdev", &[]), ("nbd", &["bdev"])];
+
+impl Desk {
+    pub(super) fn get_subsystems() -> Answer {
+        let info = |(name, before): (&str, &[&str])| SubsystemInfo {
+            subsystem: name.to_owned(),
+            depends_on: before.iter().map(|name| (*name).to_owned()).collect(),
+        };
+        now(&SUBSYSTEMS.map(info))
+    }
+
+    pub(super) fn get_config(&self, stores: &StoreBackend, params: &GetConfig) -> Answer {
+        let calls = self.calls_of(stores, &params.name).ok_or_else(|| RpcError {
+            code: RpcError::INVALID_PARAMS,
+            message: format!("Subsystem '{}' not found", params.name).into(),
+        })?;
+        now(&calls)
+    }
+
+    pub(super) fn save_config(&self, stores: &StoreBackend) -> Answer {
+        let subsystems = SUBSYSTEMS
+            .map(|(name, _)| Subsystem { subsystem: name.to_owned(), config: self.calls_of(stores, name) });
+        now(&Config { subsystems: subsystems.into() })
+    }
+
+    /// Makes the calls of a configuration one after the other, and answers then.
+    pub(super) fn load_config(&mut self, asker: Asker, config: Config) -> Answer {
+        if !self.replay.is_idle() {
+            return Err(RpcError::refused(Errno::Busy));
+        }
+        self.replay.load(config, Some(asker));
+        Ok(None)
+    }
+
+    fn calls_of(&self, stores: &StoreBackend, subsystem: &str) -> Option<Vec<ConfigCall>> {
+        match subsystem {
+            "bdev" => {
+                let bases = self.bases.iter().filter(|base| base.is_there()).map(call_of_base);
+                let examined = ConfigCall { method: "bdev_wait_for_examine".to_owned(), params: None };
+                // Lvols are there once their stores are.
+                Some(bases.chain([examined]).chain(calls_of_limits(stores)).collect())
+            }
+            "nbd" => {
+                let lvols = stores.lvols().filter_map(|(_, lvol)| lvol.uuid());
+                let withdrawn = lvols.filter(|uuid| stores.is_withdrawn(*uuid));
+                let call =
+                    |uuid: uuid::Uuid| call("nbd_unexport", &ExportLvol { bdev_name: uuid.to_string() });
+                Some(withdrawn.map(call).collect())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn call_of_base(base: &Base) -> ConfigCall {
+    let (name, uuid) = (base.name.clone(), Some(base.uuid));
+    match &base.kind {
+        Kind::Aio(aio) => call(
+            "bdev_aio_create",
+            &CreateAio {
+                name,
+                filename: aio.filename.clone(),
+                block_size: aio.block_size_override.then_some(base.block),
+                readonly: Some(aio.readonly),
+                fallocate: Some(aio.fallocate),
+                uuid,
+                nowait: Some(aio.nowait),
+            },
+        ),
+        Kind::Malloc => call(
+            "bdev_malloc_create",
+            &CreateMalloc {
+                name: Some(name),
+                block_size: base.block,
+                num_blocks: base.size_bytes / u64::from(base.block.max(1)),
+                uuid,
+                optimal_io_boundary: None,
+                physical_block_size: None,
+            },
+        ),
+    }
+}
+
+fn calls_of_limits(stores: &StoreBackend) -> impl Iterator<Item = ConfigCall> {
+    stores.lvols().filter_map(|(store, lvol)| {
+        let limits = stores.store(store)?.limits(lvol.id);
+        let rates = rate_limits(limits);
+        let burst = u64::try_from(limits.burst.as_millis()).ok();
+        let params = SetQosLimit {
+            name: lvol.uuid()?.to_string(),
+            rw_ios_per_sec: Some(rates.rw_ios_per_sec),
+            rw_mbytes_per_sec: Some(rates.rw_mbytes_per_sec),
+            r_mbytes_per_sec: Some(rates.r_mbytes_per_sec),
+            w_mbytes_per_sec: Some(rates.w_mbytes_per_sec),
+            // SPDK knows no such member.
+            burst_ms: burst.filter(|_| limits.burst != BURST_DEFAULT),
+        };
+        limits.any().then(|| call("bdev_set_qos_limit", &params))
+    })
+}
+
+fn call(method: &str, params: &impl Serialize) -> ConfigCall {
+    ConfigCall { method: method.to_owned(), params: serde_json::to_value(params).ok() }
+}
