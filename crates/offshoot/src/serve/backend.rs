@@ -210,8 +210,15 @@ impl StoreBackend {
         }
         let device = open::external_device(file)?;
         self.wakeup.watch(&device).context("cannot wait for a device")?;
-        store.attach_external(external, device);
+        store.attach_external(external, Box::new(device));
         Ok(())
+    }
+
+    /// Has a store read the external snapshot of this id from a device that needs nobody to wait for it.
+    pub(super) fn attach_device(&mut self, id: StoreId, external: &str, device: Device) {
+        if let Some(store) = self.stores.get_mut(&id) {
+            store.attach_external(external, device);
+        }
     }
 
     /// Makes what a store is on as large as it is to be, and says what is left to do.

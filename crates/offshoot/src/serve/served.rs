@@ -169,8 +169,8 @@ impl Served {
     }
 
     /// Says which device the external snapshot of this id lies on. Somebody waits for its completions.
-    pub(super) fn attach_external(&mut self, id: &str, device: FileDevice) {
-        self.store.attach_external(id, Box::new(device));
+    pub(super) fn attach_external(&mut self, id: &str, device: Device) {
+        self.store.attach_external(id, device);
     }
 
     /// Starts a job that may copy so many bytes in a second. It ends in [`Served::finished`] too.

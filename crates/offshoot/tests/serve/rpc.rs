@@ -267,6 +267,102 @@ fn memory_carries_a_store_too() {
     server.stop();
 }
 
+/// Lvols of two stores over one file, which comes and goes with the server.
+#[test]
+fn lvols_read_from_a_bdev() {
+    const UUID: &str = "11111111-2222-4333-8444-555555555555";
+    let (store, other) = (Store::init("lvs", "64M"), Store::init("other", "64M"));
+    let image = store.file("image");
+    std::fs::write(&image, vec![5; 2 << 20]).unwrap();
+    let (server, mut client) = serve(&store);
+    let aio = json!({"filename": text(&image), "name": "image", "block_size": 512, "uuid": UUID});
+    client.call("bdev_aio_create", &aio);
+    client.call("bdev_aio_create", &json!({"filename": text(&other.path), "name": "base"}));
+    let clone =
+        |bdev: &str, lvs: &str, name: &str| json!({"bdev": bdev, "lvs_name": lvs, "clone_name": name});
+    client.call("bdev_lvol_clone_bdev", &clone("image", "lvs", "a"));
+    client.call("bdev_lvol_clone_bdev", &clone(UUID, "other", "b"));
+    client.call(
+        "bdev_lvol_create",
+        &json!({"lvol_name": "c", "lvs_name": "lvs", "size_in_mib": 4, "thin_provision": true}),
+    );
+    client.call("bdev_lvol_set_parent_bdev", &json!({"lvol_name": "lvs/c", "parent_name": "image"}));
+    let mut connection = server.connect("lvs/c");
+    assert_eq!(connection.read((2 << 20) - 512, 1024).unwrap(), [[5; 512], [0; 512]].concat());
+    connection.disconnect();
+    assert_eq!(server.connect("other/b").read(0, 512).unwrap(), [5; 512]);
+
+    // What there is to refuse, before anything is made.
+    client.refuse("bdev_lvol_clone_bdev", &clone("image", "nothing", "d"), -32602);
+    client.refuse("bdev_lvol_clone_bdev", &clone("nothing", "lvs", "d"), -32602);
+    client.refuse("bdev_lvol_clone_bdev", &clone("lvs/a", "lvs", "d"), -32602);
+    client.refuse("bdev_lvol_clone_bdev", &clone("lvs/a", "other", "d"), -32602);
+    client.refuse("bdev_lvol_clone_bdev", &clone("base", "lvs", "d"), -32602);
+    client.refuse("bdev_lvol_clone_bdev", &clone("image", "lvs", "a/b"), -32602);
+    client.refuse(
+        "bdev_lvol_set_parent_bdev",
+        &json!({"lvol_name": "lvs/c", "parent_name": "nothing"}),
+        -32602,
+    );
+    client.refuse(
+        "bdev_lvol_set_parent_bdev",
+        &json!({"lvol_name": "lvs/c", "parent_name": "lvs/a"}),
+        -32602,
+    );
+    let thick = json!({"lvol_name": "thick", "lvs_name": "lvs", "size_in_mib": 2});
+    client.call("bdev_lvol_create", &thick);
+    client.refuse(
+        "bdev_lvol_set_parent_bdev",
+        &json!({"lvol_name": "lvs/thick", "parent_name": "image"}),
+        -32602,
+    );
+    std::fs::write(store.file("odd"), vec![5; 1000 * 512]).unwrap();
+    client.call(
+        "bdev_aio_create",
+        &json!({"filename": text(&store.file("odd")), "name": "odd", "block_size": 512}),
+    );
+    client.refuse("bdev_lvol_clone_bdev", &clone("odd", "lvs", "d"), -32602);
+    client.refuse("bdev_aio_delete", &json!({"name": "image"}), -16);
+    let shown = client.call("bdev_get_bdevs", &json!({"name": "image"}));
+    assert_eq!(shown[0]["claim_type"], "read_many_write_none");
+    assert_eq!(client.call("bdev_examine", &json!({"name": "odd"})), true);
+    assert_eq!(client.call("bdev_examine", &json!({"name": "base"})), true);
+    client.refuse("bdev_examine", &json!({"name": "nothing"}), -19);
+
+    // The other store is opened anew: it finds the bdev that it wants.
+    client.call("bdev_aio_delete", &json!({"name": "base"}));
+    client.call("bdev_aio_create", &json!({"filename": text(&other.path), "name": "base"}));
+    assert_eq!(server.connect("other/b").read(4096, 512).unwrap(), [5; 512]);
+    for name in ["lvs/a", "lvs/c", "other/b"] {
+        client.call("bdev_lvol_delete", &json!({"name": name}));
+    }
+    client.call("bdev_aio_delete", &json!({"name": "image"}));
+    server.stop();
+    assert!(std::fs::read(&image).unwrap() == vec![5; 2 << 20]);
+}
+
+/// A server that is started without the file serves the clone once its bdev is there.
+#[test]
+fn a_bdev_that_comes_back_is_read() {
+    let store = Store::init("lvs", "64M");
+    let image = store.file("image");
+    std::fs::write(&image, vec![6; 1 << 20]).unwrap();
+    let aio = json!({
+        "filename": text(&image), "name": "image", "block_size": 512,
+        "uuid": "11111111-2222-4333-8444-555555555556",
+    });
+    let (server, mut client) = serve(&store);
+    client.call("bdev_aio_create", &aio);
+    client.call("bdev_lvol_clone_bdev", &json!({"bdev": "image", "lvs_name": "lvs", "clone_name": "vm"}));
+    server.stop();
+    let (server, mut client) = serve(&store);
+    assert_eq!(client.call("bdev_lvol_get_lvols", &Value::Null)[0]["is_degraded"], true);
+    client.call("bdev_aio_create", &aio);
+    assert_eq!(client.call("bdev_lvol_get_lvols", &Value::Null)[0]["is_degraded"], false);
+    assert_eq!(server.connect("lvs/vm").read(0, 4096).unwrap(), [6; 4096]);
+    server.stop();
+}
+
 #[test]
 fn a_bdev_can_be_waited_for() {
     let store = Store::init("lvs", "64M");

@@ -54,6 +54,8 @@ pub(super) enum Holds {
     Nothing(Bare),
     /// A store that is served.
     Store(StoreId),
+    /// No store, but stores read through it.
+    Snapshot,
     /// A thread is at work on it.
     Busy,
 }

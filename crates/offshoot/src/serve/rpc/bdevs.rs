@@ -7,6 +7,7 @@ use super::answers::{Answer, Asker, Awaited, now};
 use super::bases::{Bare, Base, Ground, Holds, Kind, open_file};
 use super::desk::Desk;
 use super::errors::errno_of_open;
+use super::esnap::is_read;
 use super::lvols::is_clone;
 use super::qos::rate_limits;
 use super::resolve;
@@ -97,6 +98,28 @@ impl Desk {
         self.work(asker, &params.name, move || examine(&name, &aio, block, &externals))
     }
 
+    /// Looks once more for a store on a bdev, which is done when one is created, too.
+    pub(super) fn examine_bdev(&mut self, stores: &StoreBackend, asker: Asker, params: &BdevName) -> Answer {
+        let Some(base) = self.bases.find_mut(&params.name) else {
+            let found = resolve::lvol(stores, LvolSelector::new(&params.name));
+            return found.and_then(|_| now(&true));
+        };
+        let (name, block) = (base.name.clone(), base.block);
+        match (&base.kind, &base.holds) {
+            (_, Holds::Busy) => Err(RpcError::refused(Errno::Busy)),
+            (Kind::Aio(aio), Holds::Nothing(_)) => {
+                let (aio, externals) = (aio.clone(), self.externals.clone());
+                // Its lock would keep the one who looks out.
+                base.holds = Holds::Busy;
+                self.work(asker, &name.clone(), move || {
+                    let (ground, reply) = examine(&name, &aio, block, &externals);
+                    (ground, reply.and_then(|_| ResultText::of(&true)))
+                })
+            }
+            (_, Holds::Nothing(_) | Holds::Store(_) | Holds::Snapshot) => now(&true),
+        }
+    }
+
     pub(super) fn delete_aio(
         &mut self,
         stores: &mut StoreBackend,
@@ -115,7 +138,7 @@ impl Desk {
         let device = match &mut base.holds {
             Holds::Nothing(bare) => &mut bare.device,
             Holds::Store(id) => stores.device_mut(*id).ok_or(RpcError::refused(Errno::NoDev))?,
-            Holds::Busy => return Err(RpcError::refused(Errno::Busy)),
+            Holds::Snapshot | Holds::Busy => return Err(RpcError::refused(Errno::Busy)),
         };
         device.grow(0).map_err(|cause| {
             warn!(%cause, "not measured");
@@ -186,7 +209,8 @@ impl Desk {
         let base = self.bases.find(&name).ok_or(RpcError::refused(Errno::NoDev))?;
         match base.holds {
             Holds::Busy => Err(RpcError::refused(Errno::Busy)),
-            Holds::Nothing(_) => {
+            Holds::Snapshot if is_read(stores, base.uuid) => Err(RpcError::refused(Errno::Busy)),
+            Holds::Nothing(_) | Holds::Snapshot => {
                 self.bases.remove(&name);
                 now(&true)
             }
@@ -290,7 +314,11 @@ fn bdev(name: String, uuid: Uuid, product: &str, block: u32, size_bytes: u64) ->
 }
 
 fn describe_base(base: &Base) -> Bdev {
-    let claimed = matches!(base.holds, Holds::Store(_));
+    let claim_type = match base.holds {
+        Holds::Store(_) => Some(ClaimType::ExclusiveWrite),
+        Holds::Snapshot => Some(ClaimType::ReadManyWriteNone),
+        Holds::Nothing(_) | Holds::Busy => None,
+    };
     let (product, unmap, writable, driver_specific) = match &base.kind {
         Kind::Aio(aio) => ("AIO disk", aio.fallocate, !aio.readonly, DriverSpecific::Aio(aio.clone())),
         Kind::Malloc => ("Malloc disk", true, true, DriverSpecific::Other(BTreeMap::new())),
@@ -298,8 +326,8 @@ fn describe_base(base: &Base) -> Bdev {
     let uuid = base.uuid.to_string();
     Bdev {
         aliases: Some(uuid).filter(|uuid| *uuid != base.name).into_iter().collect(),
-        claimed,
-        claim_type: claimed.then_some(ClaimType::ExclusiveWrite),
+        claimed: claim_type.is_some(),
+        claim_type,
         supported_io_types: IoTypes {
             read: true,
             write: writable,

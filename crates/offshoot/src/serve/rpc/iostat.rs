@@ -128,7 +128,7 @@ fn iostat(stores: &StoreBackend, bdev: &Named<'_>) -> BdevIostat {
                 Holds::Store(id) => {
                     stores.store(*id).map_or_else(DeviceStats::default, |store| store.device_stats())
                 }
-                Holds::Busy => DeviceStats::default(),
+                Holds::Snapshot | Holds::Busy => DeviceStats::default(),
             };
             BdevIostat { name: base.name.clone(), counts: of_device(&stats) }
         }

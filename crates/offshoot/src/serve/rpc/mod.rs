@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod desk;
 mod errors;
+mod esnap;
 mod iostat;
 mod jobs;
 mod lvols;

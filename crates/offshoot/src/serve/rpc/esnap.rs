@@ -1,0 +1,172 @@
+//! Methods of external snapshots: lvols over a bdev that is no lvol of their store.
+//!
+//! What a bdev is known by on disk is its UUID. While a store reads through it nobody writes to it: its file is open for
+//! reading then. A file that comes, or comes back, under the UUID that an lvol asks for is taken at once.
+
+use super::super::backend::StoreBackend;
+use super::super::openings::StoreId;
+use super::answers::{Answer, Asker, Then};
+use super::bases::{Bare, Base, Holds, Kind};
+use super::desk::Desk;
+use super::resolve;
+use crate::commands::identity;
+use offshoot_rpc::types::lvol::{CloneBdev, SetParent};
+use offshoot_rpc::types::selector::LvstoreSelector;
+use offshoot_rpc::{Errno, Method, RpcError};
+use offshoot_store::{Blob, State, Underlay, Verb};
+use std::path::Path;
+use tracing::warn;
+use uuid::Uuid;
+
+/// A bdev that a store reads through.
+struct Snapshot {
+    uuid: Uuid,
+    size_bytes: u64,
+}
+
+impl Desk {
+    pub(super) fn clone_bdev(
+        &mut self,
+        stores: &mut StoreBackend,
+        asker: Asker,
+        method: &'static Method,
+        params: &CloneBdev,
+    ) -> Answer {
+        let store = resolve::lvstore(stores, LvstoreSelector::Name(&params.lvs_name));
+        let store = store.map_err(|_| RpcError::CLONE_BDEV_LVSTORE)?;
+        if self.bases.find(&params.bdev).is_none() {
+            return Err(match resolve::find(stores, params.snapshot()) {
+                Some(found) if found.store == store => RpcError::CLONE_BDEV_SAME_LVSTORE,
+                Some(_) => method.failed(Errno::NotSup),
+                None => RpcError::CLONE_BDEV_BDEV,
+            });
+        }
+        let state = stores.state(store).ok_or(RpcError::INTERNAL)?;
+        if state.lvol_by_name(params.clone_name.as_bytes()).is_some() {
+            return Err(method.failed(Errno::Exist));
+        }
+        let Snapshot { uuid, size_bytes } = self.snapshot(stores, store, method, &params.bdev)?;
+        let verb = Verb::CloneExternal {
+            identity: identity(&params.clone_name),
+            size_bytes,
+            external: uuid,
+            external_bytes: size_bytes,
+        };
+        self.start(stores, asker, store, verb, Then::Made(method))
+    }
+
+    pub(super) fn set_parent_bdev(
+        &mut self,
+        stores: &mut StoreBackend,
+        asker: Asker,
+        method: &'static Method,
+        params: &SetParent,
+    ) -> Answer {
+        let found = resolve::lvol(stores, params.lvol())?;
+        let (store, lvol, is_thin) = (found.store, found.lvol.id, found.lvol.is_thin());
+        if self.bases.find(&params.parent_name).is_none() {
+            return Err(method.failed(match resolve::find(stores, params.parent()) {
+                Some(found) if found.store == store => Errno::Inval,
+                Some(_) => Errno::NotSup,
+                None => Errno::NoDev,
+            }));
+        }
+        if !is_thin {
+            return Err(method.failed(Errno::Inval));
+        }
+        let Snapshot { uuid, .. } = self.snapshot(stores, store, method, &params.parent_name)?;
+        let verb = Verb::SetParent { lvol, underlay: Underlay::External(uuid) };
+        self.start(stores, asker, store, verb, Then::True(method))
+    }
+
+    /// Has a store read through a bdev, if it does not yet.
+    fn snapshot(
+        &mut self,
+        stores: &mut StoreBackend,
+        store: StoreId,
+        method: &'static Method,
+        name: &str,
+    ) -> Result<Snapshot, RpcError> {
+        let cluster = stores.state(store).map_or(1, |state| state.units.cluster);
+        let base = self.bases.find_mut(name).ok_or(method.failed(Errno::NoDev))?;
+        if !base.is_there() {
+            return Err(method.failed(Errno::NoDev));
+        }
+        if !base.size_bytes.is_multiple_of(cluster) {
+            return Err(method.failed(Errno::Inval));
+        }
+        read_through(stores, store, base).map_err(|errno| method.failed(errno))?;
+        Ok(Snapshot { uuid: base.uuid, size_bytes: base.size_bytes })
+    }
+
+    /// Has stores read through what has come for them.
+    pub(super) fn attach_missing(&mut self, stores: &mut StoreBackend) {
+        let missing = |(id, store): (StoreId, &super::super::served::Served)| {
+            let engine = store.engine();
+            let names = names_of(engine.state()).filter(|name| !engine.has_external(name));
+            names.map(|name| (id, name)).collect::<Vec<_>>()
+        };
+        let missing: Vec<(StoreId, String)> = stores.stores().flat_map(missing).collect();
+        for (store, name) in missing {
+            if let Some(base) = self.bases.find_mut(&name).filter(|base| base.uuid.to_string() == name)
+                && let Err(errno) = read_through(stores, store, base)
+            {
+                warn!(bdev = base.name, ?errno, "an external snapshot is not read");
+            }
+        }
+    }
+}
+
+/// Whether an lvol of any store reads from a bdev.
+pub(super) fn is_read(stores: &StoreBackend, uuid: Uuid) -> bool {
+    let wanted = uuid.to_string();
+    stores.stores().any(|(_, store)| names_of(store.engine().state()).any(|name| name == wanted))
+}
+
+/// The external snapshots that the lvols of a store want.
+fn names_of(state: &State) -> impl Iterator<Item = String> {
+    let direct = |blob: &&Blob| blob.external_is_parent;
+    state.blobs().filter(direct).filter_map(|blob| blob.external.as_ref()).map(offshoot_store::External::name)
+}
+
+fn read_through(stores: &mut StoreBackend, store: StoreId, base: &mut Base) -> Result<(), Errno> {
+    let id = base.uuid.to_string();
+    if stores.store(store).is_some_and(|store| store.engine().has_external(&id)) {
+        return Ok(());
+    }
+    match (&base.kind, std::mem::replace(&mut base.holds, Holds::Busy)) {
+        (Kind::Aio(aio), Holds::Nothing(bare)) => {
+            // The lock of a writer would keep readers out.
+            drop(bare);
+            let file = Path::new(&aio.filename);
+            let attached = stores.attach_external(store, &id, file);
+            if let Err(cause) = attached {
+                warn!(bdev = base.name, "not read: {cause:#}");
+                // It was open a moment ago. If it cannot be any more, nobody can use it either.
+                if let Ok(bare) = Bare::open(file, aio, base.block) {
+                    base.holds = Holds::Nothing(bare);
+                }
+                return Err(Errno::Io);
+            }
+            base.holds = Holds::Snapshot;
+            Ok(())
+        }
+        (Kind::Aio(aio), Holds::Snapshot) => {
+            base.holds = Holds::Snapshot;
+            stores.attach_external(store, &id, Path::new(&aio.filename)).map_err(|cause| {
+                warn!(bdev = base.name, "not read: {cause:#}");
+                Errno::Io
+            })
+        }
+        (Kind::Malloc, Holds::Nothing(bare)) => {
+            stores.attach_device(store, &id, bare.device);
+            base.holds = Holds::Snapshot;
+            Ok(())
+        }
+        // Memory is in one store's hands.
+        (_, held) => {
+            base.holds = held;
+            Err(Errno::Busy)
+        }
+    }
+}
