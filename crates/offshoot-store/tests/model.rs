@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod common;
+#[path = "model/moves.rs"]
+mod moves;
 
 use common::{
     Model, cases, compare, id_of, identity, new_store, new_store_of, new_store_on, pattern, reopen,
 };
+use moves::{Meanwhile, Move, attached, moving};
 use offshoot_block::Buffer;
 use offshoot_device::MemDevice;
 use offshoot_format::{BlobCluster, BlobId, BlockState};
@@ -97,6 +100,17 @@ enum Op {
         len: u64,
         seed: u8,
     },
+    /// Data moves, while other things happen.
+    Move {
+        lvol: usize,
+        moving: (Move, Meanwhile, u32),
+    },
+    CloneExternal {
+        clusters: u64,
+    },
+    OntoExternal {
+        lvol: usize,
+    },
     Flush,
     Reopen,
 }
@@ -137,6 +151,9 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (lvol.clone(), at.clone(), len.clone()).prop_map(|(lvol, at, len)| Op::Unmap { lvol, at, len }),
         3 => (lvol.clone(), at.clone(), len.clone(), 0_u64..5000, any::<u8>())
             .prop_map(|(lvol, at, len, shift, seed)| Op::Overlap { lvol, at, len, shift, seed }),
+        4 => (lvol.clone(), moving()).prop_map(|(lvol, moving)| Op::Move { lvol, moving }),
+        1 => (0_u64..9).prop_map(|clusters| Op::CloneExternal { clusters }),
+        1 => lvol.clone().prop_map(|lvol| Op::OntoExternal { lvol }),
         2 => (lvol, at, len, any::<u8>()).prop_map(|(lvol, at, len, seed)| Op::Race { lvol, at, len, seed }),
         1 => Just(Op::Flush),
         2 => Just(Op::Reopen),
@@ -292,11 +309,16 @@ impl World {
             Op::Race { lvol, at, len, seed } => self.race(lvol, at, len, seed),
             Op::Overlap { lvol, at, len, shift, seed } => self.overlap(lvol, at, len, shift, seed),
             Op::Flush => self.store().flush().unwrap(),
-            Op::Reopen => {
-                let store = self.store.take().unwrap();
-                self.store = Some(reopen(store));
-            }
+            Op::Move { lvol, moving } => self.moves(lvol, moving),
+            Op::CloneExternal { clusters } => self.clone_external(clusters),
+            Op::OntoExternal { lvol } => self.onto_external(lvol),
+            Op::Reopen => self.reopen(),
         }
+    }
+
+    fn reopen(&mut self) {
+        let store = self.store.take().unwrap();
+        self.store = Some(attached(reopen(store)));
     }
 
     fn create(&mut self, clusters: u64, thick: bool, reserve: bool) {
@@ -347,7 +369,7 @@ impl World {
         let result = self.execute(Verb::SetParent { lvol: id, underlay });
         let refused = match onto {
             _ if !blob.is_thin() || !blob.clones.is_empty() => true,
-            None => blob.parent.is_none(),
+            None => blob.parent.is_none() && !blob.external_is_parent,
             Some(onto) => {
                 onto.id == id || !onto.is_read_only() || blob.parent == Some(onto.id) || onto.len != blob.len
             }
@@ -532,14 +554,13 @@ fn run_long(ops: Vec<Op>, native: bool, seed: u64) {
 }
 
 fn run_in(store: Store<common::ShuffledDevice>, cluster: u64, scale: u64, ops: Vec<Op>) {
-    let mut world = World { store: Some(store), model: Model::new(), count: 0, cluster, scale };
+    let mut world = World { store: Some(attached(store)), model: Model::new(), count: 0, cluster, scale };
     for op in ops {
         world.run(op);
         let model = world.model.clone();
         compare(world.store(), &model);
     }
-    let store = reopen(world.store.take().unwrap());
-    world.store = Some(store);
+    world.reopen();
     let model = world.model.clone();
     compare(world.store(), &model);
 }

@@ -74,6 +74,15 @@ pub fn clear_method(number: u64) -> ClearMethod {
     [Default, None, WriteZeroes, Unmap][usize::try_from(number % 4).unwrap()]
 }
 
+/// What an external snapshot holds: no zeros, and no whole number of clusters.
+pub fn external_content() -> Vec<u8> {
+    pattern(5 * 16_384 + 3 * 512, 77).as_slice().to_vec()
+}
+
+pub fn external_device() -> ShuffledDevice {
+    ShuffledDevice::new(MemDevice::with_content(&external_content(), 512), 1)
+}
+
 /// What each lvol reads, by name.
 pub type Model = BTreeMap<String, Vec<u8>>;
 
@@ -197,7 +206,11 @@ pub fn compare_copies(store: &mut Store<ShuffledDevice>, model: &Model) {
             chain.push(parent);
         }
         let longest = chain.iter().map(|id| state.bytes(state.blob(*id).unwrap())).max();
-        let mut copy = vec![0; usize::try_from(longest.unwrap()).unwrap()];
+        let root = chain.last().and_then(|root| state.blob(*root)).filter(|root| root.external_is_parent);
+        let mut copy = if root.is_some() { external_content() } else { Vec::new() };
+        // Beyond its end nothing of the external snapshot shows, for those that are larger either.
+        copy.truncate(root.map_or(0, |root| usize::try_from(state.bytes(root)).unwrap()));
+        copy.resize(usize::try_from(longest.unwrap()).unwrap(), 0);
         for id in chain.into_iter().rev() {
             if let Some(bytes) = hidden.get(&id) {
                 // What removed snapshots hold themselves cannot be asked for.
