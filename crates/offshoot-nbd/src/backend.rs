@@ -205,6 +205,10 @@ pub trait Backend {
     /// Takes a request. It may be held back until the next [`Backend::poll`], and is answered exactly once, there.
     fn submit(&mut self, id: RequestId, export: ExportId, command: Command);
 
+    /// A connection is gone, see [`RequestId::connection`]: nobody waits for its requests any more. Each is still answered
+    /// once; those that were not begun need not be.
+    fn abandon(&mut self, _connection: u64) {}
+
     /// Makes progress and appends what has been answered. Also clears the readiness of [`Backend::wakeup`].
     fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>);
 

@@ -268,6 +268,7 @@ impl<B: Backend> Server<B> {
             Hangup::Socket(errno) => debug!(slot, %errno, "connection lost"),
         }
         client.cut(backend, spares);
+        backend.abandon(slot.into());
     }
 
     fn enqueue(queue: &mut Vec<u32>, slot: u32, client: &mut Client) {

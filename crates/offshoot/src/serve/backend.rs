@@ -422,6 +422,15 @@ impl StoreBackend {
         self.answered.extend(reply.map(|reply| (id, reply)));
     }
 
+    pub(super) fn abandon(&mut self, connection: u64) {
+        let waiting = self.stores.values_mut().flat_map(|store| store.abandon_limited(connection));
+        self.answered.extend(waiting.map(|id| (id, Reply::Error(Errno::Shutdown))));
+    }
+
+    pub(super) fn has_answers(&self) -> bool {
+        !self.answered.is_empty()
+    }
+
     pub(super) fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {
         self.advance();
         replies.append(&mut self.answered);

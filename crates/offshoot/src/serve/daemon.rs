@@ -125,6 +125,10 @@ impl Backend for Daemon<'_> {
         self.stores.submit(id, export, command);
     }
 
+    fn abandon(&mut self, connection: u64) {
+        self.stores.abandon(connection);
+    }
+
     fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {
         // First, since it moves the stores along too: what they have answered by then is taken below.
         if self.rpc.turn(self.stores) {
@@ -138,7 +142,10 @@ impl Backend for Daemon<'_> {
     }
 
     fn busy(&self) -> bool {
-        self.stores.must_be_polled() || self.stores.has_finished() || self.rpc.busy()
+        self.stores.has_answers()
+            || self.stores.must_be_polled()
+            || self.stores.has_finished()
+            || self.rpc.busy()
     }
 
     fn deadline(&self) -> Option<Instant> {

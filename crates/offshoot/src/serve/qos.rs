@@ -126,6 +126,18 @@ impl<T> Limiter<T> {
         Some(held.request)
     }
 
+    /// Takes out what waits and need not wait any more.
+    pub(super) fn take_out(&mut self, is_unwanted: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut taken = Vec::new();
+        for queue in &mut self.queues {
+            let (unwanted, kept): (VecDeque<_>, _) =
+                std::mem::take(queue).into_iter().partition(|held| is_unwanted(&held.request));
+            *queue = kept;
+            taken.extend(unwanted.into_iter().map(|held| held.request));
+        }
+        taken
+    }
+
     /// When the next one may pass, if any waits.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let heads = self.queues.iter().filter_map(VecDeque::front);

@@ -77,6 +77,29 @@ fn a_server_ends_in_time_with_requests_that_wait() {
 }
 
 #[test]
+fn what_waits_goes_with_its_client() {
+    let store = Store::init("lvs", "256M");
+    let (server, mut client) = serve(&store);
+    limit(&mut client, SLOW);
+    let mut slow = server.connect("slow");
+    slow.write(0, &vec![1; LARGE], 0).unwrap();
+    slow.send(CMD_WRITE, 0, 4096, 512, &[2; 512]);
+    slow.send(CMD_FLUSH, 0, 0, 0, &[]);
+    assert_eq!(slow.receive(), (0, Ok(())));
+    drop(slow);
+    let connections = |client: &mut Client| {
+        let state = client.call("framework_dump_state", &Value::Null);
+        state["connections"].as_object().unwrap().len()
+    };
+    while connections(&mut client) > 0 {
+        std::thread::yield_now();
+    }
+    limit(&mut client, OFF);
+    assert_eq!(server.connect("slow").read(4096, 512).unwrap(), [1; 512]);
+    server.stop();
+}
+
+#[test]
 fn limits_are_checked_and_rounded() {
     let store = Store::init("lvs", "256M");
     let (server, mut client) = serve(&store);

@@ -62,6 +62,14 @@ impl Served {
         }
     }
 
+    /// Takes out the requests of a connection that is gone. Nobody waits for what they would have done.
+    pub(in super::super) fn abandon_limited(&mut self, connection: u64) -> Vec<RequestId> {
+        let is_unwanted = |limited: &Limited| limited.id.connection() == connection;
+        let limiters = self.limiters.values_mut();
+        let taken = limiters.flat_map(|limiter| limiter.take_out(is_unwanted));
+        taken.map(|limited| limited.id).collect()
+    }
+
     /// When the next request that waits may pass.
     pub(super) fn limits_deadline(&self) -> Option<Instant> {
         self.limiters.values().filter_map(Limiter::deadline).min()
