@@ -98,6 +98,10 @@ impl Desk {
             let snapshot = state.blob(export.lvol).map(Blob::display_name).unwrap_or_default();
             return Err(is_open(&snapshot, &stores.naming().name(store, &snapshot), &then));
         }
+        // It may be done before anybody looks how far it is.
+        let cost =
+            stores.store(store).and_then(|served| served.engine().work_cost(work).ok()).unwrap_or_default();
+        let progress = Progress { bytes: cost.bytes, clusters: cost.filled, ..Progress::default() };
         let left = into.and_then(|lvol| state.blob(state.blob(lvol)?.parent?)).and_then(Blob::uuid);
         let name = into.and_then(|lvol| state.blob(lvol)).map(Blob::display_name);
         let uuid = into.and_then(|lvol| state.blob(lvol)).and_then(Blob::uuid);
@@ -116,7 +120,7 @@ impl Desk {
             name,
             uuid,
             going,
-            progress: Progress::default(),
+            progress,
             asker,
             then: Some(then),
             outcome: None,
