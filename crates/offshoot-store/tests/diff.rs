@@ -220,3 +220,24 @@ fn a_shallow_copy_leaves_an_external_snapshot_out() {
     store.run(Verb::SetReadOnly { lvol }).unwrap();
     assert_eq!(copy(&store, "new"), [zero(BLOCK, 2 * BLOCK), zero(600 * CLUSTER, 601 * CLUSTER)]);
 }
+
+/// An lvol that was shorter once shows nothing of what lies below that: its copy says so.
+#[test]
+fn a_copy_hides_what_is_below_a_shorter_parent() {
+    for native in [true, false] {
+        let mut store = store(native);
+        store.resize("new", 16 * CLUSTER).unwrap();
+        store.snapshot("new", "short").unwrap();
+        store.resize("new", 40 * CLUSTER).unwrap();
+        let id = store.id("new");
+        store.write(id, 20 * CLUSTER, pattern(CLUSTER, 2)).unwrap();
+        store.snapshot("new", "long").unwrap();
+        let expected = [
+            zero(16 * CLUSTER, 20 * CLUSTER),
+            data(20 * CLUSTER, 21 * CLUSTER),
+            zero(21 * CLUSTER, 40 * CLUSTER),
+        ];
+        assert_eq!(copy(&store, "short"), []);
+        assert_eq!(copy(&store, "long"), expected);
+    }
+}

@@ -5,7 +5,7 @@
 
 use crate::blob::Blob;
 use crate::error::Error;
-use crate::map::{Entry, SLOTS, Source, Tree};
+use crate::map::{Entry, Leaf, SLOTS, Source, Tree};
 use crate::pages::by_ordinal;
 use crate::state::State;
 use alloc::{
@@ -56,6 +56,8 @@ pub(super) struct Side<'s> {
     external: &'s [u8],
     /// Clusters up to which that shows through.
     external_len: u64,
+    /// Clusters of which the tree says what they are.
+    len: u64,
 }
 
 impl<'s> Side<'s> {
@@ -65,7 +67,28 @@ impl<'s> Side<'s> {
             tree: blob.tree.clone(),
             external: external.map_or(&[], |external| &external.id),
             external_len: external.map_or(0, |external| external.len),
+            len: blob.len,
         }
+    }
+
+    /// Behind its end, and up to a number of clusters, it is what a longer blob is.
+    pub(super) fn extend(&mut self, longer: &Blob, len: u64) {
+        let new = self.len..longer.len.min(len);
+        if new.is_empty() {
+            return;
+        }
+        for (ordinal, slots) in by_ordinal(new.clone()) {
+            let first = ordinal.first_cluster().0;
+            for (slot, entry) in longer.tree.leaf(ordinal).into_iter().flat_map(Leaf::entries) {
+                if slots.contains(&slot) {
+                    self.tree.replace(BlobCluster(first + slot as u64), entry);
+                }
+            }
+        }
+        self.len = new.end;
+        // In between it may have ended before its blob did: who says zeros there says them once more.
+        let external_len = longer.external.as_ref().map_or(0, |external| external.len);
+        self.external_len = self.external_len.max(external_len);
     }
 
     /// The external snapshot below a blob, however far it shows through.

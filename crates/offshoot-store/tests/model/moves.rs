@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 /// The external snapshot of every store.
-pub(super) const EXTERNAL: Uuid = Uuid::from_u128(0xe);
+pub(super) const EXTERNAL: Uuid = Uuid::from_u128(0xe << 64);
 
 /// A job.
 #[derive(Clone, Copy, Debug)]
