@@ -3,12 +3,13 @@
 use crate::checkpoint::{self, Capture, write_pages, write_super_block};
 use crate::error::Error;
 use crate::journal::{default_bytes, mask_pages, most_live_clusters};
-use crate::limits::{GROWTH, GROWTH_CLUSTERS};
+use crate::limits::{CLEAR_BYTES, GROWTH, GROWTH_CLUSTERS};
 use crate::pool::Pool;
 use crate::record::{Encoding, Record};
 use crate::state::{State, XATTR_NATIVE};
 use crate::verb::check_name;
 use alloc::{string::String, vec::Vec};
+use core::ops::Range;
 use offshoot_block::{DeviceOffset, DeviceOp};
 use offshoot_format::{
     Bitmap, BlobId, ClearMethod, Flags, Layout, LayoutError, LayoutParams, MaskRoom, MdPageIdx,
@@ -112,9 +113,9 @@ pub fn init(size_bytes: u64, options: &InitOptions) -> Result<(State, SuperBlock
     let data_bytes = u64::from(layout.total_clusters) * u64::from(layout.cluster_size) - metadata_bytes;
     let (offset, len) = (DeviceOffset(metadata_bytes), data_bytes);
     let clear = match options.clear_method {
-        ClearMethod::None => None,
-        ClearMethod::Default | ClearMethod::Unmap => Some(DeviceOp::Unmap { offset, len }),
-        ClearMethod::WriteZeroes => Some(DeviceOp::WriteZeroes { offset, len, may_unmap: false }),
+        ClearMethod::None => Vec::new(),
+        ClearMethod::Default | ClearMethod::Unmap => alloc::vec![DeviceOp::Unmap { offset, len }],
+        ClearMethod::WriteZeroes => zeros(metadata_bytes..metadata_bytes + len),
     };
 
     let mut state = State::new(layout, Pool::new(clusters), Pool::new(md));
@@ -136,7 +137,7 @@ pub fn init(size_bytes: u64, options: &InitOptions) -> Result<(State, SuperBlock
         encoding: Encoding::Table,
     });
     let mut ops = alloc::vec![zero];
-    ops.extend(clear.filter(|_| data_bytes > 0));
+    ops.extend(clear.into_iter().filter(|_| data_bytes > 0));
     let capture = Capture::take(&mut state, &mut Vec::new(), None, usize::MAX);
     let masks = checkpoint::masks(&state);
     ops.extend(write_pages(&state.layout, &capture.fresh));
@@ -144,4 +145,15 @@ pub fn init(size_bytes: u64, options: &InitOptions) -> Result<(State, SuperBlock
     super_block.clean = 1;
     ops.extend([DeviceOp::Sync, write_super_block(&super_block, 0), DeviceOp::Sync]);
     Ok((state, super_block, ops))
+}
+
+/// Zeros that take space, in pieces between which it can be told how far they are.
+fn zeros(range: Range<u64>) -> Vec<DeviceOp> {
+    let starts = range.clone().step_by(usize::try_from(CLEAR_BYTES).unwrap_or(usize::MAX));
+    let piece = |start: u64| DeviceOp::WriteZeroes {
+        offset: DeviceOffset(start),
+        len: CLEAR_BYTES.min(range.end - start),
+        may_unmap: false,
+    };
+    starts.map(piece).collect()
 }

@@ -65,3 +65,6 @@ pub const IMAGE_FRAME_BYTES: u64 = 256 << 10;
 
 /// Md pages that only renaming, shrinking and removing may use: with them a full store can be emptied again.
 pub const MD_PAGES_KEPT: usize = 4;
+
+/// Bytes that a new store zeroes in one operation, where zeros are to take space.
+pub const CLEAR_BYTES: u64 = 64 << 20;

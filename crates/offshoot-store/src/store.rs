@@ -42,6 +42,9 @@ pub enum CreateError {
     /// The device failed.
     #[error("{0}")]
     Device(#[from] DeviceError),
+    /// It was broken off.
+    #[error("interrupted: there is no store")]
+    Cancelled,
 }
 
 impl<D: BlockDevice> Store<D> {
@@ -50,10 +53,34 @@ impl<D: BlockDevice> Store<D> {
     ///
     /// # Errors
     /// [`CreateError`].
-    pub fn init(mut device: D, options: &InitOptions, opening: &OpenOptions) -> Result<Self, CreateError> {
+    pub fn init(device: D, options: &InitOptions, opening: &OpenOptions) -> Result<Self, CreateError> {
+        Self::init_watched(device, options, opening, |_, _| ControlFlow::Continue(()))
+    }
+
+    /// The same. `watch` sees how many bytes of how many are zeroed or written, and may break it off: then the device
+    /// holds no store.
+    ///
+    /// # Errors
+    /// As [`Store::init`]; [`CreateError::Cancelled`].
+    pub fn init_watched(
+        mut device: D,
+        options: &InitOptions,
+        opening: &OpenOptions,
+        mut watch: impl FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<Self, CreateError> {
         let geometry = device.geometry();
         let (state, super_block, ops) = init(geometry.size_bytes, options)?;
+        let bytes = |op: &DeviceOp| match op {
+            DeviceOp::Write { buffer, .. } => buffer.len() as u64,
+            DeviceOp::WriteZeroes { len, .. } => *len,
+            _ => 0,
+        };
+        let (mut done, total) = (0, ops.iter().map(bytes).sum());
         for op in ops {
+            if watch(done, total).is_break() {
+                return Err(CreateError::Cancelled);
+            }
+            done += bytes(&op);
             run_op(&mut device, op)?;
         }
         let engine = Engine::new(state, super_block, geometry.logical_block, opening);

@@ -1,7 +1,9 @@
 //! `offshoot init`: a new store in a file or on a block device.
 
 use crate::clear::ClearMethod;
+use crate::interrupt::Interrupt;
 use crate::open::{described, device};
+use crate::progress::Progress;
 use crate::report;
 use crate::size::{Bytes, Size};
 use anyhow::{Context as _, Result, bail};
@@ -11,6 +13,7 @@ use offshoot_device::{FileDevice, HostDevice as _, OpenOptions, StoreLock};
 use offshoot_store::{InitOptions, Store, limits, signature};
 use std::fs::{self, File, Metadata};
 use std::io::{ErrorKind, Read};
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
@@ -94,13 +97,14 @@ pub(crate) fn run(args: &InitArgs) -> Result<()> {
     if let Some(size) = size {
         offshoot_store::init(size, &options).with_context(|| args.path.display().to_string())?;
     }
+    let interrupt = Interrupt::install()?;
     let ground = match fs::metadata(&args.path) {
         Ok(metadata) => existing(args, &metadata, size, &options)?,
         Err(error) if error.kind() == ErrorKind::NotFound => created(args, size)?,
         Err(error) => return Err(error).with_context(|| args.path.display().to_string()),
     };
     let Ground { device, undo } = ground;
-    let made = make(args, device, &mut options);
+    let made = make(args, device, &mut options, &interrupt);
     if made.is_err() {
         undo.apply(&args.path);
     }
@@ -109,7 +113,12 @@ pub(crate) fn run(args: &InitArgs) -> Result<()> {
 }
 
 /// Writes the store. Returns what to say about it.
-fn make(args: &InitArgs, device: FileDevice, options: &mut InitOptions) -> Result<String> {
+fn make(
+    args: &InitArgs,
+    device: FileDevice,
+    options: &mut InitOptions,
+    interrupt: &Interrupt,
+) -> Result<String> {
     let smallest = device.geometry().logical_block;
     options.block_size = match args.block_size {
         Some(wanted) if wanted < smallest => {
@@ -118,7 +127,12 @@ fn make(args: &InitArgs, device: FileDevice, options: &mut InitOptions) -> Resul
         wanted => wanted.unwrap_or(smallest),
     };
     let opening = crate::open::opening(&device, false);
-    let store = Store::init(device, options, &opening).with_context(|| args.path.display().to_string())?;
+    let mut progress = None;
+    let made = Store::init_watched(device, options, &opening, |done, total| {
+        progress.get_or_insert_with(|| Progress::new("init", Some(total))).reach(done);
+        if interrupt.check().is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let store = made.with_context(|| args.path.display().to_string())?;
     let layout = &store.state().layout;
     Ok(format!(
         "made lvstore \"{}\" in {}: {} in {} clusters of {}, {} of them free",

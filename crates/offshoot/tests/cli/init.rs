@@ -133,3 +133,24 @@ fn a_failure_leaves_everything_as_it_was() {
         assert!(line.contains(expected), "{args:?}: {line}");
     }
 }
+
+/// Long work: it says how far it is, and can be ended.
+#[test]
+fn writing_zeros_can_be_interrupted() {
+    let bench = Bench::new();
+    let args = ["init", "s", "--size", "8G", "--clear-method", "write_zeroes"];
+    let mut child = bench.command(&args).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while bench.path("s").metadata().map_or(0, |metadata| metadata.len()) == 0 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before its file was there");
+        std::thread::yield_now();
+    }
+    let kill = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(kill.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    // It may have been as quick as that.
+    if output.status.code() != Some(0) {
+        assert_eq!(said, "offshoot: s: interrupted: there is no store\n");
+        assert!(!bench.path("s").exists());
+    }
+}
