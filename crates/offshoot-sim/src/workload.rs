@@ -2,7 +2,7 @@
 
 use crate::model::{Change, Lvol, Number};
 use crate::random::Random;
-use crate::world::{Op, World};
+use crate::world::{Op, World, keeps_reads};
 use crate::{cell, external};
 use std::ops::Range;
 
@@ -109,7 +109,8 @@ fn onto_external(world: &World, random: &mut Random) -> Option<Op> {
     let parent = Some(external::NUMBER);
     let lvol = alone(world, random).filter(|_| !world.is_sealing())?;
     let fits = world.is_thin(lvol) && world.model.lvol(lvol)?.parent != parent;
-    fits.then(|| Op::Verb(Change::SetParent { lvol, parent, own: world.own_cells(lvol) }))
+    (fits && !keeps_reads(lvol))
+        .then(|| Op::Verb(Change::SetParent { lvol, parent, own: world.own_cells(lvol) }))
 }
 
 fn remove(world: &mut World, random: &mut Random) -> Option<Op> {
@@ -146,7 +147,8 @@ fn set_parent(world: &mut World, random: &mut Random) -> Option<Op> {
             parent.read_only && now != Some(number) && parent.len() == len
         })?),
     };
-    world.is_thin(lvol).then(|| Op::Verb(Change::SetParent { lvol, parent, own: world.own_cells(lvol) }))
+    let may_be = world.is_thin(lvol) && !keeps_reads(lvol);
+    may_be.then(|| Op::Verb(Change::SetParent { lvol, parent, own: world.own_cells(lvol) }))
 }
 
 fn inflate(world: &mut World, random: &mut Random) -> Option<Op> {

@@ -524,6 +524,7 @@ impl World {
                 size_bytes: bytes(sectors),
                 external: external::uuid(),
                 external_bytes: external::BYTES,
+                copy_on_read: keeps_reads(*number),
             },
             Change::Remove { lvol, deferred: false } => Verb::Remove { lvol: self.blob(*lvol)? },
             Change::Remove { lvol, deferred: true } => Verb::RemoveDeferred { lvol: self.blob(*lvol)? },
@@ -614,4 +615,10 @@ impl Closed {
         let checked = expected.check(left, cut, power, random);
         checked.map(drop).map_err(|violation| violation.during(format!("{cut} while closing")))
     }
+}
+
+/// Whether a clone of the external snapshot keeps what it has read. What such a clone holds itself changes by itself: it is
+/// not put onto something else.
+pub(crate) fn keeps_reads(number: Number) -> bool {
+    number.is_multiple_of(8)
 }

@@ -18,6 +18,9 @@ pub const XATTR_DELETED: &[u8] = b"offshoot.deleted";
 /// Xattr of an lvol with a reservation.
 pub const XATTR_RESERVE: &[u8] = b"offshoot.reserve";
 
+/// Xattr of an lvol that keeps what it has read from its external snapshot.
+pub const XATTR_COPY_ON_READ: &[u8] = b"offshoot.copy-on-read";
+
 /// Xattrs whose name begins like this are labels: the key follows.
 pub const LABEL_PREFIX: &[u8] = b"offshoot.label.";
 

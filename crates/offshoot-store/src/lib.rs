@@ -37,7 +37,9 @@ mod state;
 mod store;
 mod verb;
 
-pub use blob::{Blob, External, LABEL_PREFIX, XATTR_CREATED, XATTR_DELETED, XATTR_RESERVE, escape};
+pub use blob::{
+    Blob, External, LABEL_PREFIX, XATTR_COPY_ON_READ, XATTR_CREATED, XATTR_DELETED, XATTR_RESERVE, escape,
+};
 pub use checkpoint::{blob_md, extent_page, layer_pages};
 pub use engine::{Counters, Engine, IoRequest, JournalFill, Progress, Reply, Target, Ticket, Work};
 pub use error::{During, Error, ErrorKind, Failure, LoadError, ReadOnlyCause};

@@ -66,5 +66,8 @@ pub const IMAGE_FRAME_BYTES: u64 = 256 << 10;
 /// Md pages that only renaming, shrinking and removing may use: with them a full store can be emptied again.
 pub const MD_PAGES_KEPT: usize = 4;
 
+/// Clusters of which something is being copied behind a read at one time, at most.
+pub const KEPT_AT_ONCE: usize = 4;
+
 /// Bytes that a new store zeroes in one operation, where zeros are to take space.
 pub const CLEAR_BYTES: u64 = 64 << 20;

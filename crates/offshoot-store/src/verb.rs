@@ -10,6 +10,7 @@ mod deferred;
 mod external;
 mod grow;
 mod inflate;
+mod keep;
 mod label;
 mod merge;
 mod name;
@@ -108,6 +109,8 @@ pub enum Verb {
         external: Uuid,
         /// How many bytes that has. What the clone has beyond them, in whole clusters, reads zeros for good.
         external_bytes: u64,
+        /// Whether it keeps what it has read from there.
+        copy_on_read: bool,
     },
     /// An lvol or snapshot goes away.
     Remove {
@@ -264,8 +267,8 @@ impl Verb {
             }
             Self::Snapshot { items } => snapshot::plan(state, items),
             Self::Clone { parent, identity } => clone::plan(state, *parent, identity),
-            Self::CloneExternal { identity, size_bytes, external, external_bytes } => {
-                external::plan(state, identity, *size_bytes, *external, *external_bytes)
+            Self::CloneExternal { identity, size_bytes, external, external_bytes, copy_on_read } => {
+                external::plan(state, identity, *size_bytes, (*external, *external_bytes), *copy_on_read)
             }
             Self::Remove { lvol } => remove::plan(state, *lvol),
             Self::RemoveDeferred { lvol } => deferred::plan(state, *lvol),

@@ -185,7 +185,13 @@ const STEPS: &[Step] = &[
         let (external, external_bytes) = (EXTERNAL, EXTERNAL_BYTES);
         make(
             store
-                .run(Verb::CloneExternal { identity, size_bytes, external, external_bytes })
+                .run(Verb::CloneExternal {
+                    identity,
+                    size_bytes,
+                    external,
+                    external_bytes,
+                    copy_on_read: false,
+                })
                 .map(|made| made[0]),
         );
     }),

@@ -6,6 +6,8 @@
 mod chains;
 #[path = "external/clones.rs"]
 mod clones;
+#[path = "external/copy_on_read.rs"]
+mod copy_on_read;
 #[path = "external/ends.rs"]
 mod ends;
 #[path = "common/jobs.rs"]

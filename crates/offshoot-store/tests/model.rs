@@ -85,6 +85,11 @@ enum Op {
         at: u64,
         len: u64,
     },
+    Read {
+        lvol: usize,
+        at: u64,
+        len: u64,
+    },
     /// Two writes that overlap and a read of both ranges, at once.
     Overlap {
         lvol: usize,
@@ -107,6 +112,7 @@ enum Op {
     },
     CloneExternal {
         clusters: u64,
+        copy_on_read: bool,
     },
     OntoExternal {
         lvol: usize,
@@ -149,10 +155,12 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (lvol.clone(), at.clone(), len.clone(), any::<bool>())
             .prop_map(|(lvol, at, len, allocate)| Op::Zero { lvol, at, len, allocate }),
         4 => (lvol.clone(), at.clone(), len.clone()).prop_map(|(lvol, at, len)| Op::Unmap { lvol, at, len }),
+        4 => (lvol.clone(), at.clone(), len.clone()).prop_map(|(lvol, at, len)| Op::Read { lvol, at, len }),
         3 => (lvol.clone(), at.clone(), len.clone(), 0_u64..5000, any::<u8>())
             .prop_map(|(lvol, at, len, shift, seed)| Op::Overlap { lvol, at, len, shift, seed }),
         4 => (lvol.clone(), moving()).prop_map(|(lvol, moving)| Op::Move { lvol, moving }),
-        1 => (0_u64..9).prop_map(|clusters| Op::CloneExternal { clusters }),
+        1 => (0_u64..9, any::<bool>())
+            .prop_map(|(clusters, copy_on_read)| Op::CloneExternal { clusters, copy_on_read }),
         1 => lvol.clone().prop_map(|lvol| Op::OntoExternal { lvol }),
         2 => (lvol, at, len, any::<u8>()).prop_map(|(lvol, at, len, seed)| Op::Race { lvol, at, len, seed }),
         1 => Just(Op::Flush),
@@ -306,11 +314,20 @@ impl World {
                 self.model.get_mut(&name).unwrap()[at..at + len].fill(0);
             }
             Op::Unmap { lvol, at, len } => self.unmap(lvol, at, len),
+            Op::Read { lvol, at, len } => {
+                let Some(name) = self.pick(lvol) else { return };
+                let (at, len) = self.clip(&name, at, len);
+                let id = id_of(self.store(), &name);
+                let read = self.store().read(id, at as u64, len).unwrap();
+                assert!(read.as_slice() == &self.model[&name][at..at + len]);
+            }
             Op::Race { lvol, at, len, seed } => self.race(lvol, at, len, seed),
             Op::Overlap { lvol, at, len, shift, seed } => self.overlap(lvol, at, len, shift, seed),
             Op::Flush => self.store().flush().unwrap(),
             Op::Move { lvol, moving } => self.moves(lvol, moving),
-            Op::CloneExternal { clusters } => self.clone_external(clusters),
+            Op::CloneExternal { clusters, copy_on_read } => {
+                self.clone_external(clusters, copy_on_read);
+            }
             Op::OntoExternal { lvol } => self.onto_external(lvol),
             Op::Reopen => self.reopen(),
         }
@@ -362,6 +379,7 @@ impl World {
             Some(parent) => Underlay::Snapshot(id_of(self.store(), parent)),
             None => Underlay::Nothing,
         };
+        self.settle();
         let own = own_blocks(self.store(), id);
         let state = self.store().state();
         let blob = state.blob(id).unwrap().clone();

@@ -1,7 +1,7 @@
 //! What is to be said about an lvol, in one place for `ls`, `tree` and `info`.
 
 use offshoot_format::BlobId;
-use offshoot_store::{Blob, Engine, LvolSpace, State, escape};
+use offshoot_store::{Blob, Engine, LvolSpace, State, XATTR_COPY_ON_READ, escape};
 use std::collections::BTreeMap;
 use std::fmt;
 use uuid::Uuid;
@@ -61,6 +61,8 @@ pub(crate) struct Lvol {
     pub(crate) thin: bool,
     /// Whether what it may need is kept for it.
     pub(crate) reserved: bool,
+    /// Whether it keeps what it has read from its external snapshot.
+    pub(crate) copy_on_read: bool,
     pub(crate) read_only: bool,
     /// The blob whose clone it is, in sight or removed.
     pub(crate) below: Option<BlobId>,
@@ -102,6 +104,7 @@ impl Lvol {
             size_bytes: state.bytes(blob),
             thin: blob.is_thin(),
             reserved: blob.is_reserved(),
+            copy_on_read: blob.xattr(XATTR_COPY_ON_READ).is_some(),
             read_only: blob.is_read_only(),
             below: blob.parent,
             parent: blob.parent.as_ref().and_then(listed).map(|parent| (parent.id, parent.display_name())),

@@ -9,6 +9,7 @@
 //! It is polite: few targets at a time, fewer while clients wait for something, none beyond what its caller allows.
 
 mod grow;
+mod keep;
 mod seal;
 mod targets;
 mod work;
@@ -102,6 +103,12 @@ impl Engine {
             self.reply(ticket, Err(error));
             return ticket;
         }
+        self.begin_job(ticket, work, allowed);
+        self.run_ready();
+        ticket
+    }
+
+    fn begin_job(&mut self, ticket: Ticket, work: Work, allowed: Option<u64>) {
         let job = Job {
             work,
             phase: Phase::Plan,
@@ -120,8 +127,6 @@ impl Engine {
         };
         self.jobs.jobs.insert(ticket, job);
         self.step_job(ticket);
-        self.run_ready();
-        ticket
     }
 
     /// Lets a job copy so many bytes more: the caller has the clock. What it was allowed before and has not begun is
@@ -377,12 +382,14 @@ impl Engine {
 
     fn finish_job(&mut self, ticket: Ticket) {
         self.free_space(ticket);
+        let is_asked_for = self.is_asked_for(ticket);
         let Some(job) = self.jobs.jobs.remove(&ticket) else { return };
         if matches!(job.work, Work::Grow { .. }) {
             self.state.clusters.take_down_fence();
             self.resume_for_space();
         }
         match job.error {
+            _ if !is_asked_for => {}
             None => {
                 self.jobs.sealed |= job.work == Work::Seal;
                 self.reply_after_barrier(ticket, Reply::Done);

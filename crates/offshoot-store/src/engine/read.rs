@@ -27,6 +27,8 @@ pub(super) struct ReadTask {
     buffer: Option<Buffer>,
     pending: usize,
     error: Option<Error>,
+    /// Whether some of it comes from the external snapshot.
+    is_external: bool,
     /// Whether what it looks at may be another lvol's by now, which writes to it: it has to look again.
     stale: bool,
     /// Whether its lvol is gone. Its id may be another one's by now.
@@ -50,6 +52,7 @@ impl Engine {
             buffer: None,
             pending: segments.len(),
             error: None,
+            is_external: segments.iter().any(|segment| matches!(segment.origin, Origin::External(_))),
             stale: false,
             gone: false,
             epoch,
@@ -241,6 +244,9 @@ impl Engine {
                 return self.start_read(read.ticket, lvol, offset, read.buffer.unwrap_or_default());
             }
             let lost = self.check_lost(&read);
+            if read.is_external && read.error.is_none() && !read.gone {
+                self.keep_read(read.lvol, &read.range);
+            }
             let result = match (read.error, read.buffer) {
                 (Some(error), _) => Err(error),
                 (None, buffer) => lost.map(|()| Reply::Buffer(buffer.unwrap_or_default())),

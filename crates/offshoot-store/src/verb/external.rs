@@ -4,6 +4,7 @@
 //! program that fails reads behind the end of it.
 
 use super::{Identity, Plan, encoding_for};
+use crate::blob::XATTR_COPY_ON_READ;
 use crate::error::Error;
 use crate::map::SLOTS;
 use crate::record::{Below, Encoding, Record};
@@ -16,14 +17,15 @@ pub(super) fn plan(
     state: &State,
     identity: &Identity,
     size_bytes: u64,
-    external: Uuid,
-    external_bytes: u64,
+    (external, external_bytes): (Uuid, u64),
+    copy_on_read: bool,
 ) -> Result<Plan, Error> {
     state.check_new_name(&identity.name)?;
     let below = state.external_id(external)?;
     let len = state.clusters_for(size_bytes)?;
     let shown = len.min(external_bytes.div_ceil(state.units.cluster));
-    let xattrs = identity.xattrs();
+    let mut xattrs = identity.xattrs();
+    xattrs.extend(copy_on_read.then(|| Xattr::new(XATTR_COPY_ON_READ, "1")));
     let parent = Xattr { name: XATTR_EXTSNAP.to_vec(), value: below.clone() };
     let encoding = encoding_for(len, &[&xattrs[..], &[parent]].concat());
     let mut flags = Flags::default();

@@ -41,6 +41,13 @@ pub(crate) enum Blocks {
     Of(BlobId),
     /// Those whose data is in other clusters of the blob's own.
     Joined,
+    /// Those of some that lie below the whole chain.
+    Below {
+        /// The first of these.
+        first: u32,
+        /// Behind the last.
+        end: u32,
+    },
 }
 
 /// What a cluster needs: for sealing, what it takes to be said in SPDK's format.

@@ -10,7 +10,13 @@ use std::ops::ControlFlow;
 use uuid::Uuid;
 
 fn verb(name: &str, size_bytes: u64, external_bytes: u64) -> Verb {
-    Verb::CloneExternal { identity: named(name), size_bytes, external: EXTERNAL, external_bytes }
+    Verb::CloneExternal {
+        identity: named(name),
+        size_bytes,
+        external: EXTERNAL,
+        external_bytes,
+        copy_on_read: false,
+    }
 }
 
 /// What the plain store on a device says.
@@ -79,8 +85,13 @@ fn what_is_refused() {
     assert_eq!(store.run(verb("e", u64::MAX, 0)).unwrap_err().kind(), ErrorKind::Invalid);
     let uuid = named("l").uuid;
     let own = Error::ExternalIsLvol { uuid, name: "l".into() };
-    let clone =
-        Verb::CloneExternal { identity: named("e"), size_bytes: 1, external: uuid, external_bytes: 1 };
+    let clone = Verb::CloneExternal {
+        identity: named("e"),
+        size_bytes: 1,
+        external: uuid,
+        external_bytes: 1,
+        copy_on_read: false,
+    };
     assert_eq!((store.run(clone), own.kind()), (Err(own.clone()), ErrorKind::Invalid));
     let onto = |lvol, uuid| Verb::SetParent { lvol, underlay: Underlay::External(uuid) };
     assert_eq!(store.run(onto(lvol, uuid)), Err(own));

@@ -185,23 +185,29 @@ impl World {
         replies.into_iter().map(|(ticket, result)| (ticket, result.map(drop))).collect()
     }
 
-    /// What was kept for a job is everybody's again.
-    fn nothing_is_kept(&mut self) {
-        self.store().flush().unwrap();
+    /// Lets what goes on behind replies come to its end: what lvols have read may be becoming theirs.
+    pub(super) fn settle(&mut self) {
         while self.store().engine().is_busy() {
             self.store().poll(&mut Vec::new());
         }
+    }
+
+    /// What was kept for a job is everybody's again.
+    fn nothing_is_kept(&mut self) {
+        self.store().flush().unwrap();
+        self.settle();
         self.store().flush().unwrap();
         let space = self.store().state().space();
         let available = self.store().state().clusters.available() as u64;
         assert_eq!(available, space.free - space.reserved, "{space:?}");
     }
 
-    pub(super) fn clone_external(&mut self, clusters: u64) {
+    pub(super) fn clone_external(&mut self, clusters: u64, copy_on_read: bool) {
         let size_bytes = clusters * self.cluster * self.scale;
         let (name, identity) = self.fresh();
         let external_bytes = external_content().len() as u64;
-        let verb = Verb::CloneExternal { identity, size_bytes, external: EXTERNAL, external_bytes };
+        let verb =
+            Verb::CloneExternal { identity, size_bytes, external: EXTERNAL, external_bytes, copy_on_read };
         self.execute(verb).unwrap();
         self.model.insert(name, below(size_bytes));
     }
@@ -209,6 +215,7 @@ impl World {
     pub(super) fn onto_external(&mut self, lvol: usize) {
         let Some(name) = self.pick(lvol) else { return };
         let id = id_of(self.store(), &name);
+        self.settle();
         let own = own_blocks(self.store(), id);
         let blob = self.store().state().blob(id).unwrap().clone();
         let underlay = Underlay::External(EXTERNAL);

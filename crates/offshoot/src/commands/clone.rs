@@ -33,6 +33,9 @@ pub(crate) struct CloneArgs {
     /// Size of the clone, rounded up to a whole cluster [default: that of the file]. What the file does not have reads zeros
     #[arg(long, requires = "from_external", conflicts_with = "snapshot")]
     size: Option<Size>,
+    /// Keep what is read of the file, so that it is read from there only once
+    #[arg(long, requires = "from_external", conflicts_with = "snapshot")]
+    copy_on_read: bool,
 }
 
 impl Change for CloneArgs {
@@ -56,8 +59,13 @@ impl CloneArgs {
         let (below, external) = External::of(file, &self.store)?;
         let external_bytes = external_device(&below.file)?.geometry().size_bytes;
         let size_bytes = self.size.map_or(Ok(external_bytes), Size::bytes)?;
-        let verb =
-            Verb::CloneExternal { identity: identity(&self.name), size_bytes, external, external_bytes };
+        let verb = Verb::CloneExternal {
+            identity: identity(&self.name),
+            size_bytes,
+            external,
+            external_bytes,
+            copy_on_read: self.copy_on_read,
+        };
         let (name, said) = (escape(self.name.as_bytes()), below.said());
         let planned = Planned::new(verb, move |state, made| {
             let made = made.iter().filter_map(|id| state.blob(*id));

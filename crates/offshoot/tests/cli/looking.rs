@@ -69,6 +69,7 @@ fn ls_has_the_members_of_the_contract() {
     let bench = family();
     let expected = [
         "clones",
+        "copy_on_read",
         "created",
         "damaged",
         "degraded",

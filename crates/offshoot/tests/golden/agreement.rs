@@ -119,6 +119,7 @@ fn as_listed(opened: &Opened, lvol: &Lvol, cluster_size: u32) -> Value {
         "degraded": false,
         "labels": {},
         "reserved": false,
+        "copy_on_read": false,
     })
 }
 

@@ -117,3 +117,23 @@ fn qemu_writes_to_a_clone_of_an_image() {
     server.stop();
     assert_eq!(sha256(fs::File::open(&file).unwrap()), before, "the external snapshot was written to");
 }
+
+/// What a client has read is the clone's own, and the rest is the file's.
+#[test]
+fn what_is_read_is_kept() {
+    let store = Store::init("lvs", "64M");
+    let image = store.file("image");
+    fs::write(&image, bytes(4, 4 << 20)).unwrap();
+    let server = store.serve();
+    let external = named(&store.run("clone", &["--from-external", text(&image), "--copy-on-read", "vm"]));
+    let mut client = server.connect("vm");
+    assert!(client.read(1 << 20, 1 << 20).unwrap() == bytes(4, 4 << 20)[1 << 20..2 << 20]);
+    drop(client);
+    server.stop();
+    let lvols: serde_json::Value = serde_json::from_str(&store.run("ls", &["--json"])).unwrap();
+    assert_eq!((&lvols[0]["copy_on_read"], &lvols[0]["own_bytes"]), (&true.into(), &(1 << 20).into()));
+    let exported = store.file("exported");
+    store.run("export", &["vm", text(&exported), "--external", &external]);
+    assert!(fs::read(&exported).unwrap() == bytes(4, 4 << 20));
+    store.run("check", &[]);
+}

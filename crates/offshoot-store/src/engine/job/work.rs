@@ -33,6 +33,17 @@ pub enum Work {
         /// The lvol.
         into: BlobId,
     },
+    /// Some blocks of a cluster that an lvol reads from its external snapshot become its own.
+    Keep {
+        /// The lvol.
+        lvol: BlobId,
+        /// Its cluster.
+        at: BlobCluster,
+        /// The first block.
+        first: u32,
+        /// Behind the last block.
+        end: u32,
+    },
     /// The store takes over a size that its device has already, and then as many md pages: the clusters behind the md
     /// region are moved out of its way.
     Grow {
@@ -48,8 +59,14 @@ impl Work {
     pub(super) fn keeps_space(self) -> bool {
         match self {
             Self::Seal | Self::Decouple { .. } | Self::Merge { .. } | Self::Grow { .. } => false,
+            Self::Keep { .. } => false,
             Self::Inflate { .. } => true,
         }
+    }
+
+    /// Whether the engine began it by itself, so that nobody waits for it.
+    pub(super) fn is_unasked(self) -> bool {
+        matches!(self, Self::Keep { .. })
     }
 
     /// Whether a cluster is filled in one go: what moves must not be in two places for a while, because that takes md
@@ -70,6 +87,7 @@ impl Work {
             Self::Inflate { .. } => state.inflate_needs(blob, from),
             Self::Decouple { .. } => state.decouple_needs(blob, from),
             Self::Merge { .. } => state.join_needs(blob, from),
+            Self::Keep { at, first, end, .. } => state.keep_needs(blob, from, at, &(first..end)),
             Self::Grow { md_pages, .. } => {
                 state.move_needs(blob, from, &state.layout.clusters_for_md(md_pages))
             }
@@ -83,6 +101,8 @@ impl Work {
             Self::Inflate { .. } => state.inflate_need(blob, at),
             Self::Decouple { .. } => state.decouple_need(blob, at),
             Self::Merge { .. } => state.join_need(blob, at),
+            Self::Keep { at: of, first, end, .. } if of == at => state.keep_need(blob, at, &(first..end)),
+            Self::Keep { .. } => None,
             Self::Grow { md_pages, .. } => state.move_need(blob, at, &state.layout.clusters_for_md(md_pages)),
         }
     }
@@ -98,7 +118,7 @@ impl Work {
     /// The transaction that makes it true once nothing is left to be filled.
     pub(super) fn last_step(self, state: &State) -> Option<Step> {
         match self {
-            Self::Seal | Self::Grow { .. } => None,
+            Self::Seal | Self::Grow { .. } | Self::Keep { .. } => None,
             Self::Inflate { lvol } => Some(Step::Inflate(lvol)),
             Self::Decouple { lvol } => {
                 let parent = state.blob(lvol).and_then(|blob| blob.parent);
@@ -128,6 +148,7 @@ impl Engine {
             Work::Decouple { lvol } => self.state.decouple_cost(lvol),
             Work::Merge { oldest, into } => self.state.merge_cost(oldest, into),
             Work::Grow { size_bytes, md_pages } => self.grow_cost(size_bytes, md_pages),
+            Work::Keep { lvol, at, first, end } => self.state.keep_cost(lvol, at, &(first..end)),
         }
     }
 
@@ -144,7 +165,7 @@ impl Engine {
     /// The lvols whose size, clusters and relations must stay as they are while a job runs.
     fn bound_by(&self, work: Work) -> Vec<BlobId> {
         match work {
-            Work::Seal | Work::Grow { .. } => Vec::new(),
+            Work::Seal | Work::Grow { .. } | Work::Keep { .. } => Vec::new(),
             Work::Inflate { lvol } => alloc::vec![lvol],
             Work::Decouple { lvol } => {
                 let parent = self.state.blob(lvol).and_then(|blob| blob.parent);
@@ -187,9 +208,10 @@ impl Engine {
         match work {
             Work::Seal => self.state.clones_first(),
             Work::Grow { md_pages, .. } => self.owners_in_way(md_pages),
-            Work::Inflate { lvol } | Work::Decouple { lvol } | Work::Merge { into: lvol, .. } => {
-                alloc::vec![lvol]
-            }
+            Work::Inflate { lvol }
+            | Work::Decouple { lvol }
+            | Work::Merge { into: lvol, .. }
+            | Work::Keep { lvol, .. } => alloc::vec![lvol],
         }
     }
 
@@ -214,7 +236,7 @@ impl Engine {
         let spares = |(ticket, job): (&Ticket, &Job)| match job.work {
             Work::Inflate { lvol: inflated } => inflated == lvol,
             Work::Grow { md_pages, .. } => self.keeps_too_many(*ticket, md_pages, job.clusters),
-            Work::Seal | Work::Decouple { .. } | Work::Merge { .. } => false,
+            Work::Seal | Work::Decouple { .. } | Work::Merge { .. } | Work::Keep { .. } => false,
         };
         let job = self.jobs.jobs.iter().find(|job| spares(*job)).map(|(ticket, _)| *ticket);
         job.is_some_and(|job| self.draw_clusters(job, 1) == 1)

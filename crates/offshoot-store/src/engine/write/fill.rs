@@ -117,6 +117,9 @@ impl Engine {
             Blocks::All => alloc::vec![fill.blocks.clone()],
             Blocks::Of(owner) => self.blocks_of(&entry, &fill.blocks, |blob, _| blob == owner),
             Blocks::Joined => self.joined_blocks(lvol, &entry, target, &fill.blocks),
+            Blocks::Below { first, end } => {
+                base_blocks(&entry, first.max(fill.blocks.start)..end.min(fill.blocks.end))
+            }
         };
         if parts.is_empty() {
             self.with_fill(task, |fill| fill.settled = true);
@@ -136,7 +139,7 @@ impl Engine {
         };
         self.plan_fill_runs(task, &entry, (fill.at, cluster), range, &parts);
         self.with_fill(task, |fill| {
-            fill.adds_layer = matches!(wanted, Blocks::Of(_));
+            fill.adds_layer = matches!(wanted, Blocks::Of(_) | Blocks::Below { .. });
             fill.parts = parts;
         });
         if let Some(write) = self.write_task_mut(task) {
@@ -159,27 +162,23 @@ impl Engine {
         let base = at.0 * self.state.units.cluster;
         let block = self.state.units.block;
         let mut runs: Vec<(Range<u64>, bool)> = Vec::new();
-        let mut pos = range.start;
-        while pos < range.end {
-            let (source, run) = self.state.source_in(entry, at.0, pos, range.end);
-            pos = run.end;
-            let is_part = |part: &Range<u32>| {
-                base + u64::from(part.start) * block <= run.start
-                    && run.start < base + u64::from(part.end) * block
-            };
-            if !parts.iter().any(is_part) {
-                continue;
-            }
-            if matches!(source, Source::Cluster { cluster, .. } if cluster == target) {
-                continue;
-            }
-            let is_zero = self.reads_zeros(task, at, source);
-            match runs.last_mut() {
-                Some((last, all_zero)) if last.end == run.start => {
-                    last.end = run.end;
-                    *all_zero &= is_zero;
+        for part in parts {
+            let mut pos = range.start.max(base + u64::from(part.start) * block);
+            let end = range.end.min(base + u64::from(part.end) * block);
+            while pos < end {
+                let (source, run) = self.state.source_in(entry, at.0, pos, end);
+                pos = run.end;
+                if matches!(source, Source::Cluster { cluster, .. } if cluster == target) {
+                    continue;
                 }
-                _ => runs.push((run, is_zero)),
+                let is_zero = self.reads_zeros(task, at, source);
+                match runs.last_mut() {
+                    Some((last, all_zero)) if last.end == run.start => {
+                        last.end = run.end;
+                        *all_zero &= is_zero;
+                    }
+                    _ => runs.push((run, is_zero)),
+                }
             }
         }
         let runs = runs.into_iter().map(|(covers, is_zero)| Run {
@@ -418,4 +417,18 @@ impl Engine {
             if layers { 0 } else { drawn_md.saturating_sub(usize::from(settled && is_first)) },
         );
     }
+}
+
+/// Those of some blocks that come from below the whole chain.
+fn base_blocks(entry: &Entry, blocks: Range<u32>) -> Vec<Range<u32>> {
+    let mut parts = Vec::new();
+    let mut block = blocks.start;
+    while block < blocks.end {
+        let (source, end) = entry.source(block, blocks.end);
+        if source == Source::Base {
+            parts.push(block..end);
+        }
+        block = end;
+    }
+    parts
 }

@@ -51,6 +51,7 @@ impl Desk {
             size_bytes,
             external: uuid,
             external_bytes: size_bytes,
+            copy_on_read: false,
         };
         self.start(stores, asker, store, verb, Then::Made(method))
     }
