@@ -314,13 +314,7 @@ impl World {
                 self.model.get_mut(&name).unwrap()[at..at + len].fill(0);
             }
             Op::Unmap { lvol, at, len } => self.unmap(lvol, at, len),
-            Op::Read { lvol, at, len } => {
-                let Some(name) = self.pick(lvol) else { return };
-                let (at, len) = self.clip(&name, at, len);
-                let id = id_of(self.store(), &name);
-                let read = self.store().read(id, at as u64, len).unwrap();
-                assert!(read.as_slice() == &self.model[&name][at..at + len]);
-            }
+            Op::Read { lvol, at, len } => self.read(lvol, at, len),
             Op::Race { lvol, at, len, seed } => self.race(lvol, at, len, seed),
             Op::Overlap { lvol, at, len, shift, seed } => self.overlap(lvol, at, len, shift, seed),
             Op::Flush => self.store().flush().unwrap(),
@@ -336,6 +330,14 @@ impl World {
     fn reopen(&mut self) {
         let store = self.store.take().unwrap();
         self.store = Some(attached(reopen(store)));
+    }
+
+    fn read(&mut self, lvol: usize, at: u64, len: u64) {
+        let Some(name) = self.pick(lvol) else { return };
+        let (at, len) = self.clip(&name, at, len);
+        let id = id_of(self.store(), &name);
+        let read = self.store().read(id, at as u64, len).unwrap();
+        assert!(read.as_slice() == &self.model[&name][at..at + len]);
     }
 
     fn create(&mut self, clusters: u64, thick: bool, reserve: bool) {

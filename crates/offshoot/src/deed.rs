@@ -4,7 +4,7 @@
 //! ([`Change`]) or one job ([`Toil`]), or makes the store larger ([`Growth`]), and says what was done. All do so without knowing whether they run in the process of
 //! the command or in a server that holds the store, so that what is printed is the same.
 
-use crate::open::External;
+use crate::external::External;
 use crate::report::Outcome;
 use crate::size::Size;
 use anyhow::Result;

@@ -12,6 +12,7 @@ mod commands;
 mod deed;
 mod demo;
 mod errand;
+mod external;
 mod growth;
 mod image;
 mod interrupt;

@@ -2,8 +2,9 @@
 
 use super::identity;
 use crate::deed::{Change, Planned};
+use crate::external::External;
 use crate::lookup;
-use crate::open::{External, StoreArgs, external_device};
+use crate::open::{StoreArgs, external_device};
 use crate::size::{Bytes, Size};
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -56,7 +57,7 @@ impl Change for CloneArgs {
 
 impl CloneArgs {
     fn plan_external(&self, file: &Path) -> Result<Planned> {
-        let (below, external) = External::of(file, &self.store)?;
+        let (below, external) = External::of(file, &self.store.path, &self.store.externals)?;
         let external_bytes = external_device(&below.file)?.geometry().size_bytes;
         let size_bytes = self.size.map_or(Ok(external_bytes), Size::bytes)?;
         let verb = Verb::CloneExternal {

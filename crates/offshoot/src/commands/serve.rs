@@ -1,6 +1,6 @@
 //! `offshoot serve`: lvols as network block devices, and JSON-RPC to change them.
 
-use crate::open::External;
+use crate::external::External;
 use crate::serve::{self, SealPace, ServeArgs};
 use crate::size::Size;
 use anyhow::{Result, bail};

@@ -1,8 +1,9 @@
 //! `offshoot set-parent`: an lvol over another snapshot, or over a file or device outside of the store.
 
 use crate::deed::{Change, Planned};
+use crate::external::External;
 use crate::lookup;
-use crate::open::{External, StoreArgs, external_device};
+use crate::open::{StoreArgs, external_device};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use offshoot_store::{Blob, State, Underlay, Verb};
@@ -43,7 +44,7 @@ impl Change for SetParentArgs {
 
 impl SetParentArgs {
     fn plan_external(&self, lvol: &Blob, file: &Path) -> Result<Planned> {
-        let (below, external) = External::of(file, &self.store)?;
+        let (below, external) = External::of(file, &self.store.path, &self.store.externals)?;
         external_device(&below.file)?;
         let said = format!("the parent of lvol \"{}\" is a file\n{}", lvol.display_name(), below.said());
         let verb = Verb::SetParent { lvol: lvol.id, underlay: Underlay::External(external) };

@@ -8,7 +8,7 @@ use super::errors::refused;
 use crate::deed::{Deed, Job, Planned};
 use crate::errand::Errand;
 use crate::errand::remote::{self, Operation, SOCKET_NAMES, socket_name};
-use crate::open::{External, file_identity};
+use crate::external::{External, file_identity};
 use offshoot_rpc::types::operation::CancelOperation;
 use offshoot_rpc::{Request, RpcError, Server};
 use offshoot_store::Verb;
