@@ -57,6 +57,8 @@ enum Phase {
 #[derive(Debug)]
 struct Job {
     work: Work,
+    /// Whether somebody waits for its reply.
+    is_asked_for: bool,
     phase: Phase,
     progress: Progress,
     /// Bytes that it may have begun in all, and has. `None`: as many as it likes.
@@ -103,14 +105,15 @@ impl Engine {
             self.reply(ticket, Err(error));
             return ticket;
         }
-        self.begin_job(ticket, work, allowed);
+        self.begin_job(ticket, work, allowed, true);
         self.run_ready();
         ticket
     }
 
-    fn begin_job(&mut self, ticket: Ticket, work: Work, allowed: Option<u64>) {
+    fn begin_job(&mut self, ticket: Ticket, work: Work, allowed: Option<u64>, is_asked_for: bool) {
         let job = Job {
             work,
+            is_asked_for,
             phase: Phase::Plan,
             progress: Progress::default(),
             allowed,
@@ -382,14 +385,13 @@ impl Engine {
 
     fn finish_job(&mut self, ticket: Ticket) {
         self.free_space(ticket);
-        let is_asked_for = self.is_asked_for(ticket);
         let Some(job) = self.jobs.jobs.remove(&ticket) else { return };
         if matches!(job.work, Work::Grow { .. }) {
             self.state.clusters.take_down_fence();
             self.resume_for_space();
         }
         match job.error {
-            _ if !is_asked_for => {}
+            _ if !job.is_asked_for => {}
             None => {
                 self.jobs.sealed |= job.work == Work::Seal;
                 self.reply_after_barrier(ticket, Reply::Done);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::rpc::Client;
 use crate::server::{Server, Store};
-use crate::wire::{CMD_FLUSH, CMD_WRITE};
+use crate::wire::{CMD_FLUSH, CMD_WRITE, Connection};
 
 /// The largest write there is. At [`SLOW`] nothing else is written to its lvol for half a minute.
 const LARGE: usize = 32 << 20;
@@ -37,17 +37,23 @@ fn limit(client: &mut Client, limits: (u64, u64, u64, u64)) {
     assert_eq!(bdevs[0]["assigned_rate_limits"], members(limits));
 }
 
-#[test]
-fn a_limit_holds_up_writes_of_its_lvol_and_nothing_else() {
-    let store = Store::init("lvs", "256M");
-    let (server, mut client) = serve(&store);
-    limit(&mut client, SLOW);
+/// A client of the slow lvol that has used up what it may, and whose next write waits.
+fn held_up(server: &Server) -> Connection {
     let mut slow = server.connect("slow");
     slow.write(0, &vec![1; LARGE], 0).unwrap();
     slow.send(CMD_WRITE, 0, 4096, 512, &[2; 512]);
     // Behind that on the same connection, and before it to be answered.
     slow.send(CMD_FLUSH, 0, 0, 0, &[]);
     assert_eq!(slow.receive(), (0, Ok(())));
+    slow
+}
+
+#[test]
+fn a_limit_holds_up_writes_of_its_lvol_and_nothing_else() {
+    let store = Store::init("lvs", "256M");
+    let (server, mut client) = serve(&store);
+    limit(&mut client, SLOW);
+    let mut slow = held_up(&server);
     let mut other = server.connect("slow");
     assert_eq!(other.read(4096, 512).unwrap(), [1; 512]);
     let mut fast = server.connect("fast");
@@ -67,11 +73,7 @@ fn a_server_ends_in_time_with_requests_that_wait() {
     let store = Store::init("lvs", "256M");
     let (server, mut client) = serve(&store);
     limit(&mut client, SLOW);
-    let mut slow = server.connect("slow");
-    slow.write(0, &vec![1; LARGE], 0).unwrap();
-    slow.send(CMD_WRITE, 0, 4096, 512, &[2; 512]);
-    slow.send(CMD_FLUSH, 0, 0, 0, &[]);
-    assert_eq!(slow.receive(), (0, Ok(())));
+    let _slow = held_up(&server);
     server.stop();
     assert_eq!(store.info("clean"), json!(true));
 }
@@ -81,11 +83,7 @@ fn what_waits_goes_with_its_client() {
     let store = Store::init("lvs", "256M");
     let (server, mut client) = serve(&store);
     limit(&mut client, SLOW);
-    let mut slow = server.connect("slow");
-    slow.write(0, &vec![1; LARGE], 0).unwrap();
-    slow.send(CMD_WRITE, 0, 4096, 512, &[2; 512]);
-    slow.send(CMD_FLUSH, 0, 0, 0, &[]);
-    assert_eq!(slow.receive(), (0, Ok(())));
+    let slow = held_up(&server);
     drop(slow);
     let connections = |client: &mut Client| {
         let state = client.call("framework_dump_state", &Value::Null);

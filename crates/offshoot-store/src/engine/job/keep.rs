@@ -1,7 +1,7 @@
 //! Copy on read as small jobs that nobody has asked for and nobody waits for: behind a read of an external snapshot what
 //! was read is filled into the lvol. Where there is no space, or too much is being kept already, it is not.
 
-use super::{Ticket, Work};
+use super::Work;
 use crate::blob::XATTR_COPY_ON_READ;
 use crate::engine::Engine;
 use crate::limits::KEPT_AT_ONCE;
@@ -30,17 +30,12 @@ impl Engine {
             let is_needed = blob.is_some_and(|blob| self.state.keep_need(blob, at, &(first..end)).is_some());
             if is_needed && !self.is_excluded(work) {
                 let ticket = self.next_ticket();
-                self.begin_job(ticket, work, None);
+                self.begin_job(ticket, work, None, false);
             }
         }
     }
 
     fn kept_now(&self) -> usize {
-        self.jobs.jobs.values().filter(|job| job.work.is_unasked()).count()
-    }
-
-    /// Whether somebody waits for the end of a job.
-    pub(super) fn is_asked_for(&self, job: Ticket) -> bool {
-        self.work_of(job).is_some_and(|work| !work.is_unasked())
+        self.jobs.jobs.values().filter(|job| !job.is_asked_for).count()
     }
 }

@@ -41,8 +41,10 @@ impl Targets {
             let id = *self.blobs.front()?;
             if let Some((at, need)) = self.clusters.front().copied() {
                 let blocks = self.blocks.take().unwrap_or(0..state.units.blocks);
-                let all = blocks.end..blocks.end;
-                let (piece, rest) = if whole { (blocks, all) } else { piece(state, (id, at), need, blocks) };
+                let (piece, rest) = match whole {
+                    true => (blocks, 0..0),
+                    false => piece(state, (id, at), need, blocks),
+                };
                 if rest.is_empty() {
                     self.clusters.pop_front();
                 } else {

@@ -58,15 +58,10 @@ impl Work {
     /// Whether the clusters that it fills must be backed by space of the device, zeros or not.
     pub(super) fn keeps_space(self) -> bool {
         match self {
-            Self::Seal | Self::Decouple { .. } | Self::Merge { .. } | Self::Grow { .. } => false,
-            Self::Keep { .. } => false,
+            Self::Seal | Self::Decouple { .. } | Self::Merge { .. } => false,
+            Self::Grow { .. } | Self::Keep { .. } => false,
             Self::Inflate { .. } => true,
         }
-    }
-
-    /// Whether the engine began it by itself, so that nobody waits for it.
-    pub(super) fn is_unasked(self) -> bool {
-        matches!(self, Self::Keep { .. })
     }
 
     /// Whether a cluster is filled in one go: what moves must not be in two places for a while, because that takes md
