@@ -97,8 +97,11 @@ impl State {
 
     /// What a blob owns over what it inherits of another one.
     fn tree_over(&self, id: BlobId, parent: Option<&Blob>, inherit_len: u64) -> Tree {
-        let mut tree = parent.map_or_else(Tree::default, |parent| parent.tree.clone());
-        if parent.is_some_and(|parent| inherit_len < parent.len) {
+        let Some(parent) = parent else {
+            return self.blob(id).map_or_else(Tree::default, |blob| blob.tree.own_part(&blob.tags));
+        };
+        let mut tree = parent.tree.clone();
+        if inherit_len < parent.len {
             tree.truncate(BlobCluster(inherit_len));
         }
         let owned = |tag: Tag| self.tags.owner(tag) == Some(id);

@@ -114,6 +114,18 @@ impl Leaf {
         slots.map(|slot| (slot, self.entry(slot))).filter(|(_, entry)| !matches!(entry, Entry::Absent))
     }
 
+    /// The leaf without what lies below the newest layers of each entry, as far as `owned` says yes of those.
+    #[must_use]
+    pub fn own_part(&self, owned: &dyn Fn(Tag) -> bool) -> Self {
+        let mut own = Self::default();
+        for (slot, entry) in self.entries() {
+            // One that hides all that is below stays what it is.
+            let entry = entry.over(Entry::Absent, owned).unwrap_or(entry);
+            own.replace(slot, entry);
+        }
+        own
+    }
+
     fn find_stack(&self, slot: usize) -> Result<usize, usize> {
         self.stacks.binary_search_by_key(&slot_u16(slot), |(slot, _)| *slot)
     }

@@ -3,6 +3,7 @@
 mod entry;
 mod flat;
 mod leaf;
+mod own;
 mod states;
 mod tags;
 mod tree;

@@ -4,7 +4,8 @@
 //! others stay shared. So a snapshot is O(1), an idle clone costs nothing, and comparing two trees skips
 //! every part that they share.
 
-use super::{Entry, Leaf, SLOTS, Stack};
+use super::own::OwnPart;
+use super::{Entry, Leaf, SLOTS, Stack, Tag};
 use alloc::{sync::Arc, vec::Vec};
 use core::array;
 use offshoot_format::{BlobCluster, ExtentOrdinal};
@@ -22,9 +23,11 @@ pub struct Tree {
 
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "nodes are few and always behind a pointer")]
-enum Node {
+pub(super) enum Node {
     Inner([Option<Arc<Node>>; FANOUT]),
     Leaf(Leaf),
+    /// A part of either of them, of the same level. Stands for it until it is changed.
+    Own(OwnPart),
 }
 
 impl Tree {
@@ -63,7 +66,7 @@ impl Tree {
     pub fn leaf(&self, ordinal: ExtentOrdinal) -> Option<&Leaf> {
         match &**self.leaf_node(ordinal)? {
             Node::Leaf(leaf) => Some(leaf),
-            Node::Inner(_) => None,
+            Node::Inner(_) | Node::Own(_) => None,
         }
     }
 
@@ -73,11 +76,24 @@ impl Tree {
         }
         let mut node = self.root.as_ref()?;
         let mut level = self.height;
-        while let Node::Inner(children) = &**node {
-            level -= 1;
-            node = children[digit(ordinal, level)].as_ref()?;
+        loop {
+            match &**node {
+                Node::Leaf(_) => return Some(node),
+                Node::Own(part) => node = part.node()?,
+                Node::Inner(children) => {
+                    level -= 1;
+                    node = children[digit(ordinal, level)].as_ref()?;
+                }
+            }
         }
-        Some(node)
+    }
+
+    /// The map without what lies below the newest layers of each entry that some tags own, and without the entries in which
+    /// they own nothing. Takes the same time whatever the map: nodes are worked out when they are first looked at.
+    #[must_use]
+    pub fn own_part(&self, tags: &[Tag]) -> Self {
+        let root = self.root.as_ref().and_then(|root| OwnPart::of(root, &tags.into()));
+        Self { root, height: self.height }
     }
 
     /// Puts a leaf in as a whole, where there is none yet.
@@ -124,7 +140,7 @@ impl Tree {
         }
         let mut slot = &mut self.root;
         for level in (0..self.height).rev() {
-            let Some(node) = slot else { return };
+            let Some(node) = settled(slot) else { return };
             let Node::Inner(children) = Arc::make_mut(node) else {
                 return;
             };
@@ -194,6 +210,7 @@ impl Tree {
         }
         let mut slot = &mut self.root;
         for level in (0..self.height).rev() {
+            settled(slot);
             let node = Arc::make_mut(slot.get_or_insert_with(|| Arc::new(Node::empty(level + 1))));
             let Node::Inner(children) = node else { unreachable!("leaves lie at the lowest level") };
             slot = &mut children[digit(ordinal, level)];
@@ -202,22 +219,21 @@ impl Tree {
     }
 
     fn leaf_mut(&mut self, ordinal: ExtentOrdinal) -> &mut Leaf {
-        while u64::from(ordinal.0) >> (FANOUT_BITS * self.height) != 0 {
-            self.grow();
-        }
-        let mut level = self.height;
-        let mut slot = &mut self.root;
-        loop {
-            let node = Arc::make_mut(slot.get_or_insert_with(|| Arc::new(Node::empty(level))));
-            match node {
-                Node::Leaf(leaf) => return leaf,
-                Node::Inner(children) => {
-                    level -= 1;
-                    slot = &mut children[digit(ordinal, level)];
-                }
-            }
+        let slot = self.leaf_slot(ordinal);
+        settled(slot);
+        match Arc::make_mut(slot.get_or_insert_with(|| Arc::new(Node::empty(0)))) {
+            Node::Leaf(leaf) => leaf,
+            Node::Inner(_) | Node::Own(_) => unreachable!("leaves lie at the lowest level"),
         }
     }
+}
+
+/// A node that can be changed: one that stands for a part of another one makes way for that part.
+fn settled(slot: &mut Option<Arc<Node>>) -> Option<&mut Arc<Node>> {
+    if let Some(Node::Own(part)) = slot.as_deref() {
+        *slot = part.node().cloned();
+    }
+    slot.as_mut()
 }
 
 impl Node {
@@ -249,6 +265,19 @@ fn collect(node: &Node, prefix: u32, found: &mut Vec<ExtentOrdinal>) {
                 }
             }
         }
+        Node::Own(part) => {
+            if let Some(node) = part.node() {
+                collect(node, prefix, found);
+            }
+        }
+    }
+}
+
+/// What a node stands for.
+fn seen(node: Option<&Arc<Node>>) -> Option<&Arc<Node>> {
+    match &**node? {
+        Node::Own(part) => part.node(),
+        Node::Inner(_) | Node::Leaf(_) => node,
     }
 }
 
@@ -258,7 +287,12 @@ fn compare(
     prefix: u32,
     found: &mut Vec<ExtentOrdinal>,
 ) {
-    let (left, right) = match (mine, theirs) {
+    if let (Some(left), Some(right)) = (mine, theirs)
+        && Arc::ptr_eq(left, right)
+    {
+        return;
+    }
+    let (left, right) = match (seen(mine), seen(theirs)) {
         (None, None) => return,
         (Some(left), Some(right)) if Arc::ptr_eq(left, right) => return,
         (Some(only), None) | (None, Some(only)) => {
