@@ -1,10 +1,13 @@
-//! The test that every operation passes before a driver acts on it.
+//! The test that every operation passes before a driver acts on it, and how one ends.
 
 use crate::LoggedOp;
 use offshoot_block::{Completion, DeviceError, DeviceGeometry, DeviceOp, OpId};
 
 /// Whether a device of this geometry can take `op`. An empty range is fine anywhere within the device.
-pub(crate) fn check(geometry: &DeviceGeometry, op: &DeviceOp) -> Result<(), DeviceError> {
+///
+/// # Errors
+/// It cannot: the device is read-only, or the range is not on its blocks or not within it.
+pub fn check(geometry: &DeviceGeometry, op: &DeviceOp) -> Result<(), DeviceError> {
     let LoggedOp { kind, offset, len } = LoggedOp::of(op);
     if geometry.read_only && kind.modifies() {
         return Err(DeviceError::ReadOnly);
@@ -19,7 +22,8 @@ pub(crate) fn check(geometry: &DeviceGeometry, op: &DeviceOp) -> Result<(), Devi
 }
 
 /// The end of `op`, which gives its buffer back.
-pub(crate) fn completion(id: OpId, op: DeviceOp, result: Result<(), DeviceError>) -> Completion {
+#[must_use]
+pub fn completion(id: OpId, op: DeviceOp, result: Result<(), DeviceError>) -> Completion {
     let buffer = match op {
         DeviceOp::Read { buffer, .. } | DeviceOp::Write { buffer, .. } => Some(buffer),
         DeviceOp::WriteZeroes { .. } | DeviceOp::Unmap { .. } | DeviceOp::Sync => None,

@@ -8,7 +8,6 @@ mod probe;
 mod refused;
 mod threads;
 mod uring;
-mod wakeup;
 
 pub use open::OpenError;
 pub(crate) use open::sync_parent;

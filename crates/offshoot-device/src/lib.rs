@@ -6,6 +6,7 @@
 //! keeps no order between operations, and it never retries what the medium refused.
 #![deny(unsafe_code)]
 
+mod bell;
 mod check;
 mod delay;
 mod fault;
@@ -19,6 +20,8 @@ mod stats;
 mod undo;
 mod zeroes;
 
+pub use bell::Bell;
+pub use check::{check, completion};
 pub use delay::{Clock, Delay, DelayDevice, SystemClock};
 pub use fault::{ErrorDevice, Fault};
 pub use file::{Direct, EngineChoice, EngineKind, FileDevice, OpenError, OpenOptions};

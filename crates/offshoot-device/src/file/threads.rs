@@ -2,7 +2,7 @@
 
 use super::engine::{Engine, Finished};
 use super::job::{Call, Job, ZEROS_BYTES};
-use super::wakeup::Wakeup;
+use crate::bell::Bell;
 use offshoot_block::{Buffer, DeviceError};
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ pub(super) struct ThreadEngine {
 
 struct Shared {
     file: Arc<File>,
-    wakeup: Wakeup,
+    wakeup: Bell,
     zeros: Buffer,
     state: Mutex<State>,
     /// Work has come, or the end.
@@ -50,7 +50,7 @@ impl ThreadEngine {
     pub(super) fn new(file: Arc<File>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             file,
-            wakeup: Wakeup::new()?,
+            wakeup: Bell::new()?,
             zeros: Buffer::zeroed(ZEROS_BYTES as usize),
             state: Mutex::default(),
             work: Condvar::new(),

@@ -22,7 +22,7 @@
 
 use super::engine::{Engine, Finished};
 use super::job::{Call, Job, ZEROS_BYTES, device_error};
-use super::wakeup::Wakeup;
+use crate::bell::Bell;
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 use offshoot_block::Buffer;
 use rustix::io::Errno;
@@ -38,7 +38,7 @@ const DEPTH: u32 = 256;
 /// See the top of the file for the invariants U1 to U4.
 pub(super) struct UringEngine {
     ring: IoUring,
-    wakeup: Wakeup,
+    wakeup: Bell,
     file: Arc<File>,
     /// Jobs whose entry is in the submission queue or with the kernel. The index is the user data.
     slots: Vec<Option<Job>>,
@@ -68,7 +68,7 @@ impl UringEngine {
         if probed.is_err() || !codes.iter().all(|code| probe.is_supported(*code)) {
             return Err(Errno::NOSYS.into());
         }
-        let wakeup = Wakeup::new()?;
+        let wakeup = Bell::new()?;
         ring.submitter().register_eventfd(wakeup.as_fd().as_raw_fd())?;
         Ok(Self {
             ring,

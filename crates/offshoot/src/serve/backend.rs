@@ -2,6 +2,7 @@
 
 use super::exports::{self, Naming};
 use super::histogram::Histogram;
+use super::lvol_device::{self, LvolDevice, Port};
 use super::openings::{Export, Openings, StoreId};
 use super::qos::Limits;
 use super::served::{Device, Finished, Served};
@@ -13,8 +14,9 @@ use crate::lookup;
 use crate::open;
 use anyhow::{Context as _, Result};
 use offshoot_block::Buffer;
+use offshoot_device::HostDevice;
 use offshoot_nbd::{BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Reply, RequestId};
-use offshoot_store::{Blob, Error, IoRequest, Reply as EngineReply, State, Ticket, Verb, Work};
+use offshoot_store::{Blob, State, Ticket, Verb, Work};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
@@ -36,6 +38,8 @@ pub(super) struct StoreBackend {
     withdrawn: HashSet<Uuid>,
     /// Snapshots that are about to go, and where to. Nobody can open them any more.
     going: HashMap<Export, String>,
+    /// Lvols that are used as devices.
+    ports: Vec<Port>,
     wakeup: Wakeup,
     pool: BufferPool,
     /// Replies that were there at once, until the next poll.
@@ -57,6 +61,7 @@ impl StoreBackend {
             openings: Openings::default(),
             withdrawn: HashSet::new(),
             going: HashMap::new(),
+            ports: Vec::new(),
             wakeup: Wakeup::new().context("cannot wait for devices")?,
             pool: BufferPool::new(),
             answered: Vec::new(),
@@ -124,20 +129,6 @@ impl StoreBackend {
         self.store(id).map(|store| store.engine().state())
     }
 
-    /// Takes a request of the server's own to a store.
-    pub(super) fn submit_own(&mut self, id: StoreId, request: IoRequest) -> Option<Ticket> {
-        Some(self.stores.get_mut(&id)?.submit_own(request))
-    }
-
-    /// Requests of the server's own that are done since this was asked last.
-    pub(super) fn own_done(&mut self) -> Vec<(StoreId, Ticket, Result<EngineReply, Error>)> {
-        let stores = self.stores.iter_mut();
-        let done = |(id, store): (&StoreId, &mut Served)| {
-            store.own_done().into_iter().map(|(ticket, result)| (*id, ticket, result)).collect::<Vec<_>>()
-        };
-        stores.flat_map(done).collect()
-    }
-
     /// Begins to count anew what clients ask of an lvol, or of all, for those who ask for what is recent.
     pub(super) fn reset_stats(&mut self, lvol: Option<Export>, what: Reset) {
         let stores = self.stores.iter_mut().filter(|(id, _)| lvol.is_none_or(|lvol| lvol.store == **id));
@@ -158,21 +149,39 @@ impl StoreBackend {
         }
     }
 
-    /// Keeps an lvol from being removed, shrunk or merged away, until [`StoreBackend::close_export`].
-    pub(super) fn hold(&mut self, export: Export) -> ExportId {
-        self.openings.open(export)
+    /// An lvol as a device, read-only if the lvol is. As long as there is the device, nobody removes, shrinks or reverts the
+    /// lvol.
+    ///
+    /// # Errors
+    /// There is no such lvol, or it cannot be waited for.
+    pub(super) fn lvol_device(&mut self, export: Export) -> Result<LvolDevice> {
+        let state = self.state(export.store).context("the store is not served any more")?;
+        let lvol = state.blob(export.lvol).context("there is no such lvol")?;
+        let (size_bytes, read_only) = (state.bytes(lvol), lvol.is_read_only());
+        let block = u32::try_from(state.units.block).context("blocks that large")?;
+        let hold = self.openings.open(export);
+        let connected = lvol_device::connect(export, hold, size_bytes, block, read_only).and_then(|ends| {
+            self.wakeup.watch_descriptor(ends.1.descriptor())?;
+            Ok(ends)
+        });
+        if connected.is_err() {
+            self.openings.close(hold);
+        }
+        let (device, port) = connected.context("cannot wait for an lvol")?;
+        self.ports.push(port);
+        Ok(device)
     }
 
     /// Wakes for a device that is no store's, as long as it lives or until it is let go.
     ///
     /// # Errors
     /// It cannot be waited for.
-    pub(super) fn watch(&self, device: &Device) -> rustix::io::Result<()> {
+    pub(super) fn watch(&self, device: &impl HostDevice) -> rustix::io::Result<()> {
         self.wakeup.watch(device)
     }
 
     /// Does not wake for it any more.
-    pub(super) fn unwatch(&self, device: &Device) {
+    pub(super) fn unwatch(&self, device: &impl HostDevice) {
         // One that is watched by mistake costs a wakeup too many, until it is closed.
         let _ = self.wakeup.unwatch(device);
     }
@@ -318,8 +327,21 @@ impl StoreBackend {
 
     /// Moves every store along without waiting. What is answered to NBD clients is kept for their server.
     pub(super) fn advance(&mut self) {
-        for store in self.stores.values_mut() {
+        for port in &mut self.ports {
+            port.pass_on(self.stores.get_mut(&port.export().store));
+        }
+        for (id, store) in &mut self.stores {
             store.poll(&mut self.pool, &mut self.answered);
+            for (ticket, result) in store.own_done() {
+                let mut result = Some(result);
+                for port in self.ports.iter_mut().filter(|port| port.export().store == *id) {
+                    let Some(taken) = result.take() else { break };
+                    result = port.answer(ticket, taken);
+                }
+            }
+        }
+        for port in self.ports.extract_if(.., |port| port.is_done()) {
+            self.openings.close(port.hold());
         }
     }
 

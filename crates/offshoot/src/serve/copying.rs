@@ -1,14 +1,12 @@
-//! Shallow copies: what a snapshot holds itself goes onto a device or another lvol while the server serves its clients.
+//! Shallow copies: what a snapshot holds itself goes onto a bdev or another lvol while the server serves its clients.
 //!
-//! A copy is a machine without I/O of its own: it reads through the store that is served, and writes to a device that
-//! nothing else uses, or to a store that is served. It never waits.
+//! A copy is a machine that reads from one device and writes to another one, and never waits. Nothing else uses what it
+//! writes to.
 
-use super::backend::StoreBackend;
-use super::openings::Export;
 use super::served::Device;
-use offshoot_block::{BlockDevice as _, Buffer, Completion, DeviceOffset, DeviceOp, OpId};
+use offshoot_block::{BlockDevice as _, Buffer, Completion, DeviceError, DeviceOffset, DeviceOp, OpId};
 use offshoot_device::HostDevice as _;
-use offshoot_store::{Change, Error, IoRequest, Reply, Ticket};
+use offshoot_store::{Change, Error};
 use std::collections::{HashMap, VecDeque};
 
 /// Requests in flight, reads and writes together.
@@ -17,39 +15,24 @@ const DEPTH: usize = 8;
 /// Bytes that are zeroed by one request.
 const ZERO_BYTES: u64 = 64 << 20;
 
-/// Where it goes.
-pub(super) enum Destination {
-    /// A device that is nobody else's.
-    Device(Device),
-    /// An lvol.
-    Lvol(Export),
-}
-
 /// A copy under way.
 pub(super) struct Copying {
-    source: Export,
-    destination: Destination,
+    source: Device,
+    target: Device,
     /// What has not been begun.
     rest: VecDeque<Change>,
     /// Bytes of one request.
     request_bytes: u64,
-    /// Where they began, in bytes.
-    reads: HashMap<Ticket, u64>,
+    /// Where they began.
+    reads: HashMap<OpId, DeviceOffset>,
     /// How long they are, in bytes.
-    writes: HashMap<Id, u64>,
+    writes: HashMap<OpId, u64>,
     ids: u64,
     stage: Stage,
     failure: Option<Error>,
     /// Bytes that are done.
     pub(super) bytes_done: u64,
     completions: Vec<Completion>,
-}
-
-/// A write, of a store or a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Id {
-    Store(Ticket),
-    Device(OpId),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,16 +44,11 @@ enum Stage {
 }
 
 impl Copying {
-    /// Copies ranges of an lvol, ascending, by requests of so many bytes.
-    pub(super) fn new(
-        source: Export,
-        destination: Destination,
-        ranges: Vec<Change>,
-        request_bytes: u64,
-    ) -> Self {
+    /// Copies ranges, ascending, by requests of so many bytes.
+    pub(super) fn new(source: Device, target: Device, ranges: Vec<Change>, request_bytes: u64) -> Self {
         Self {
             source,
-            destination,
+            target,
             rest: ranges.into(),
             request_bytes,
             reads: HashMap::new(),
@@ -97,48 +75,27 @@ impl Copying {
         }
     }
 
-    /// What it read from, and where it wrote to.
-    pub(super) fn into_parts(self) -> (Export, Destination) {
-        (self.source, self.destination)
+    /// What it wrote to.
+    pub(super) fn into_target(self) -> Device {
+        self.target
     }
 
-    /// Whether only polling tells how far its device is.
+    /// Whether only polling tells how far its devices are.
     pub(super) fn must_be_polled(&self) -> bool {
-        match &self.destination {
-            Destination::Device(device) => device.outstanding() > 0 && device.completion_fd().is_none(),
-            Destination::Lvol(_) => false,
-        }
-    }
-
-    /// Takes the answer to a request of its own. Hands one that is not back.
-    pub(super) fn answer(
-        &mut self,
-        stores: &mut StoreBackend,
-        ticket: Ticket,
-        result: Result<Reply, Error>,
-    ) -> Option<Result<Reply, Error>> {
-        if let Some(len) = self.writes.remove(&Id::Store(ticket)) {
-            self.written(len, result.map(drop));
-            return None;
-        }
-        let Some(offset) = self.reads.remove(&ticket) else { return Some(result) };
-        match result {
-            Ok(Reply::Buffer(data)) if self.failure.is_none() => self.write(stores, offset, data),
-            Ok(_) => {}
-            Err(error) => self.fail(error),
-        }
-        None
+        let is_mute = |device: &Device| device.outstanding() > 0 && device.completion_fd().is_none();
+        is_mute(&self.source) || is_mute(&self.target)
     }
 
     /// Goes on as far as it can without waiting.
-    pub(super) fn step(&mut self, stores: &mut StoreBackend) {
-        self.poll_device();
+    pub(super) fn step(&mut self) {
+        self.poll();
         while self.failure.is_none() && self.reads.len() + self.writes.len() < DEPTH {
             let Some(piece) = self.next_piece() else { break };
+            let offset = DeviceOffset(piece.start);
             if piece.zero {
-                self.zero(stores, piece);
+                self.write(piece.len, DeviceOp::WriteZeroes { offset, len: piece.len, may_unmap: true });
             } else {
-                self.read(stores, piece);
+                self.read(offset, piece.len);
             }
         }
         let is_idle = self.reads.is_empty() && self.writes.is_empty();
@@ -146,14 +103,14 @@ impl Copying {
             match self.stage {
                 Stage::Copy => {
                     self.stage = Stage::Sync;
-                    self.submit(stores, 0, DeviceOp::Sync, |_| IoRequest::Flush);
+                    self.write(0, DeviceOp::Sync);
                 }
                 Stage::Sync => self.stage = Stage::Done,
                 Stage::Done => {}
             }
         }
         // A device may hold back what it was given until it is polled.
-        self.poll_device();
+        self.poll();
     }
 
     /// The next range that one request does.
@@ -168,90 +125,55 @@ impl Copying {
         Some(piece)
     }
 
-    fn read(&mut self, stores: &mut StoreBackend, piece: Change) {
-        let buffer = Buffer::zeroed(usize::try_from(piece.len).unwrap_or(usize::MAX));
-        let request = IoRequest::Read { lvol: self.source.lvol, offset: piece.start, buffer };
-        match stores.submit_own(self.source.store, request) {
-            Some(ticket) => {
-                self.reads.insert(ticket, piece.start);
-            }
-            None => self.fail(Error::Cancelled),
-        }
+    fn read(&mut self, offset: DeviceOffset, len: u64) {
+        let buffer = Buffer::zeroed(usize::try_from(len).unwrap_or(usize::MAX));
+        let id = self.next_id();
+        self.source.submit(id, DeviceOp::Read { offset, buffer });
+        self.reads.insert(id, offset);
     }
 
-    fn write(&mut self, stores: &mut StoreBackend, offset: u64, data: Buffer) {
-        let len = data.len() as u64;
-        match &self.destination {
-            Destination::Device(_) => {
-                let op = DeviceOp::Write { offset: DeviceOffset(offset), buffer: data };
-                self.submit_to_device(len, op);
-            }
-            Destination::Lvol(to) => {
-                let request = IoRequest::Write { lvol: to.lvol, offset, data, fua: false };
-                self.submit_to_lvol(stores, *to, len, request);
-            }
-        }
+    fn write(&mut self, len: u64, op: DeviceOp) {
+        let id = self.next_id();
+        self.target.submit(id, op);
+        self.writes.insert(id, len);
     }
 
-    fn zero(&mut self, stores: &mut StoreBackend, Change { start, len, .. }: Change) {
-        let op = DeviceOp::WriteZeroes { offset: DeviceOffset(start), len, may_unmap: true };
-        self.submit(stores, len, op, |to| IoRequest::WriteZeroes {
-            lvol: to.lvol,
-            range: start..start + len,
-            allocate: false,
-            fua: false,
-        });
+    fn next_id(&mut self) -> OpId {
+        self.ids += 1;
+        OpId(self.ids)
     }
 
-    /// Submits the one or the other, whichever the destination is.
-    fn submit(
-        &mut self,
-        stores: &mut StoreBackend,
-        len: u64,
-        op: DeviceOp,
-        request: impl FnOnce(Export) -> IoRequest,
-    ) {
-        match &self.destination {
-            Destination::Device(_) => self.submit_to_device(len, op),
-            Destination::Lvol(to) => self.submit_to_lvol(stores, *to, len, request(*to)),
-        }
-    }
-
-    fn submit_to_device(&mut self, len: u64, op: DeviceOp) {
-        if let Destination::Device(device) = &mut self.destination {
-            self.ids += 1;
-            let id = OpId(self.ids);
-            device.submit(id, op);
-            self.writes.insert(Id::Device(id), len);
-        }
-    }
-
-    fn submit_to_lvol(&mut self, stores: &mut StoreBackend, to: Export, len: u64, request: IoRequest) {
-        match stores.submit_own(to.store, request) {
-            Some(ticket) => {
-                self.writes.insert(Id::Store(ticket), len);
-            }
-            None => self.fail(Error::Cancelled),
-        }
-    }
-
-    fn poll_device(&mut self) {
-        let Destination::Device(device) = &mut self.destination else { return };
-        // First, so that a completion that arrives from here on wakes the loop again.
-        device.clear_wakeup();
+    fn poll(&mut self) {
         let mut completions = std::mem::take(&mut self.completions);
-        device.poll(&mut completions);
-        for Completion { id, result, .. } in completions.drain(..) {
-            let len = self.writes.remove(&Id::Device(id)).unwrap_or(0);
-            self.written(len, result.map_err(Error::Device));
+        for device in [&mut self.source, &mut self.target] {
+            // First, so that a completion that arrives from here on wakes the loop again.
+            device.clear_wakeup();
+            device.poll(&mut completions);
+        }
+        for Completion { id, buffer, result } in completions.drain(..) {
+            match self.reads.remove(&id) {
+                Some(offset) => self.has_read(offset, buffer, result),
+                None => self.has_written(id, result),
+            }
         }
         self.completions = completions;
     }
 
-    fn written(&mut self, len: u64, result: Result<(), Error>) {
+    fn has_read(&mut self, offset: DeviceOffset, data: Option<Buffer>, result: Result<(), DeviceError>) {
+        match (result, data) {
+            (Ok(()), Some(buffer)) if self.failure.is_none() => {
+                self.write(buffer.len() as u64, DeviceOp::Write { offset, buffer });
+            }
+            (Ok(()), _) => {}
+            (Err(error), _) => self.fail(Error::Device(error)),
+        }
+    }
+
+    fn has_written(&mut self, id: OpId, result: Result<(), DeviceError>) {
+        let len = self.writes.remove(&id).unwrap_or(0);
         match result {
             Ok(()) => self.bytes_done += len,
-            Err(error) => self.fail(error),
+            Err(error) => self.fail(Error::Device(error)),
         }
     }
 

@@ -12,6 +12,7 @@ mod histogram;
 mod jobs;
 mod listen;
 mod logging;
+mod lvol_device;
 mod metrics;
 mod notices;
 mod openings;

@@ -257,9 +257,9 @@ impl Served {
         self.store.cancel(job);
     }
 
-    /// Whether a verb, a job or a request of the server's own has ended.
+    /// Whether a verb or a job has ended.
     pub(super) fn has_finished(&self) -> bool {
-        !(self.ended.is_empty() && self.own_done.is_empty())
+        !self.ended.is_empty()
     }
 
     /// Takes the verbs and jobs that have ended.

@@ -1,15 +1,15 @@
 //! Methods of shallow copies, and the copies that are under way.
 
 use super::super::backend::StoreBackend;
-use super::super::copying::{Copying, Destination};
+use super::super::copying::Copying;
 use super::super::openings::Export;
+use super::super::served::Device;
 use super::answers::{Answer, now};
 use super::bases::{Bare, Holds};
 use super::desk::Desk;
 use super::errors::errno;
 use super::resolve::{self, Found};
 use crate::pipeline::request_bytes;
-use offshoot_nbd::ExportId;
 use offshoot_rpc::types::operation::{Operation, OperationKind, OperationState};
 use offshoot_rpc::types::selector::{LvolSelector, alias};
 use offshoot_rpc::types::shallow_copy::{
@@ -45,8 +45,6 @@ struct ShallowCopy {
 
 struct Running {
     copying: Copying,
-    /// What it keeps from being removed.
-    holds: Vec<ExportId>,
     /// The bdev that it writes to, and under which power that runs.
     base: Option<(String, Option<Session>)>,
 }
@@ -168,8 +166,9 @@ impl Desk {
         ranges: Vec<Change>,
         request_bytes: u64,
     ) -> Option<Running> {
-        let (destination, base) = match target {
-            Target::Lvol(to) => (Destination::Lvol(to), None),
+        let source = lvol_device(stores, source)?;
+        let (target, base) = match target {
+            Target::Lvol(to) => (lvol_device(stores, to)?, None),
             Target::Base(name) => {
                 let base = self.bases.find_mut(&name)?;
                 let Holds::Nothing(bare) = std::mem::replace(&mut base.holds, Holds::Busy) else {
@@ -179,41 +178,26 @@ impl Desk {
                     base.holds = Holds::Nothing(bare);
                     return None;
                 }
-                (Destination::Device(bare.device), Some((name, bare.session)))
+                (bare.device, Some((name, bare.session)))
             }
         };
-        let mut holds = vec![stores.hold(source)];
-        if let Destination::Lvol(to) = &destination {
-            holds.push(stores.hold(*to));
-        }
-        let copying = Copying::new(source, destination, ranges, request_bytes);
-        Some(Running { copying, holds, base })
+        let copying = Copying::new(source, target, ranges, request_bytes);
+        Some(Running { copying, base })
     }
 
     /// Moves all copies along.
     pub(super) fn step_copies(&mut self, stores: &mut StoreBackend) {
-        for (_, ticket, result) in stores.own_done() {
-            let mut result = Some(result);
-            for running in self.copies.list.iter_mut().filter_map(|copy| copy.running.as_mut()) {
-                let Some(taken) = result.take() else { break };
-                result = running.copying.answer(stores, ticket, taken);
-            }
-        }
         for copy in &mut self.copies.list {
             let Some(running) = &mut copy.running else { continue };
-            running.copying.step(stores);
+            running.copying.step();
             copy.bytes_done = running.copying.bytes_done;
             let Some(outcome) = running.copying.outcome() else { continue };
             copy.error = outcome.err().map(|error| errno(&error).text().to_owned());
-            if let Some(Running { copying, holds, base }) = copy.running.take() {
-                holds.into_iter().for_each(|hold| stores.close_export(hold));
-                if let (_, Destination::Device(device)) = copying.into_parts()
-                    && let Some((name, session)) = base
-                {
-                    stores.unwatch(&device);
-                    if let Some(base) = self.bases.find_mut(&name) {
-                        base.holds = Holds::Nothing(Bare { device, session });
-                    }
+            if let Some(Running { copying, base: Some((name, session)) }) = copy.running.take() {
+                let device = copying.into_target();
+                stores.unwatch(&device);
+                if let Some(base) = self.bases.find_mut(&name) {
+                    base.holds = Holds::Nothing(Bare { device, session });
                 }
             }
         }
@@ -288,6 +272,13 @@ impl ShallowCopy {
             error: self.error.clone(),
         }
     }
+}
+
+/// An lvol as one end of a copy.
+fn lvol_device(stores: &mut StoreBackend, export: Export) -> Option<Device> {
+    let device = Device::from(stores.lvol_device(export).ok()?);
+    stores.watch(&device).ok()?;
+    Some(device)
 }
 
 /// What is to be copied.
