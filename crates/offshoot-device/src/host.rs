@@ -28,6 +28,11 @@ pub trait HostDevice: BlockDevice + Send {
         DeviceStats::default()
     }
 
+    /// Another device that holds what this one holds now, where there can be one at no cost worth mentioning.
+    fn duplicate(&self) -> Option<Box<dyn HostDevice>> {
+        None
+    }
+
     /// Makes the device at least `size_bytes` long, where that is in its power, and takes over the size that it has by
     /// then. Blocks; operations may be in flight. What is new of a file or of memory reads as zeros.
     ///
@@ -51,6 +56,10 @@ impl<D: HostDevice + ?Sized> HostDevice for Box<D> {
 
     fn stats(&self) -> DeviceStats {
         (**self).stats()
+    }
+
+    fn duplicate(&self) -> Option<Box<dyn HostDevice>> {
+        (**self).duplicate()
     }
 
     fn grow(&mut self, size_bytes: u64) -> io::Result<()> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 /// Sparse memory as a device: what was never written takes no space and reads as zeros.
 ///
@@ -17,7 +18,7 @@ use std::os::fd::BorrowedFd;
 pub struct MemDevice {
     geometry: DeviceGeometry,
     /// Chunks of [`CHUNK_BYTES`] by their index; a missing one is zeros.
-    chunks: BTreeMap<u64, Box<[u8]>>,
+    chunks: BTreeMap<u64, Arc<[u8]>>,
     queue: Vec<(OpId, DeviceOp, Result<(), DeviceError>)>,
     stats: DeviceStats,
     log: Option<Vec<LoggedOp>>,
@@ -128,7 +129,7 @@ impl MemDevice {
         for (index, within, range) in pieces(offset, source.len()) {
             let source = &source[range];
             let chunk = self.chunks.entry(index).or_insert_with(|| vec![0; CHUNK_BYTES].into());
-            chunk[within..within + source.len()].copy_from_slice(source);
+            Arc::make_mut(chunk)[within..within + source.len()].copy_from_slice(source);
         }
     }
 
@@ -163,7 +164,7 @@ impl MemDevice {
             if from == 0 && to == CHUNK {
                 gone.push(index);
             } else {
-                chunk[within_chunk(from)..within_chunk(to)].fill(0);
+                Arc::make_mut(chunk)[within_chunk(from)..within_chunk(to)].fill(0);
             }
         }
         for index in gone {
@@ -236,6 +237,11 @@ impl HostDevice for MemDevice {
 
     fn stats(&self) -> DeviceStats {
         self.stats
+    }
+
+    /// Memory is shared until one of the two changes it.
+    fn duplicate(&self) -> Option<Box<dyn HostDevice>> {
+        Some(Box::new(self.clone()))
     }
 
     fn grow(&mut self, size_bytes: u64) -> io::Result<()> {

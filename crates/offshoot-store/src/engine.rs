@@ -259,6 +259,16 @@ impl Engine {
         self.externals.insert(id.into(), Attached { number, size_bytes, sector });
     }
 
+    /// The number of the device of an external snapshot.
+    pub(crate) fn external(&self, id: &str) -> Option<u32> {
+        self.externals.get(id).map(|external| external.number)
+    }
+
+    /// The external snapshot of this id cannot be read from now on.
+    pub fn detach_external(&mut self, id: &str) {
+        self.externals.remove(id);
+    }
+
     /// Whether the external snapshot of this id can be read.
     #[must_use]
     pub fn has_external(&self, id: &str) -> bool {

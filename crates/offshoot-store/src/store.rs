@@ -26,7 +26,8 @@ pub type ExternalDevice<D> = (String, D);
 pub struct Store<D> {
     engine: Engine,
     device: D,
-    externals: Vec<D>,
+    /// By number. `None`: it was let go.
+    externals: Vec<Option<D>>,
     findings: Vec<Finding>,
     repairs: Repairs,
     completions: Vec<Completion>,
@@ -199,10 +200,25 @@ impl<D: BlockDevice> Store<D> {
         attach(&mut self.engine, &mut self.externals, id, device);
     }
 
-    /// The devices of the external snapshots, by the number under which they were attached.
-    #[must_use]
-    pub fn externals(&self) -> &[D] {
-        &self.externals
+    /// Lets go of the device of an external snapshot that no lvol reads from any more. `None`: there is none of this id, or
+    /// it is in use.
+    pub fn detach_external(&mut self, id: &str) -> Option<D> {
+        let readers = self.engine.state().blobs().filter(|blob| !blob.dying);
+        if readers.filter_map(|blob| blob.external.as_ref()).any(|external| external.name() == id) {
+            return None;
+        }
+        let number = self.engine.external(id)? as usize;
+        let slot = self.externals.get_mut(number)?;
+        if slot.as_ref()?.outstanding() > 0 {
+            return None;
+        }
+        self.engine.detach_external(id);
+        slot.take()
+    }
+
+    /// The devices of the external snapshots.
+    pub fn externals(&self) -> impl Iterator<Item = &D> {
+        self.externals.iter().flatten()
     }
 
     /// Takes a request without waiting. See [`Engine::submit`].
@@ -298,8 +314,10 @@ impl<D: BlockDevice> Store<D> {
             self.device.poll(&mut self.completions);
             let mut moved = self.take_completions();
             for number in 0..self.externals.len() {
-                self.externals[number].poll(&mut self.completions);
-                moved |= self.take_completions();
+                if let Some(external) = &mut self.externals[number] {
+                    external.poll(&mut self.completions);
+                    moved |= self.take_completions();
+                }
             }
             self.engine.settle();
             while let Some(reply) = self.engine.poll_reply() {
@@ -455,8 +473,9 @@ impl<D: BlockDevice> Store<D> {
         }
         self.take_completions();
         for number in 0..self.externals.len() {
-            if self.externals[number].outstanding() > 0 {
-                self.externals[number].wait(&mut self.completions);
+            if let Some(external) = self.externals[number].as_mut().filter(|device| device.outstanding() > 0)
+            {
+                external.wait(&mut self.completions);
             }
             self.take_completions();
         }
@@ -470,7 +489,12 @@ impl<D: BlockDevice> Store<D> {
             pushed = true;
             match target {
                 Target::Store => self.device.submit(id, op),
-                Target::External(number) => self.externals[number as usize].submit(id, op),
+                Target::External(number) => {
+                    match self.externals.get_mut(number as usize).and_then(Option::as_mut) {
+                        Some(external) => external.submit(id, op),
+                        None => self.completions.push(Completion { id, buffer: None, result: Err(DETACHED) }),
+                    }
+                }
             }
         }
         pushed
@@ -487,6 +511,9 @@ impl<D: BlockDevice> Store<D> {
     }
 }
 
+/// What becomes of operations on a device that was let go.
+const DETACHED: DeviceError = DeviceError::Io { errno: 19 };
+
 /// Runs one operation on a device that nothing else uses. Returns its buffer.
 fn run_op(device: &mut impl BlockDevice, op: DeviceOp) -> Result<Buffer, DeviceError> {
     device.submit(OpId(0), op);
@@ -500,9 +527,9 @@ fn run_op(device: &mut impl BlockDevice, op: DeviceOp) -> Result<Buffer, DeviceE
     }
 }
 
-fn attach<D: BlockDevice>(engine: &mut Engine, devices: &mut Vec<D>, id: &str, device: D) {
-    // Devices are never taken away, so the numbers of those that are there stay.
+fn attach<D: BlockDevice>(engine: &mut Engine, devices: &mut Vec<Option<D>>, id: &str, device: D) {
+    // Places are never taken away, so the numbers of those that are there stay.
     let number = u32::try_from(devices.len()).unwrap_or(u32::MAX);
     engine.attach_external(id, number, device.geometry());
-    devices.push(device);
+    devices.push(Some(device));
 }

@@ -16,13 +16,18 @@ use anyhow::{Context as _, Result};
 use offshoot_block::Buffer;
 use offshoot_device::HostDevice;
 use offshoot_nbd::{BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Reply, RequestId};
-use offshoot_store::{Blob, State, Ticket, Verb, Work};
+use offshoot_store::{Blob, Error, State, Ticket, Verb, Work};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use std::{iter, thread};
 use tracing::{error, info};
 use uuid::Uuid;
+
+/// How long one waits for what may not be told of.
+const PACE: Duration = Duration::from_millis(10);
 
 /// All stores that are served, and what connections have open of them.
 ///
@@ -170,6 +175,33 @@ impl StoreBackend {
         let (device, port) = connected.context("cannot wait for an lvol")?;
         self.ports.push(port);
         Ok(device)
+    }
+
+    /// Whether an lvol is used as a device: `true` if that can be written.
+    pub(super) fn device_use(&self, export: Export) -> Option<bool> {
+        let ports = self.ports.iter().filter(|port| port.export() == export);
+        ports.map(Port::is_writable).max()
+    }
+
+    /// Has a store read the external snapshot of this id from an lvol of another one.
+    ///
+    /// # Errors
+    /// As [`StoreBackend::lvol_device`].
+    pub(super) fn attach_lvol(&mut self, id: StoreId, external: &str, lvol: Export) -> Result<()> {
+        let device = self.lvol_device(lvol)?;
+        self.watch(&device).context("cannot wait for a device")?;
+        self.attach_device(id, external, device.into());
+        Ok(())
+    }
+
+    /// Lets go of lvols that a store had as external snapshots and does not read any more.
+    pub(super) fn detach_lvols(&mut self, id: StoreId) {
+        let read = self.ports.iter().filter(|port| !port.is_writable()).map(Port::export);
+        let uuid = |lvol: Export| self.state(lvol.store)?.blob(lvol.lvol)?.uuid();
+        let names: Vec<String> = read.filter_map(uuid).map(|uuid| uuid.to_string()).collect();
+        if let Some(store) = self.stores.get_mut(&id) {
+            names.iter().for_each(|name| store.detach_external(name));
+        }
     }
 
     /// Wakes for a device that is no store's, as long as it lives or until it is let go.
@@ -345,6 +377,15 @@ impl StoreBackend {
         }
     }
 
+    /// Waits until a device or one of others has something new, or for a moment.
+    pub(super) fn sleep(&self, others: &[BorrowedFd<'_>]) {
+        let watched = iter::once(self.descriptor()).chain(others.iter().copied());
+        let mut watched: Vec<_> = watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        let pace = if self.must_be_polled() { Duration::ZERO } else { PACE };
+        // Whatever ends it, the caller looks again.
+        let _ = Timespec::try_from(pace).map(|pace| poll(&mut watched, Some(&pace)));
+    }
+
     /// What the exports are called.
     pub(super) fn naming(&self) -> &Naming {
         &self.naming
@@ -355,11 +396,11 @@ impl StoreBackend {
     ///
     /// # Errors
     /// The first store that could not be closed in order.
-    pub(super) fn close(self) -> Result<()> {
+    pub(super) fn close(mut self) -> Result<()> {
         let mut result = Ok(());
-        for store in self.stores.into_values() {
+        while let Some(store) = self.next_to_close() {
             let path = store.path().display().to_string();
-            match (store.close(), &result) {
+            match (self.close_store(store), &result) {
                 (Ok(()), _) => info!(store = path, "closed"),
                 (Err(cause), Ok(())) => {
                     result = Err(cause).with_context(|| format!("{path}: not closed in order"));
@@ -369,6 +410,30 @@ impl StoreBackend {
             }
         }
         result
+    }
+
+    /// A store of which nobody uses an lvol as a device, so that those on lvols go before those that they are on.
+    fn next_to_close(&mut self) -> Option<Served> {
+        let is_below = |id: &StoreId| self.ports.iter().any(|port| port.export().store == *id);
+        let free = self.stores.keys().find(|id| !is_below(id)).or(self.stores.keys().next()).copied();
+        self.stores.remove(&free?)
+    }
+
+    /// Closes a store. One on an lvol waits for another one, so it closes on a thread while the others go on.
+    fn close_store(&mut self, store: Served) -> Result<(), Error> {
+        if self.ports.is_empty() {
+            return store.close();
+        }
+        thread::scope(|scope| {
+            let closing = scope.spawn(|| store.close());
+            while !closing.is_finished() {
+                self.advance();
+                self.sleep(&[]);
+            }
+            // Its devices are gone.
+            self.advance();
+            closing.join().unwrap_or(Err(Error::Cancelled))
+        })
     }
 
     /// The lvol of an export name.
@@ -399,6 +464,9 @@ impl StoreBackend {
         }
         if let Some(into) = self.going.get(&Export { store: id, lvol: lvol.id }) {
             return Some(format!("being merged into \"{into}\""));
+        }
+        if self.device_use(Export { store: id, lvol: lvol.id }) == Some(true) {
+            return Some("in use as a device".to_owned());
         }
         exports::refusal(self.store(id)?.engine(), lvol)
     }

@@ -67,6 +67,7 @@ pub(super) struct Port {
     export: Export,
     /// What keeps the lvol from being removed.
     hold: ExportId,
+    is_writable: bool,
     under_way: HashMap<Ticket, UnderWay>,
 }
 
@@ -95,7 +96,8 @@ pub(super) fn connect(
         volatile_cache: true,
         read_only,
     };
-    let port = Port { link: Arc::clone(&link), export, hold, under_way: HashMap::new() };
+    let (port_link, is_writable) = (Arc::clone(&link), !read_only);
+    let port = Port { link: port_link, export, hold, is_writable, under_way: HashMap::new() };
     Ok((LvolDevice { link, geometry, refused: Vec::new(), outstanding: 0 }, port))
 }
 
@@ -194,6 +196,11 @@ impl Port {
     /// The lvol.
     pub(super) fn export(&self) -> Export {
         self.export
+    }
+
+    /// Whether the lvol can be written through it.
+    pub(super) fn is_writable(&self) -> bool {
+        self.is_writable
     }
 
     /// What is to be let go when the port is done.

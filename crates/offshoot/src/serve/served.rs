@@ -19,7 +19,9 @@ use offshoot_block::BlockDevice as _;
 use offshoot_device::{DeviceStats, FileDevice, HostDevice, OpenOptions};
 use offshoot_format::BlobId;
 use offshoot_nbd::{BufferPool, Command, Errno, Extent, Reply, RequestId, limits};
-use offshoot_store::{Engine, Error, IoRequest, Reply as EngineReply, Store, Ticket, Verb, Work};
+use offshoot_store::{
+    Engine, Error, ExternalDevice, IoRequest, Reply as EngineReply, Store, Ticket, Verb, Work,
+};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -171,6 +173,11 @@ impl Served {
     /// Says which device the external snapshot of this id lies on. Somebody waits for its completions.
     pub(super) fn attach_external(&mut self, id: &str, device: Device) {
         self.store.attach_external(id, device);
+    }
+
+    /// Lets go of an external snapshot that no lvol reads from.
+    pub(super) fn detach_external(&mut self, id: &str) {
+        self.store.detach_external(id);
     }
 
     /// Starts a job that may copy so many bytes in a second. It ends in [`Served::finished`] too.
@@ -483,14 +490,23 @@ pub(super) fn load_from(
     for note in [device.engine_note(), device.direct_note(), device.fence_note()].into_iter().flatten() {
         warn!(store = %path.display(), "{note}");
     }
-    // Each store reads external snapshots through devices of its own.
+    let externals = open_external_files(externals)?;
+    let opening = open::opening(&device, false);
+    Store::open(Box::new(device) as Device, externals, &opening).with_context(|| path.display().to_string())
+}
+
+/// Opens external snapshots, by id and file. Each store reads them through devices of its own.
+///
+/// # Errors
+/// The first that cannot be opened.
+pub(super) fn open_external_files(
+    externals: &[(String, PathBuf)],
+) -> anyhow::Result<Vec<ExternalDevice<Device>>> {
     let externals = externals.iter().map(|(id, file)| {
         let device = open::external_device(file)?;
         anyhow::Ok((id.clone(), Box::new(device) as Device))
     });
-    let externals = externals.collect::<anyhow::Result<_>>()?;
-    let opening = open::opening(&device, false);
-    Store::open(Box::new(device) as Device, externals, &opening).with_context(|| path.display().to_string())
+    externals.collect()
 }
 
 fn made(reply: EngineReply) -> Vec<BlobId> {

@@ -11,6 +11,7 @@ mod life;
 mod merge_by_hand;
 mod metrics;
 mod mount;
+mod nested;
 mod program;
 mod qos;
 mod real_input;

@@ -72,22 +72,22 @@ impl Client {
     }
 }
 
-fn lvol(name: &str) -> Value {
+pub(crate) fn lvol(name: &str) -> Value {
     json!({"name": format!("lvs/{name}")})
 }
 
-fn create(client: &mut Client, name: &str, mib: u64) -> Value {
+pub(crate) fn create(client: &mut Client, name: &str, mib: u64) -> Value {
     let params = json!({"lvol_name": name, "size_in_mib": mib, "thin_provision": true, "lvs_name": "lvs"});
     client.call("bdev_lvol_create", &params)
 }
 
-fn snapshot(client: &mut Client, lvol: &str, name: &str) -> Value {
+pub(crate) fn snapshot(client: &mut Client, lvol: &str, name: &str) -> Value {
     let params = json!({"lvol_name": format!("lvs/{lvol}"), "snapshot_name": name});
     client.call("bdev_lvol_snapshot", &params)
 }
 
 /// A store called `lvs` on a server with RPC.
-fn serve(store: &Store) -> (Server, Client) {
+pub(crate) fn serve(store: &Store) -> (Server, Client) {
     let server = Server::start_with_rpc(&[&store.path]);
     let client = Client::connect(&server.rpc_socket());
     (server, client)
@@ -296,7 +296,6 @@ fn lvols_read_from_a_bdev() {
     client.refuse("bdev_lvol_clone_bdev", &clone("image", "nothing", "d"), -32602);
     client.refuse("bdev_lvol_clone_bdev", &clone("nothing", "lvs", "d"), -32602);
     client.refuse("bdev_lvol_clone_bdev", &clone("lvs/a", "lvs", "d"), -32602);
-    client.refuse("bdev_lvol_clone_bdev", &clone("lvs/a", "other", "d"), -32602);
     client.refuse("bdev_lvol_clone_bdev", &clone("base", "lvs", "d"), -32602);
     client.refuse("bdev_lvol_clone_bdev", &clone("image", "lvs", "a/b"), -32602);
     client.refuse(

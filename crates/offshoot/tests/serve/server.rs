@@ -137,10 +137,16 @@ impl Server {
 
     /// Serves stores on a Unix socket of its own, and answers JSON-RPC on another.
     pub(crate) fn start_with_rpc(stores: &[&Path]) -> Self {
+        Self::start_with(stores, &[])
+    }
+
+    /// The same with `args`.
+    pub(crate) fn start_with(stores: &[&Path], args: &[&str]) -> Self {
         let folder = TempDir::with_prefix("offshoot-").unwrap();
         let socket = folder.path().join("nbd.sock");
         let (place, rpc) = (format!("unix:{}", text(&socket)), folder.path().join("rpc.sock"));
-        let server = Self::start_on(stores, &["--nbd", &place, "--rpc", text(&rpc)], socket);
+        let server =
+            Self::start_on(stores, &[&["--nbd", &place, "--rpc", text(&rpc)], args].concat(), socket);
         Self { _folder: Some(folder), ..server }
     }
 

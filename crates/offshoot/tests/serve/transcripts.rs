@@ -234,6 +234,8 @@ fn plain(answer: Value) -> Value {
             if members.get("product_name") == Some(&json!("Logical Volume")) {
                 members.remove("claimed");
                 members.remove("claim_type");
+                // Lvols are flushed here.
+                members["supported_io_types"]["flush"].take();
             }
             Value::Object(members.into_iter().map(|(name, value)| (name, plain(value))).collect())
         }

@@ -1,9 +1,9 @@
-//! Bdevs below stores: files and memory.
+//! Bdevs below stores: files, memory, and lvols of other stores.
 
 use super::super::openings::StoreId;
 use super::super::served::Device;
 use crate::open;
-use offshoot_block::DeviceGeometry;
+use offshoot_block::{BlockDevice as _, Buffer, Completion, DeviceError, DeviceGeometry, DeviceOp, OpId};
 use offshoot_device::{FileDevice, OpenError, OpenOptions};
 use offshoot_rpc::types::bdev::AioSpecific;
 use offshoot_rpc::types::selector::parse_uuid;
@@ -46,6 +46,8 @@ pub(super) enum Kind {
     Aio(AioSpecific),
     /// Memory.
     Malloc,
+    /// An lvol, by its alias, as long as a store is on it.
+    Lvol(String),
 }
 
 /// What is on a bdev.
@@ -54,8 +56,8 @@ pub(super) enum Holds {
     Nothing(Bare),
     /// A store that is served.
     Store(StoreId),
-    /// No store, but stores read through it.
-    Snapshot,
+    /// No store, but stores read through it. Memory stays here, and they read copies of it.
+    Snapshot(Option<Bare>),
     /// A thread is at work on it.
     Busy,
 }
@@ -72,12 +74,29 @@ pub(super) enum Ground {
 
 /// A device whose store is closed.
 pub(super) fn bare(device: Device, kind: &Kind, block: u32) -> Ground {
-    let Kind::Aio(aio) = kind else {
-        return Ground::Nothing(Bare { device, session: None });
-    };
-    // Opened anew: only a file can tell under which power it runs.
-    drop(device);
-    Bare::open(aio.filename.as_ref(), aio, block).map_or(Ground::Gone, Ground::Nothing)
+    match kind {
+        Kind::Aio(aio) => {
+            // Opened anew: only a file can tell under which power it runs.
+            drop(device);
+            Bare::open(aio.filename.as_ref(), aio, block).map_or(Ground::Gone, Ground::Nothing)
+        }
+        Kind::Malloc => Ground::Nothing(Bare { device, session: None }),
+        // It is an lvol like any other again.
+        Kind::Lvol(_) => Ground::Gone,
+    }
+}
+
+/// Runs one operation on a device that nothing else uses. Returns its buffer, if it has one.
+///
+/// # Errors
+/// The device's.
+pub(super) fn complete(device: &mut Device, op: DeviceOp) -> Result<Option<Buffer>, DeviceError> {
+    device.submit(OpId(0), op);
+    let mut completions = Vec::new();
+    while completions.is_empty() {
+        device.wait(&mut completions);
+    }
+    completions.pop().map_or(Ok(None), |Completion { result, buffer, .. }| result.map(|()| buffer))
 }
 
 /// A bdev.
@@ -111,6 +130,7 @@ impl Base {
         match &self.kind {
             Kind::Aio(aio) => PathBuf::from(&aio.filename),
             Kind::Malloc => PathBuf::from(&self.name),
+            Kind::Lvol(alias) => PathBuf::from(alias),
         }
     }
 }
@@ -119,41 +139,58 @@ impl Base {
 #[derive(Default)]
 pub(super) struct Bases {
     bases: Vec<Base>,
+    /// Lvols that stores are on, under their UUIDs. Clients know them as lvols.
+    lvols: Vec<Base>,
 }
 
 impl Bases {
+    /// All but lvols.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Base> {
         self.bases.iter()
     }
 
-    /// By name, or by UUID.
+    /// Lvols that stores are on.
+    pub(super) fn lvols(&self) -> impl Iterator<Item = &Base> {
+        self.lvols.iter()
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Base> {
+        self.bases.iter().chain(&self.lvols)
+    }
+
+    /// By name, or by UUID. No lvols.
     pub(super) fn find(&self, name: &str) -> Option<&Base> {
         let uuid = parse_uuid(name);
         let by_name = self.bases.iter().find(|base| base.name == name);
         by_name.or_else(|| self.bases.iter().find(|base| Some(base.uuid) == uuid))
     }
 
+    /// By name, or by UUID. Lvols too.
     pub(super) fn find_mut(&mut self, name: &str) -> Option<&mut Base> {
-        let name = self.find(name)?.name.clone();
-        self.bases.iter_mut().find(|base| base.name == name)
+        let name = self.find(name).map_or(name, |base| &base.name).to_owned();
+        self.bases.iter_mut().chain(&mut self.lvols).find(|base| base.name == name)
     }
 
     /// The bdev that a store is on.
     pub(super) fn of_store(&self, store: StoreId) -> Option<&Base> {
-        self.bases.iter().find(|base| matches!(base.holds, Holds::Store(id) if id == store))
+        self.all().find(|base| matches!(base.holds, Holds::Store(id) if id == store))
     }
 
     pub(super) fn add(&mut self, base: Base) {
-        self.bases.push(base);
+        match base.kind {
+            Kind::Lvol(_) => self.lvols.push(base),
+            Kind::Aio(_) | Kind::Malloc => self.bases.push(base),
+        }
     }
 
     pub(super) fn remove(&mut self, name: &str) {
         self.bases.retain(|base| base.name != name);
+        self.lvols.retain(|base| base.name != name);
     }
 
     /// Whether a thread is at work on any.
     pub(super) fn any_busy(&self) -> bool {
-        self.bases.iter().any(|base| matches!(base.holds, Holds::Busy))
+        self.all().any(|base| matches!(base.holds, Holds::Busy))
     }
 
     /// A name with a number that none has.

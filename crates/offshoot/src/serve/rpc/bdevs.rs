@@ -1,7 +1,7 @@
 //! Methods of bdevs: files and memory that stores are on, and lvols as bdevs.
 
 use super::super::backend::StoreBackend;
-use super::super::openings::StoreId;
+use super::super::openings::{Export, StoreId};
 use super::super::served::load_from;
 use super::answers::{Answer, Asker, Awaited, now};
 use super::bases::{Bare, Base, Ground, Holds, Kind, open_file};
@@ -99,10 +99,14 @@ impl Desk {
     }
 
     /// Looks once more for a store on a bdev, which is done when one is created, too.
-    pub(super) fn examine_bdev(&mut self, stores: &StoreBackend, asker: Asker, params: &BdevName) -> Answer {
+    pub(super) fn examine_bdev(
+        &mut self,
+        stores: &mut StoreBackend,
+        asker: Asker,
+        params: &BdevName,
+    ) -> Answer {
         let Some(base) = self.bases.find_mut(&params.name) else {
-            let found = resolve::lvol(stores, LvolSelector::new(&params.name));
-            return found.and_then(|_| now(&true));
+            return self.examine_lvol(stores, asker, &params.name);
         };
         let (name, block) = (base.name.clone(), base.block);
         match (&base.kind, &base.holds) {
@@ -116,7 +120,7 @@ impl Desk {
                     (ground, reply.and_then(|_| ResultText::of(&true)))
                 })
             }
-            (_, Holds::Nothing(_) | Holds::Store(_) | Holds::Snapshot) => now(&true),
+            (_, Holds::Nothing(_) | Holds::Store(_) | Holds::Snapshot(_)) => now(&true),
         }
     }
 
@@ -138,7 +142,7 @@ impl Desk {
         let device = match &mut base.holds {
             Holds::Nothing(bare) => &mut bare.device,
             Holds::Store(id) => stores.device_mut(*id).ok_or(RpcError::refused(Errno::NoDev))?,
-            Holds::Snapshot | Holds::Busy => return Err(RpcError::refused(Errno::Busy)),
+            Holds::Snapshot(_) | Holds::Busy => return Err(RpcError::refused(Errno::Busy)),
         };
         device.grow(0).map_err(|cause| {
             warn!(%cause, "not measured");
@@ -182,7 +186,7 @@ impl Desk {
     }
 
     /// A store that the server was started with.
-    pub(super) fn adopt(&mut self, path: &Path, store: StoreId, stores: &StoreBackend) {
+    pub(super) fn adopt(&mut self, path: &Path, store: StoreId, stores: &mut StoreBackend) {
         let Some(served) = stores.store(store) else { return };
         let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let taken = file.is_empty() || self.bases.find(&file).is_some();
@@ -202,6 +206,8 @@ impl Desk {
             size_bytes: served.devices().next().map_or(0, |device| device.geometry().size_bytes),
             holds: Holds::Store(store),
         });
+        // It may have what others read, or the other way round.
+        self.attach_missing(stores);
     }
 
     fn delete_base(&mut self, stores: &mut StoreBackend, asker: Asker, name: Option<String>) -> Answer {
@@ -209,8 +215,8 @@ impl Desk {
         let base = self.bases.find(&name).ok_or(RpcError::refused(Errno::NoDev))?;
         match base.holds {
             Holds::Busy => Err(RpcError::refused(Errno::Busy)),
-            Holds::Snapshot if is_read(stores, base.uuid) => Err(RpcError::refused(Errno::Busy)),
-            Holds::Nothing(_) | Holds::Snapshot => {
+            Holds::Snapshot(_) if is_read(stores, base.uuid) => Err(RpcError::refused(Errno::Busy)),
+            Holds::Nothing(_) | Holds::Snapshot(_) => {
                 self.bases.remove(&name);
                 now(&true)
             }
@@ -253,12 +259,20 @@ impl Desk {
             write: writable,
             unmap: writable,
             write_zeroes: writable,
+            flush: true,
             reset: true,
             seek_hole: true,
             seek_data: true,
             ..IoTypes::default()
         };
+        let claim_type =
+            stores.device_use(Export { store, lvol: lvol.id }).map(|is_written| match is_written {
+                true => ClaimType::ExclusiveWrite,
+                false => ClaimType::ReadManyWriteNone,
+            });
         Some(Bdev {
+            claimed: claim_type.is_some(),
+            claim_type,
             aliases: vec![alias(&state.name(), &lvol.display_name())],
             assigned_rate_limits: rate_limits(served.limits(lvol.id)),
             supported_io_types: io_types,
@@ -316,12 +330,13 @@ fn bdev(name: String, uuid: Uuid, product: &str, block: u32, size_bytes: u64) ->
 fn describe_base(base: &Base) -> Bdev {
     let claim_type = match base.holds {
         Holds::Store(_) => Some(ClaimType::ExclusiveWrite),
-        Holds::Snapshot => Some(ClaimType::ReadManyWriteNone),
+        Holds::Snapshot(_) => Some(ClaimType::ReadManyWriteNone),
         Holds::Nothing(_) | Holds::Busy => None,
     };
     let (product, unmap, writable, driver_specific) = match &base.kind {
         Kind::Aio(aio) => ("AIO disk", aio.fallocate, !aio.readonly, DriverSpecific::Aio(aio.clone())),
         Kind::Malloc => ("Malloc disk", true, true, DriverSpecific::Other(BTreeMap::new())),
+        Kind::Lvol(_) => ("Logical Volume", true, true, DriverSpecific::Other(BTreeMap::new())),
     };
     let uuid = base.uuid.to_string();
     Bdev {

@@ -6,7 +6,7 @@ use super::answers::{Answer, Asker, now};
 use super::bases::{Base, Kind};
 use super::desk::Desk;
 use super::qos::rate_limits;
-use offshoot_rpc::types::bdev::{CreateAio, CreateMalloc};
+use offshoot_rpc::types::bdev::{BdevName, CreateAio, CreateMalloc};
 use offshoot_rpc::types::config::{Config, ConfigCall, GetConfig, Subsystem, SubsystemInfo};
 use offshoot_rpc::types::nbd::ExportLvol;
 use offshoot_rpc::types::qos::SetQosLimit;
@@ -53,8 +53,9 @@ impl Desk {
             "bdev" => {
                 let bases = self.bases.iter().filter(|base| base.is_there()).map(call_of_base);
                 let examined = ConfigCall { method: "bdev_wait_for_examine".to_owned(), params: None };
-                // Lvols are there once their stores are.
-                Some(bases.chain([examined]).chain(calls_of_limits(stores)).collect())
+                // Lvols are there once their stores are, and those on lvols come after those that they are on.
+                let lvols = self.bases.lvols().filter(|base| base.is_there()).map(call_of_base);
+                Some(bases.chain([examined]).chain(lvols).chain(calls_of_limits(stores)).collect())
             }
             "nbd" => {
                 let lvols = stores.lvols().filter_map(|(_, lvol)| lvol.uuid());
@@ -83,6 +84,7 @@ fn call_of_base(base: &Base) -> ConfigCall {
                 nowait: Some(aio.nowait),
             },
         ),
+        Kind::Lvol(_) => call("bdev_examine", &BdevName { name }),
         Kind::Malloc => call(
             "bdev_malloc_create",
             &CreateMalloc {

@@ -124,6 +124,10 @@ impl Desk {
         for (store, finished) in stores.finished() {
             self.bdevs_changed = true;
             self.verb_done(stores, store, finished);
+            // A verb under way may be about to need what nothing reads yet.
+            if self.verbs.keys().all(|(other, _)| *other != store) {
+                stores.detach_lvols(store);
+            }
         }
         while let Some(done) = self.works.poll() {
             self.bdevs_changed = true;
@@ -161,10 +165,15 @@ impl Desk {
         self.works.running() > 0
     }
 
-    /// Waits for all threads, so that every store that there is gets closed.
+    /// Waits for all threads, so that every store that there is gets closed. They may be at work on lvols, so the stores go
+    /// on meanwhile.
     pub(super) fn settle(&mut self, stores: &mut StoreBackend) {
-        while let Some(done) = self.works.wait() {
-            self.work_done(stores, done);
+        while self.has_works() {
+            stores.advance();
+            match self.works.poll() {
+                Some(done) => self.work_done(stores, done),
+                None => stores.sleep(&[self.works.as_fd()]),
+            }
         }
     }
 

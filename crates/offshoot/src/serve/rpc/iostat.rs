@@ -124,11 +124,11 @@ fn iostat(stores: &StoreBackend, bdev: &Named<'_>) -> BdevIostat {
     match bdev {
         Named::Base(base) => {
             let stats = match &base.holds {
-                Holds::Nothing(bare) => bare.device.stats(),
+                Holds::Nothing(bare) | Holds::Snapshot(Some(bare)) => bare.device.stats(),
                 Holds::Store(id) => {
                     stores.store(*id).map_or_else(DeviceStats::default, |store| store.device_stats())
                 }
-                Holds::Snapshot | Holds::Busy => DeviceStats::default(),
+                Holds::Snapshot(None) | Holds::Busy => DeviceStats::default(),
             };
             BdevIostat { name: base.name.clone(), counts: of_device(&stats) }
         }

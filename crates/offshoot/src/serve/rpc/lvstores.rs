@@ -4,12 +4,13 @@ use super::super::backend::StoreBackend;
 use super::super::openings::StoreId;
 use super::super::served::Device;
 use super::answers::{Answer, Asker, Then, now};
-use super::bases::{Bare, Base, Ground, Holds, Kind, bare};
+use super::bases::{Bare, Base, Ground, Kind, bare, complete};
 use super::desk::Desk;
 use super::errors::{errno, lacks_room};
 use super::resolve;
+use super::site::Taken;
 use crate::deed::Growth;
-use offshoot_block::{BlockDevice as _, DeviceError, DeviceOffset, DeviceOp, OpId};
+use offshoot_block::{DeviceOffset, DeviceOp};
 use offshoot_rpc::types::lvstore::{
     CreateLvstore, DeleteLvstore, GetLvstores, GrowLvstore, Lvstore, LvstoreClear, RenameLvstore,
 };
@@ -34,24 +35,23 @@ impl Desk {
         params: &CreateLvstore,
     ) -> Answer {
         let refused = |errno| Err(RpcError::refused(errno));
-        let Some(base) = self.bases.find_mut(&params.bdev_name) else {
+        let Some(site) = self.site(stores, &params.bdev_name) else {
             return refused(Errno::NoDev);
         };
-        let options = options(base, params)?;
+        let options = options(site.block, params)?;
         let is_taken = stores.stores().any(|(_, store)| store.engine().state().name() == params.lvs_name);
         if is_taken {
             return refused(Errno::Exist);
         }
-        if !matches!(base.holds, Holds::Nothing(_)) {
+        if !site.is_free {
             return refused(Errno::Perm);
         }
-        match offshoot_store::init(base.size_bytes, &options) {
+        match offshoot_store::init(site.size_bytes, &options) {
             Ok(_) => {}
             Err(error) if lacks_room(&error) => return Err(method.failed(Errno::NoMem)),
             Err(_) => return refused(Errno::Inval),
         }
-        let (name, path) = (base.name.clone(), base.path());
-        let Holds::Nothing(bare) = std::mem::replace(&mut base.holds, Holds::Busy) else {
+        let Some(Taken { name, path, bare }) = self.take(stores, site.place) else {
             return refused(Errno::Perm);
         };
         self.work(asker, &name, move || make(bare, path, &options, method))
@@ -144,7 +144,7 @@ impl Desk {
 ///
 /// # Errors
 /// EINVAL for a name that is none, or sizes that SPDK refuses at once.
-fn options(base: &Base, params: &CreateLvstore) -> Result<InitOptions, RpcError> {
+fn options(block: u32, params: &CreateLvstore) -> Result<InitOptions, RpcError> {
     check_name(&params.lvs_name).map_err(|error| RpcError::refused(errno(&error)))?;
     let md_page_size = params.md_page_size.filter(|bytes| *bytes != 0).unwrap_or(MD_PAGE_BYTES.0);
     if !(MD_PAGE_BYTES.0..=MD_PAGE_BYTES.1).contains(&md_page_size) {
@@ -154,7 +154,7 @@ fn options(base: &Base, params: &CreateLvstore) -> Result<InitOptions, RpcError>
         name: params.lvs_name.clone(),
         uuid: Uuid::new_v4(),
         cluster_size: params.cluster_sz.filter(|bytes| *bytes != 0).unwrap_or(CLUSTER_BYTES),
-        block_size: base.block,
+        block_size: block,
         md_page_size,
         journal_bytes: None,
         native: true,
@@ -187,7 +187,7 @@ fn wipe(store: Store<Device>, kind: &Kind, block: u32, method: &Method) -> (Grou
     // How the closing went does not matter: nothing of it is left.
     let (mut device, _) = store.close();
     let zero = DeviceOp::WriteZeroes { offset: DeviceOffset(0), len: bytes, may_unmap: true };
-    let wiped = [zero, DeviceOp::Sync].into_iter().try_for_each(|op| complete(&mut device, op));
+    let wiped = [zero, DeviceOp::Sync].into_iter().try_for_each(|op| complete(&mut device, op).map(drop));
     let reply = match wiped {
         Ok(()) => ResultText::of(&true),
         Err(cause) => {
@@ -196,14 +196,4 @@ fn wipe(store: Store<Device>, kind: &Kind, block: u32, method: &Method) -> (Grou
         }
     };
     (bare(device, kind, block), reply)
-}
-
-/// Runs one operation on a device that nothing else uses.
-fn complete(device: &mut Device, op: DeviceOp) -> Result<(), DeviceError> {
-    device.submit(OpId(0), op);
-    let mut completions = Vec::new();
-    while completions.is_empty() {
-        device.wait(&mut completions);
-    }
-    completions.pop().map_or(Ok(()), |completion| completion.result)
 }

@@ -25,6 +25,7 @@ mod replay;
 mod resolve;
 mod server;
 mod shallow_copy;
+mod site;
 mod works;
 
 use super::backend::StoreBackend;
@@ -73,7 +74,7 @@ impl Rpc {
     }
 
     /// A store that is served from the start is on a bdev called like its file.
-    pub(super) fn adopt(&mut self, path: &Path, store: StoreId, stores: &StoreBackend) {
+    pub(super) fn adopt(&mut self, path: &Path, store: StoreId, stores: &mut StoreBackend) {
         self.desk.adopt(path, store, stores);
         if let Some(job) = stores.store(store).and_then(Served::sealing) {
             self.desk.adopt_job(store, job, Work::Seal);

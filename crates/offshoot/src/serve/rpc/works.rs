@@ -78,16 +78,6 @@ impl Works {
         self.running -= 1;
         Some(done)
     }
-
-    /// Waits for the next work.
-    pub(super) fn wait(&mut self) -> Option<Done> {
-        if self.running == 0 {
-            return None;
-        }
-        let done = self.receiver.recv().ok()?;
-        self.running -= 1;
-        Some(done)
-    }
 }
 
 impl AsFd for Works {
