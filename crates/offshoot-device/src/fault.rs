@@ -2,11 +2,14 @@
 
 use crate::check::{check, completion};
 use crate::{DeviceStats, HostDevice, LoggedOp, OpKind};
-use offshoot_block::{BlockDevice, Completion, DeviceError, DeviceGeometry, DeviceOp, OpId};
+use offshoot_block::{BlockDevice, Buffer, Completion, DeviceError, DeviceGeometry, DeviceOp, OpId};
 use rustix::io::Errno;
+use std::collections::HashMap;
 use std::io;
 use std::ops::Range;
 use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Which operations an [`ErrorDevice`] fails, and how. By default: every one from now on.
 ///
@@ -17,13 +20,31 @@ use std::os::fd::BorrowedFd;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Fault {
-    error: DeviceError,
+    effect: Effect,
     kind: Option<OpKind>,
     range: Option<Range<u64>>,
     /// Matching operations that still pass.
     skip: u64,
     /// Matching operations that still fail after those.
     count: u64,
+    /// How many operations must be under way.
+    depth: u64,
+}
+
+/// What becomes of an operation that a [`Fault`] strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    Fail(DeviceError),
+    /// It does not complete until the device is healed.
+    Hang,
+    /// It is submitted once more at the next poll.
+    Retry,
+    /// A byte of what is read or written is another one.
+    Corrupt {
+        /// Within the operation.
+        at: u64,
+        flip: u8,
+    },
 }
 
 impl Fault {
@@ -40,7 +61,36 @@ impl Fault {
     /// Fails with any error.
     #[must_use]
     pub fn with_error(error: DeviceError) -> Self {
-        Self { error, kind: None, range: None, skip: 0, count: u64::MAX }
+        Self::of(Effect::Fail(error))
+    }
+
+    /// Hangs: nothing is done or answered before [`Faults::heal`].
+    #[must_use]
+    pub fn hang() -> Self {
+        Self::of(Effect::Hang)
+    }
+
+    /// Puts off: the operation is tried again at the next poll, which counts as another one.
+    #[must_use]
+    pub fn retry() -> Self {
+        Self::of(Effect::Retry)
+    }
+
+    /// Flips the bits `flip` of the byte `at` of what is read or written. Operations that are shorter pass as they are.
+    #[must_use]
+    pub fn corrupt(at: u64, flip: u8) -> Self {
+        Self::of(Effect::Corrupt { at, flip })
+    }
+
+    fn of(effect: Effect) -> Self {
+        Self { effect, kind: None, range: None, skip: 0, count: u64::MAX, depth: 0 }
+    }
+
+    /// Lets pass what comes while fewer operations are under way below.
+    #[must_use]
+    pub fn at_depth(mut self, depth: u64) -> Self {
+        self.depth = depth;
+        self
     }
 
     /// Restricts it to operations of one kind.
@@ -78,9 +128,9 @@ impl Fault {
         self.kind.is_none_or(|kind| kind == op.kind) && self.range.as_ref().is_none_or(touches)
     }
 
-    /// Counts an operation and says whether it fails.
-    fn strike(&mut self, op: LoggedOp) -> Option<DeviceError> {
-        if !self.matches(op) {
+    /// Counts an operation and says what becomes of it.
+    fn strike(&mut self, op: LoggedOp, under_way: u64) -> Option<Effect> {
+        if !self.matches(op) || under_way < self.depth {
             return None;
         }
         if self.skip > 0 {
@@ -88,35 +138,105 @@ impl Fault {
             return None;
         }
         self.count = self.count.checked_sub(1)?;
-        Some(self.error)
+        Some(self.effect)
     }
 }
 
-/// Fails chosen operations of another device. What fails never reaches it.
+/// The faults of an [`ErrorDevice`], for whoever changes them while the device is in use elsewhere.
+#[derive(Clone, Debug, Default)]
+pub struct Faults(Arc<Mutex<Shared>>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    faults: Vec<Fault>,
+    /// How often the device was healed.
+    healed: u64,
+}
+
+impl Faults {
+    /// Adds a fault. Every fault counts every operation that it matches; the oldest one that strikes
+    /// says what happens.
+    pub fn inject(&self, fault: Fault) {
+        self.lock().faults.push(fault);
+    }
+
+    /// Puts a fault in the place of those that were restricted to its kind of operations.
+    pub fn replace(&self, fault: Fault) {
+        let mut shared = self.lock();
+        shared.faults.retain(|other| other.kind != fault.kind);
+        shared.faults.push(fault);
+    }
+
+    /// Removes all faults. What hangs goes on at the next poll.
+    pub fn heal(&self) {
+        let mut shared = self.lock();
+        shared.faults.clear();
+        shared.healed += 1;
+    }
+
+    fn strike(&self, op: LoggedOp, under_way: usize) -> Option<Effect> {
+        let mut effect = None;
+        for fault in &mut self.lock().faults {
+            effect = effect.or(fault.strike(op, under_way as u64));
+        }
+        effect
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // Counters are whole after any panic.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does chosen operations of another device badly. What fails never reaches it.
 #[derive(Debug)]
 pub struct ErrorDevice<D> {
     inner: D,
-    faults: Vec<Fault>,
+    faults: Faults,
     failed: Vec<Completion>,
     failures: u64,
+    hanging: Vec<(OpId, DeviceOp)>,
+    /// How often it had been healed when what hangs was looked at.
+    healed: u64,
+    /// To be tried again at the next poll.
+    again: Vec<(OpId, DeviceOp)>,
+    /// Under way, with a byte that is another one.
+    corrupted: HashMap<OpId, (usize, u8)>,
 }
+
+/// How long to wait for faults to be removed until one looks again.
+const PAUSE: Duration = Duration::from_millis(1);
 
 impl<D: BlockDevice> ErrorDevice<D> {
     /// Fails nothing yet.
     #[must_use]
     pub fn new(inner: D) -> Self {
-        Self { inner, faults: Vec::new(), failed: Vec::new(), failures: 0 }
+        Self {
+            inner,
+            faults: Faults::default(),
+            failed: Vec::new(),
+            failures: 0,
+            hanging: Vec::new(),
+            healed: 0,
+            again: Vec::new(),
+            corrupted: HashMap::new(),
+        }
     }
 
-    /// Adds a fault. Every fault counts every operation that it matches; the oldest one that strikes
-    /// gives the error.
+    /// Its faults, which can be changed from elsewhere.
+    #[must_use]
+    pub fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+
+    /// See [`Faults::inject`].
     pub fn inject(&mut self, fault: Fault) {
-        self.faults.push(fault);
+        self.faults.inject(fault);
     }
 
-    /// Removes all faults.
+    /// See [`Faults::heal`].
     pub fn heal(&mut self) {
-        self.faults.clear();
+        self.faults.heal();
     }
 
     /// How many operations have been failed.
@@ -135,13 +255,55 @@ impl<D: BlockDevice> ErrorDevice<D> {
         &mut self.inner
     }
 
-    fn strike(&mut self, op: LoggedOp) -> Option<DeviceError> {
-        let mut error = None;
-        for fault in &mut self.faults {
-            error = error.or(fault.strike(op));
+    /// Takes what the device behind has done; waits for it if `may_block`.
+    fn receive(&mut self, completions: &mut Vec<Completion>, may_block: bool) {
+        self.resume();
+        completions.append(&mut self.failed);
+        let before = completions.len();
+        if may_block {
+            self.inner.wait(completions);
+        } else {
+            self.inner.poll(completions);
         }
-        error
+        for done in &mut completions[before..] {
+            // Of a read this is the fault; of a write it gives the submitter back what it had.
+            if let Some((at, flip)) = self.corrupted.remove(&done.id)
+                && let Some(buffer) = &mut done.buffer
+            {
+                flip_byte(buffer, at, flip);
+            }
+        }
     }
+
+    /// Hands down what was put off, and what hung before the device was healed.
+    fn resume(&mut self) {
+        let healed = self.faults.lock().healed;
+        let mut resumed = std::mem::take(&mut self.again);
+        if healed != self.healed {
+            self.healed = healed;
+            resumed.append(&mut self.hanging);
+        }
+        resumed.into_iter().for_each(|(id, op)| self.submit(id, op));
+    }
+
+    /// Hands a write with another byte down, and remembers which byte of a read is to be another one.
+    fn submit_corrupted(&mut self, id: OpId, mut op: DeviceOp, at: u64, flip: u8) {
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        let hit = match &mut op {
+            DeviceOp::Read { buffer, .. } => at < buffer.len(),
+            DeviceOp::Write { buffer, .. } => flip_byte(buffer, at, flip),
+            DeviceOp::WriteZeroes { .. } | DeviceOp::Unmap { .. } | DeviceOp::Sync => false,
+        };
+        if hit {
+            self.corrupted.insert(id, (at, flip));
+        }
+        self.inner.submit(id, op);
+    }
+}
+
+/// Flips bits of a byte, if there is one at that place.
+fn flip_byte(buffer: &mut Buffer, at: usize, flip: u8) -> bool {
+    buffer.as_mut_slice().get_mut(at).map(|byte| *byte ^= flip).is_some()
 }
 
 impl<D: BlockDevice> BlockDevice for ErrorDevice<D> {
@@ -152,39 +314,47 @@ impl<D: BlockDevice> BlockDevice for ErrorDevice<D> {
     fn submit(&mut self, id: OpId, op: DeviceOp) {
         // What the device would refuse anyway is not counted.
         let struck = match check(&self.inner.geometry(), &op) {
-            Ok(()) => self.strike(LoggedOp::of(&op)),
+            Ok(()) => self.faults.strike(LoggedOp::of(&op), self.inner.outstanding()),
             Err(_) => None,
         };
         match struck {
-            Some(error) => {
+            Some(Effect::Fail(error)) => {
                 self.failures += 1;
                 self.failed.push(completion(id, op, Err(error)));
             }
+            Some(Effect::Hang) => self.hanging.push((id, op)),
+            Some(Effect::Retry) => self.again.push((id, op)),
+            Some(Effect::Corrupt { at, flip }) => self.submit_corrupted(id, op, at, flip),
             None => self.inner.submit(id, op),
         }
     }
 
     fn poll(&mut self, completions: &mut Vec<Completion>) {
-        completions.append(&mut self.failed);
-        self.inner.poll(completions);
+        self.receive(completions, false);
     }
 
     fn wait(&mut self, completions: &mut Vec<Completion>) {
-        if self.failed.is_empty() {
-            self.inner.wait(completions);
-        } else {
-            self.poll(completions);
+        let before = completions.len();
+        loop {
+            // What hangs is only resumed by looking.
+            let may_block = self.failed.is_empty() && self.hanging.is_empty() && self.again.is_empty();
+            self.receive(completions, may_block);
+            if completions.len() > before || self.outstanding() == 0 {
+                return;
+            }
+            std::thread::sleep(PAUSE);
         }
     }
 
     fn outstanding(&self) -> usize {
-        self.failed.len() + self.inner.outstanding()
+        self.failed.len() + self.hanging.len() + self.again.len() + self.inner.outstanding()
     }
 }
 
-impl<D: HostDevice> HostDevice for ErrorDevice<D> {
+impl<D: HostDevice + 'static> HostDevice for ErrorDevice<D> {
+    /// None while something is to be tried again, which is at the next poll.
     fn completion_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.inner.completion_fd()
+        self.inner.completion_fd().filter(|_| self.again.is_empty())
     }
 
     fn clear_wakeup(&self) {
@@ -197,6 +367,10 @@ impl<D: HostDevice> HostDevice for ErrorDevice<D> {
 
     fn stats(&self) -> DeviceStats {
         self.inner.stats()
+    }
+
+    fn into_below(self: Box<Self>) -> Option<Box<dyn HostDevice>> {
+        Some(Box::new(self.inner))
     }
 
     fn grow(&mut self, size_bytes: u64) -> io::Result<()> {
@@ -248,10 +422,72 @@ mod tests {
         }
     }
 
+    fn polled(device: &mut impl BlockDevice) -> Vec<Completion> {
+        let mut completions = Vec::new();
+        device.poll(&mut completions);
+        completions
+    }
+
+    fn write(byte: u8) -> DeviceOp {
+        DeviceOp::Write { offset: DeviceOffset(0), buffer: Buffer::copy_of(&[byte; 512]) }
+    }
+
+    #[test]
+    fn what_hangs_goes_on_when_healed() {
+        let mut device = ErrorDevice::new(MemDevice::new(1 << 20, 512));
+        let faults = device.faults();
+        faults.replace(Fault::hang().on(OpKind::Write).times(1));
+        device.submit(OpId(1), write(1));
+        device.submit(OpId(2), DeviceOp::Sync);
+        assert_eq!(polled(&mut device).len(), 1);
+        assert_eq!((polled(&mut device).len(), device.outstanding()), (0, 1));
+        faults.heal();
+        let done = polled(&mut device);
+        assert_eq!((done[0].id, done[0].result, device.outstanding()), (OpId(1), Ok(()), 0));
+        assert_eq!(device.inner().content()[0], 1);
+    }
+
+    #[test]
+    fn what_is_put_off_is_done_at_a_later_poll() {
+        let mut device = ErrorDevice::new(MemDevice::new(1 << 20, 512));
+        device.inject(Fault::retry().times(2));
+        device.submit(OpId(1), write(1));
+        assert!(device.completion_fd().is_none());
+        assert_eq!([polled(&mut device).len(), polled(&mut device).len()], [0, 1]);
+    }
+
+    #[test]
+    fn one_byte_is_another_one() {
+        let mut device = ErrorDevice::new(MemDevice::new(1 << 20, 512));
+        device.faults().replace(Fault::corrupt(3, 0x81).on(OpKind::Write).times(1));
+        device.submit(OpId(1), write(1));
+        let done = polled(&mut device);
+        assert_eq!(done[0].buffer.as_ref().unwrap().as_slice(), [1; 512], "the submitter has what it had");
+        assert_eq!(device.inner().content()[..5], [1, 1, 1, 0x80, 1]);
+        device.faults().replace(Fault::corrupt(512, 1).on(OpKind::Read));
+        let read = || DeviceOp::Read { offset: DeviceOffset(0), buffer: Buffer::zeroed(512) };
+        device.submit(OpId(2), read());
+        assert_eq!(polled(&mut device)[0].buffer.as_ref().unwrap().as_slice()[..5], [1, 1, 1, 0x80, 1]);
+        device.faults().replace(Fault::corrupt(0, 2).on(OpKind::Read));
+        device.submit(OpId(3), read());
+        assert_eq!(polled(&mut device)[0].buffer.as_ref().unwrap().as_slice()[..5], [3, 1, 1, 0x80, 1]);
+    }
+
+    #[test]
+    fn strikes_from_a_depth_on() {
+        let mut device = ErrorDevice::new(MemDevice::new(1 << 20, 512));
+        device.inject(Fault::new(5).at_depth(2));
+        (0..4).for_each(|id| device.submit(OpId(id), DeviceOp::Sync));
+        let done = polled(&mut device);
+        let failed: Vec<u64> =
+            done.iter().filter(|done| done.result.is_err()).map(|done| done.id.0).collect();
+        assert_eq!(failed, [2, 3]);
+    }
+
     #[test]
     fn names_the_error() {
         for (errno, expected) in [(28, DeviceError::NoSpace), (6, DeviceError::Io { errno: 6 })] {
-            assert_eq!(Fault::new(errno).error, expected);
+            assert_eq!(Fault::new(errno).effect, Effect::Fail(expected));
         }
     }
 }

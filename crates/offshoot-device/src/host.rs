@@ -33,6 +33,11 @@ pub trait HostDevice: BlockDevice + Send {
         None
     }
 
+    /// The device that this one lies on, where it is one on another. What is under way is lost.
+    fn into_below(self: Box<Self>) -> Option<Box<dyn HostDevice>> {
+        None
+    }
+
     /// Makes the device at least `size_bytes` long, where that is in its power, and takes over the size that it has by
     /// then. Blocks; operations may be in flight. What is new of a file or of memory reads as zeros.
     ///
@@ -60,6 +65,10 @@ impl<D: HostDevice + ?Sized> HostDevice for Box<D> {
 
     fn duplicate(&self) -> Option<Box<dyn HostDevice>> {
         (**self).duplicate()
+    }
+
+    fn into_below(self: Box<Self>) -> Option<Box<dyn HostDevice>> {
+        (*self).into_below()
     }
 
     fn grow(&mut self, size_bytes: u64) -> io::Result<()> {

@@ -22,8 +22,8 @@ mod zeroes;
 
 pub use bell::Bell;
 pub use check::{check, completion};
-pub use delay::{Clock, Delay, DelayDevice, SystemClock};
-pub use fault::{ErrorDevice, Fault};
+pub use delay::{Clock, Delay, DelayDevice, Latencies, Latency, SystemClock};
+pub use fault::{ErrorDevice, Fault, Faults};
 pub use file::{Direct, EngineChoice, EngineKind, FileDevice, OpenError, OpenOptions};
 pub use host::HostDevice;
 pub use lock::{LockError, LockMode, StoreLock};
