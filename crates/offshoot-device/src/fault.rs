@@ -211,9 +211,15 @@ impl<D: BlockDevice> ErrorDevice<D> {
     /// Fails nothing yet.
     #[must_use]
     pub fn new(inner: D) -> Self {
+        Self::with_faults(inner, Faults::default())
+    }
+
+    /// With faults that somebody has already.
+    #[must_use]
+    pub fn with_faults(inner: D, faults: Faults) -> Self {
         Self {
             inner,
-            faults: Faults::default(),
+            faults,
             failed: Vec::new(),
             failures: 0,
             hanging: Vec::new(),

@@ -75,6 +75,24 @@ impl RpcError {
         Self::new(Self::INVALID_PARAMS, "bdev is an lvol in same lvs as clone; use bdev_lvol_clone instead");
 }
 
+/// Bdevs without a medium: the errors that have texts of their own.
+impl RpcError {
+    /// `bdev_uring_create` failed, for whatever reason.
+    pub const CREATE_URING: Self = Self::new(Self::INTERNAL_ERROR, "Unable to create URING bdev.");
+    /// `bdev_null_create` without a block.
+    pub const NO_BLOCKS: Self = Self::new(-22, "Disk num_blocks must be greater than 0");
+    /// `bdev_error_inject_error` of an NVMe error that is none, or the codes of one with another error.
+    pub const NVME_STATUS: Self =
+        Self::new(-22, "nvme_sct or nvme_sc should be specified for NVMe error injection");
+    /// `bdev_delay_update_latency` of what is no latency.
+    pub const LATENCY_TYPE: Self = Self::new(Self::INVALID_PARAMS, "Please specify a valid latency type.");
+    /// `bdev_delay_update_latency` of no bdev.
+    pub const DELAY_BDEV: Self = Self::new(Self::INVALID_PARAMS, "The requested bdev does not exist.");
+    /// `bdev_delay_update_latency` of another bdev.
+    pub const NOT_DELAY_BDEV: Self =
+        Self::new(Self::INVALID_REQUEST, "The requested bdev is not a delay bdev.");
+}
+
 /// The errors of the operating system that SPDK answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

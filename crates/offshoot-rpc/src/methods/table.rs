@@ -2,7 +2,7 @@
 
 use super::{Errors, Method, When, optional, required};
 use crate::error::RpcError;
-use crate::types::bdev::{BdevName, CreateAio, CreateMalloc, GetBdevs};
+use crate::types::bdev::{BdevName, CreateAio, CreateMalloc, CreateUring, GetBdevs};
 use crate::types::config::{Config, GetConfig};
 use crate::types::framework::{GetMethods, KillInstance};
 use crate::types::iostat::{EnableHistogram, GetIostat, ResetIostat};
@@ -17,6 +17,7 @@ use crate::types::notify::GetNotifications;
 use crate::types::operation::CancelOperation;
 use crate::types::qos::SetQosLimit;
 use crate::types::shallow_copy::{CheckShallowCopy, StartShallowCopy};
+use crate::types::vbdev::{CreateDelay, CreateError, CreateNull, InjectError, ResizeNull, UpdateLatency};
 
 /// Of most methods of lvols.
 const LVOL: Errors = Errors { wrong_params: RpcError::DECODE, failure_code: RpcError::INVALID_PARAMS };
@@ -160,6 +161,30 @@ methods! {
     CreateMalloc = "bdev_malloc_create", Runtime, required(CreateMalloc, BDEV);
     /// frees it.
     DeleteMalloc = "bdev_malloc_delete", Runtime, required(BdevName, BDEV);
+    /// makes a bdev of a file, through io_uring.
+    CreateUring = "bdev_uring_create", Runtime, required(CreateUring, BDEV);
+    /// takes note of the size of such a file.
+    RescanUring = "bdev_uring_rescan", Runtime, required(BdevName, BDEV);
+    /// lets go of such a file.
+    DeleteUring = "bdev_uring_delete", Runtime, required(BdevName, BDEV);
+    /// makes a bdev that holds nothing.
+    CreateNull = "bdev_null_create", Runtime, required(CreateNull, BDEV);
+    /// gives it another size.
+    ResizeNull = "bdev_null_resize", Runtime, required(ResizeNull, BDEV);
+    /// deletes it.
+    DeleteNull = "bdev_null_delete", Runtime, required(BdevName, BDEV);
+    /// makes a bdev over another one that fails when it is told to.
+    CreateError = "bdev_error_create", Runtime, required(CreateError, BDEV);
+    /// tells it to.
+    InjectError = "bdev_error_inject_error", Runtime, required(InjectError, BDEV);
+    /// deletes it.
+    DeleteError = "bdev_error_delete", Runtime, required(BdevName, BDEV);
+    /// makes a bdev over another one that takes its time.
+    CreateDelay = "bdev_delay_create", Runtime, required(CreateDelay, BDEV);
+    /// says how much.
+    UpdateLatency = "bdev_delay_update_latency", Runtime, required(UpdateLatency, BDEV);
+    /// deletes it.
+    DeleteDelay = "bdev_delay_delete", Runtime, required(BdevName, BDEV);
     /// waits until every bdev was looked at.
     WaitForExamine = "bdev_wait_for_examine", Runtime, without("bdev_wait_for_examine requires no parameters");
     /// attaches a bdev to a device of the kernel's.

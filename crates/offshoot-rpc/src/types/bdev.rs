@@ -1,6 +1,7 @@
 //! The part of the bdev layer that clients of lvols use.
 
 use super::selector::parse_uuid;
+use super::vbdev::CreateDelay;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -50,6 +51,22 @@ pub struct CreateAio {
     pub nowait: Option<bool>,
 }
 
+/// Parameters of `bdev_uring_create`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateUring {
+    /// Its name.
+    pub name: String,
+    /// The file or block device.
+    pub filename: String,
+    /// Bytes of a block; 0 or absent: that of the file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<u32>,
+    /// Its UUID; absent: one is drawn.
+    #[serde(default, deserialize_with = "uuid_text", skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<Uuid>,
+}
+
 /// Parameters of `bdev_malloc_create`, without protection information.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,7 +90,7 @@ pub struct CreateMalloc {
 }
 
 /// The text of a UUID, which is a wrong parameter when it is none.
-fn uuid_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
+pub(super) fn uuid_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
     let text = String::deserialize(deserializer)?;
     parse_uuid(&text).map(Some).ok_or_else(|| serde::de::Error::custom("no UUID"))
 }
@@ -205,6 +222,12 @@ pub enum DriverSpecific {
     Lvol(LvolSpecific),
     /// Of a file.
     Aio(AioSpecific),
+    /// Of a file through io_uring.
+    Uring(UringSpecific),
+    /// Of a bdev that fails.
+    ErrorDisk(ErrorSpecific),
+    /// Of a bdev that is slow.
+    Delay(CreateDelay),
     /// Of any other kind.
     #[serde(untagged)]
     Other(BTreeMap<String, serde_json::Value>),
@@ -236,6 +259,20 @@ pub struct LvolSpecific {
     /// The UUID of that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub external_snapshot_name: Option<String>,
+}
+
+/// What only files through io_uring have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UringSpecific {
+    /// The file.
+    pub filename: String,
+}
+
+/// What only bdevs that fail have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorSpecific {
+    /// The bdev behind.
+    pub base_bdev: String,
 }
 
 /// What only files have.

@@ -17,3 +17,4 @@ pub mod qos;
 pub mod selector;
 pub mod shallow_copy;
 pub mod state;
+pub mod vbdev;

@@ -20,6 +20,7 @@ mod sealing;
 mod server;
 mod stuck;
 mod transcripts;
+mod vbdevs;
 mod watching;
 mod wire;
 

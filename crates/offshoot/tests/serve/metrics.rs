@@ -24,12 +24,12 @@ fn body(mut stream: impl std::io::Read + std::io::Write) -> String {
     body.to_owned()
 }
 
-fn read(socket: &Path) -> String {
+pub(crate) fn read(socket: &Path) -> String {
     body(UnixStream::connect(socket).unwrap())
 }
 
 /// The value of a sample.
-fn value(report: &str, sample: &str) -> f64 {
+pub(crate) fn value(report: &str, sample: &str) -> f64 {
     let line = report.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("{sample} is not in\n{report}")).parse().unwrap()
 }

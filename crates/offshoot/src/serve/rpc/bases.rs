@@ -4,11 +4,13 @@ use super::super::openings::StoreId;
 use super::super::served::Device;
 use crate::open;
 use offshoot_block::{BlockDevice as _, Buffer, Completion, DeviceError, DeviceGeometry, DeviceOp, OpId};
-use offshoot_device::{FileDevice, OpenError, OpenOptions};
+use offshoot_device::{EngineChoice, Faults, FileDevice, Latencies, OpenError, OpenOptions};
 use offshoot_rpc::types::bdev::AioSpecific;
 use offshoot_rpc::types::selector::parse_uuid;
+use offshoot_rpc::types::vbdev::CreateNull;
 use offshoot_store::{Session, Store};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// An open device without a store.
@@ -20,8 +22,8 @@ pub(super) struct Bare {
 
 impl Bare {
     /// Opens a file under an exclusive lock.
-    pub(super) fn open(path: &Path, aio: &AioSpecific, block: u32) -> Result<Self, OpenError> {
-        open_file(path, aio, block).map(Self::of)
+    pub(super) fn open(file: &FileBdev, block: u32) -> Result<Self, OpenError> {
+        file.open(block).map(Self::of)
     }
 
     /// A file that is open.
@@ -31,21 +33,46 @@ impl Bare {
     }
 }
 
-/// Opens the file of a bdev. `block` is 0 or the bytes of a block.
-pub(super) fn open_file(path: &Path, aio: &AioSpecific, block: u32) -> Result<FileDevice, OpenError> {
-    // Larger blocks are the bdev's own business.
-    let logical_block = Some(block).filter(|block| *block == 512);
-    let options = OpenOptions { logical_block, read_only: aio.readonly, ..OpenOptions::writable() };
-    FileDevice::open(path, &options)
+/// A file or block device as a bdev.
+#[derive(Clone, Debug)]
+pub(super) struct FileBdev {
+    pub(super) aio: AioSpecific,
+    /// Whether it must go through io_uring, and is one of `bdev_uring_create`'s.
+    pub(super) is_uring: bool,
+}
+
+impl FileBdev {
+    pub(super) fn path(&self) -> &Path {
+        self.aio.filename.as_ref()
+    }
+
+    /// Opens the file. `block` is 0 or the bytes of a block.
+    ///
+    /// # Errors
+    /// It cannot be opened, or not like that.
+    pub(super) fn open(&self, block: u32) -> Result<FileDevice, OpenError> {
+        // Larger blocks are the bdev's own business.
+        let logical_block = Some(block).filter(|block| *block == 512);
+        let engine = if self.is_uring { EngineChoice::Uring } else { EngineChoice::Auto };
+        let options =
+            OpenOptions { logical_block, engine, read_only: self.aio.readonly, ..OpenOptions::writable() };
+        FileDevice::open(self.path(), &options)
+    }
 }
 
 /// What a bdev is made of.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
     /// A file or block device.
-    Aio(AioSpecific),
+    File(FileBdev),
     /// Memory.
     Malloc,
+    /// Nothing. As it was asked for.
+    Null(Box<CreateNull>),
+    /// The bdev of that name, with faults.
+    Error(String, Faults),
+    /// The bdev of that name, more slowly.
+    Delay(String, Arc<Latencies>),
     /// An lvol, by its alias, as long as a store is on it.
     Lvol(String),
 }
@@ -58,8 +85,20 @@ pub(super) enum Holds {
     Store(StoreId),
     /// No store, but stores read through it. Memory stays here, and they read copies of it.
     Snapshot(Option<Bare>),
+    /// Nothing: the device belongs to a bdev over this one.
+    Below,
     /// A thread is at work on it.
     Busy,
+}
+
+impl Kind {
+    /// The bdev that it is over.
+    pub(super) fn base(&self) -> Option<&str> {
+        match self {
+            Self::Error(base, _) | Self::Delay(base, _) => Some(base),
+            Self::File(_) | Self::Malloc | Self::Null(_) | Self::Lvol(_) => None,
+        }
+    }
 }
 
 /// What a work leaves of a bdev.
@@ -68,19 +107,23 @@ pub(super) enum Ground {
     Nothing(Bare),
     /// A store.
     Store(PathBuf, Box<Store<Device>>),
-    /// The bdev is gone.
+    /// The bdev is gone, and its device with it.
     Gone,
+    /// The bdev is gone. The one that it was over has its device again.
+    Deleted(Bare),
 }
 
 /// A device whose store is closed.
 pub(super) fn bare(device: Device, kind: &Kind, block: u32) -> Ground {
     match kind {
-        Kind::Aio(aio) => {
+        Kind::File(file) => {
             // Opened anew: only a file can tell under which power it runs.
             drop(device);
-            Bare::open(aio.filename.as_ref(), aio, block).map_or(Ground::Gone, Ground::Nothing)
+            Bare::open(file, block).map_or(Ground::Gone, Ground::Nothing)
         }
-        Kind::Malloc => Ground::Nothing(Bare { device, session: None }),
+        Kind::Malloc | Kind::Null(_) | Kind::Error(..) | Kind::Delay(..) => {
+            Ground::Nothing(Bare { device, session: None })
+        }
         // It is an lvol like any other again.
         Kind::Lvol(_) => Ground::Gone,
     }
@@ -128,8 +171,8 @@ impl Base {
     /// Where its stores are, for people.
     pub(super) fn path(&self) -> PathBuf {
         match &self.kind {
-            Kind::Aio(aio) => PathBuf::from(&aio.filename),
-            Kind::Malloc => PathBuf::from(&self.name),
+            Kind::File(file) => PathBuf::from(&file.aio.filename),
+            Kind::Malloc | Kind::Null(_) | Kind::Error(..) | Kind::Delay(..) => PathBuf::from(&self.name),
             Kind::Lvol(alias) => PathBuf::from(alias),
         }
     }
@@ -176,16 +219,25 @@ impl Bases {
         self.all().find(|base| matches!(base.holds, Holds::Store(id) if id == store))
     }
 
+    /// The bdev that has the device of another one.
+    pub(super) fn over(&self, name: &str) -> Option<&Base> {
+        self.bases.iter().find(|base| base.kind.base() == Some(name))
+    }
+
     pub(super) fn add(&mut self, base: Base) {
         match base.kind {
             Kind::Lvol(_) => self.lvols.push(base),
-            Kind::Aio(_) | Kind::Malloc => self.bases.push(base),
+            _ => self.bases.push(base),
         }
     }
 
-    pub(super) fn remove(&mut self, name: &str) {
-        self.bases.retain(|base| base.name != name);
-        self.lvols.retain(|base| base.name != name);
+    pub(super) fn remove(&mut self, name: &str) -> Option<Base> {
+        let mut found = None;
+        for bases in [&mut self.bases, &mut self.lvols] {
+            let index = bases.iter().position(|base| base.name == name);
+            found = found.or(index.map(|index| bases.remove(index)));
+        }
+        found
     }
 
     /// Whether a thread is at work on any.

@@ -1,29 +1,25 @@
-//! Methods of bdevs: files and memory that stores are on, and lvols as bdevs.
+//! Methods of bdevs of any kind, of memory and of nothing, and lvols as bdevs.
 
 use super::super::backend::StoreBackend;
 use super::super::openings::{Export, StoreId};
-use super::super::served::load_from;
 use super::answers::{Answer, Asker, Awaited, now};
-use super::bases::{Bare, Base, Ground, Holds, Kind, open_file};
+use super::bases::{Bare, Base, FileBdev, Ground, Holds, Kind};
 use super::desk::Desk;
-use super::errors::errno_of_open;
 use super::esnap::is_read;
 use super::lvols::is_clone;
 use super::qos::rate_limits;
 use super::resolve;
-use offshoot_block::{BlockDevice as _, DeviceGeometry};
-use offshoot_device::{HostDevice as _, MemDevice};
+use super::site::Place;
+use offshoot_device::{HostDevice as _, Latencies, Latency, MemDevice, NullDevice};
 use offshoot_rpc::types::bdev::{
-    AioSpecific, Bdev, BdevName, ClaimType, CreateAio, CreateMalloc, DriverSpecific, GetBdevs, IoTypes,
-    LvolSpecific, RateLimits,
+    Bdev, BdevName, ClaimType, CreateMalloc, DriverSpecific, ErrorSpecific, GetBdevs, IoTypes, LvolSpecific,
+    RateLimits, UringSpecific,
 };
 use offshoot_rpc::types::selector::{LvolSelector, alias};
-use offshoot_rpc::{Errno, Reply, ResultText, RpcError};
-use offshoot_store::{Blob, State, signature};
+use offshoot_rpc::types::vbdev::{CreateDelay, CreateNull, ResizeNull};
+use offshoot_rpc::{Errno, ResultText, RpcError};
+use offshoot_store::{Blob, State};
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing::warn;
 use uuid::Uuid;
@@ -70,34 +66,6 @@ impl Desk {
         }
     }
 
-    pub(super) fn create_aio(&mut self, asker: Asker, params: CreateAio) -> Answer {
-        if self.bases.find(&params.name).is_some() {
-            return Err(RpcError::refused(Errno::Exist));
-        }
-        let block = params.block_size.unwrap_or(0);
-        if block != 0 && !(block.is_power_of_two() && block >= 512) {
-            return Err(RpcError::refused(Errno::Inval));
-        }
-        let aio = AioSpecific {
-            filename: params.filename,
-            block_size_override: block != 0,
-            readonly: params.readonly.unwrap_or(false),
-            fallocate: params.fallocate.unwrap_or(false),
-            nowait: params.nowait.unwrap_or(false),
-        };
-        // Opened on a thread: the lock may have to be waited for.
-        self.bases.add(Base {
-            name: params.name.clone(),
-            uuid: params.uuid.unwrap_or_else(Uuid::new_v4),
-            kind: Kind::Aio(aio.clone()),
-            block,
-            size_bytes: 0,
-            holds: Holds::Busy,
-        });
-        let (name, externals) = (params.name.clone(), self.externals.clone());
-        self.work(asker, &params.name, move || examine(&name, &aio, block, &externals))
-    }
-
     /// Looks once more for a store on a bdev, which is done when one is created, too.
     pub(super) fn examine_bdev(
         &mut self,
@@ -111,51 +79,20 @@ impl Desk {
         let (name, block) = (base.name.clone(), base.block);
         match (&base.kind, &base.holds) {
             (_, Holds::Busy) => Err(RpcError::refused(Errno::Busy)),
-            (Kind::Aio(aio), Holds::Nothing(_)) => {
-                let (aio, externals) = (aio.clone(), self.externals.clone());
-                // Its lock would keep the one who looks out.
-                base.holds = Holds::Busy;
-                self.work(asker, &name.clone(), move || {
-                    let (ground, reply) = examine(&name, &aio, block, &externals);
-                    (ground, reply.and_then(|_| ResultText::of(&true)))
-                })
+            (Kind::File(file), Holds::Nothing(_)) => {
+                let file = file.clone();
+                self.examine_file(asker, &name, file, block)
             }
-            (_, Holds::Nothing(_) | Holds::Store(_) | Holds::Snapshot(_)) => now(&true),
+            (Kind::Error(..) | Kind::Delay(..), Holds::Nothing(_)) => {
+                self.examine(stores, Some(asker), Place::Base(name), ResultText::of(&true))
+            }
+            _ => now(&true),
         }
     }
 
-    pub(super) fn delete_aio(
-        &mut self,
-        stores: &mut StoreBackend,
-        asker: Asker,
-        params: &BdevName,
-    ) -> Answer {
-        let is_aio = |base: &&Base| matches!(base.kind, Kind::Aio(_));
-        let base = self.bases.find(&params.name).filter(is_aio).map(|base| base.name.clone());
-        self.delete_base(stores, asker, base)
-    }
-
-    /// Takes over the size that the file of a bdev has by now. A store on it is left alone until it is told to grow.
-    pub(super) fn rescan_aio(&mut self, stores: &mut StoreBackend, params: &BdevName) -> Answer {
-        let is_aio = |base: &&mut Base| matches!(base.kind, Kind::Aio(_));
-        let base = self.bases.find_mut(&params.name).filter(is_aio).ok_or(RpcError::refused(Errno::NoDev))?;
-        let device = match &mut base.holds {
-            Holds::Nothing(bare) => &mut bare.device,
-            Holds::Store(id) => stores.device_mut(*id).ok_or(RpcError::refused(Errno::NoDev))?,
-            Holds::Snapshot(_) | Holds::Busy => return Err(RpcError::refused(Errno::Busy)),
-        };
-        device.grow(0).map_err(|cause| {
-            warn!(%cause, "not measured");
-            RpcError::refused(Errno::Inval)
-        })?;
-        let geometry = device.geometry();
-        base.measure(geometry);
-        now(&true)
-    }
-
-    pub(super) fn create_malloc(&mut self, params: CreateMalloc) -> Answer {
+    pub(super) fn create_malloc(&mut self, stores: &mut StoreBackend, params: CreateMalloc) -> Answer {
         let name = params.name.unwrap_or_else(|| self.bases.fresh_name("Malloc"));
-        if self.bases.find(&name).is_some() {
+        if self.is_taken(&name) {
             return Err(RpcError::refused(Errno::Exist));
         }
         let size_bytes = params.num_blocks.checked_mul(params.block_size.into());
@@ -171,66 +108,95 @@ impl Desk {
             size_bytes,
             holds: Holds::Nothing(Bare { device, session: None }),
         });
+        self.created(stores);
         now(&name)
     }
 
-    pub(super) fn delete_malloc(
+    /// A bdev is there.
+    fn created(&mut self, stores: &mut StoreBackend) {
+        self.bdevs_changed = true;
+        self.create_deferred(stores);
+    }
+
+    pub(super) fn create_null(&mut self, stores: &mut StoreBackend, params: CreateNull) -> Answer {
+        if self.is_taken(&params.name) {
+            return Err(RpcError::refused(Errno::Exist));
+        }
+        let protected = params.md_size.unwrap_or(0) > 0 || params.dif_type.unwrap_or(0) != 0;
+        let size_bytes = params.num_blocks.checked_mul(params.block_size.into());
+        match (params.block_size, size_bytes) {
+            (_, Some(0)) if params.num_blocks == 0 => Err(RpcError::NO_BLOCKS),
+            (512 | 4096, Some(size_bytes)) if !protected => {
+                let device = Box::new(NullDevice::new(size_bytes, params.block_size));
+                let (name, uuid) = (params.name.clone(), params.uuid.unwrap_or_else(Uuid::new_v4));
+                self.bases.add(Base {
+                    name: name.clone(),
+                    uuid,
+                    block: params.block_size,
+                    kind: Kind::Null(Box::new(CreateNull { uuid: Some(uuid), ..params })),
+                    size_bytes,
+                    holds: Holds::Nothing(Bare { device, session: None }),
+                });
+                self.created(stores);
+                now(&name)
+            }
+            _ => Err(RpcError::refused(Errno::Inval)),
+        }
+    }
+
+    pub(super) fn resize_null(&mut self, stores: &mut StoreBackend, params: &ResizeNull) -> Answer {
+        let refused = |errno| Err(RpcError::refused(errno));
+        let base = self.bases.find_mut(&params.name);
+        let Some(Base { kind: Kind::Null(null), block, size_bytes, holds, .. }) = base else {
+            return refused(Errno::NoDev);
+        };
+        let Some(new) = params.new_size.checked_mul(1 << 20).filter(|new| *new > 0) else {
+            return refused(Errno::Inval);
+        };
+        match holds {
+            Holds::Nothing(bare) => bare.device = Box::new(NullDevice::new(new, *block)),
+            Holds::Store(id) if new >= *size_bytes => {
+                let device = stores.device_mut(*id).ok_or(RpcError::refused(Errno::NoDev))?;
+                device.grow(new).map_err(|_| RpcError::refused(Errno::Io))?;
+            }
+            _ => return refused(Errno::Busy),
+        }
+        (*size_bytes, null.num_blocks) = (new, new / u64::from(*block));
+        now(&true)
+    }
+
+    /// Deletes a bdev, if it is of a kind.
+    pub(super) fn delete_base(
         &mut self,
         stores: &mut StoreBackend,
         asker: Asker,
-        params: &BdevName,
+        name: &str,
+        is_meant: impl Fn(&Kind) -> bool,
     ) -> Answer {
-        let is_malloc = |base: &&Base| matches!(base.kind, Kind::Malloc);
-        let base = self.bases.find(&params.name).filter(is_malloc).map(|base| base.name.clone());
-        self.delete_base(stores, asker, base)
-    }
-
-    /// A store that the server was started with.
-    pub(super) fn adopt(&mut self, path: &Path, store: StoreId, stores: &mut StoreBackend) {
-        let Some(served) = stores.store(store) else { return };
-        let file = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-        let taken = file.is_empty() || self.bases.find(&file).is_some();
-        let full = path.display().to_string();
-        let layout = &served.engine().state().layout;
-        self.bases.add(Base {
-            name: if taken { full.clone() } else { file },
-            uuid: Uuid::new_v4(),
-            kind: Kind::Aio(AioSpecific {
-                filename: full,
-                block_size_override: false,
-                readonly: false,
-                fallocate: true,
-                nowait: false,
-            }),
-            block: layout.io_unit_size,
-            size_bytes: served.devices().next().map_or(0, |device| device.geometry().size_bytes),
-            holds: Holds::Store(store),
-        });
-        // It may have what others read, or the other way round.
-        self.attach_missing(stores);
-    }
-
-    fn delete_base(&mut self, stores: &mut StoreBackend, asker: Asker, name: Option<String>) -> Answer {
-        let name = name.ok_or(RpcError::refused(Errno::NoDev))?;
-        let base = self.bases.find(&name).ok_or(RpcError::refused(Errno::NoDev))?;
+        let base = self.bases.find(name).filter(|base| is_meant(&base.kind));
+        let Some(base) = base else { return self.delete_deferred(name) };
+        let (name, is_over) = (base.name.clone(), base.kind.base().is_some());
         match base.holds {
-            Holds::Busy => Err(RpcError::refused(Errno::Busy)),
+            Holds::Below | Holds::Busy => Err(RpcError::refused(Errno::Busy)),
             Holds::Snapshot(_) if is_read(stores, base.uuid) => Err(RpcError::refused(Errno::Busy)),
             Holds::Nothing(_) | Holds::Snapshot(_) => {
-                self.bases.remove(&name);
+                self.delete_over(&name);
+                self.bdevs_changed = true;
                 now(&true)
             }
             Holds::Store(id) => {
-                let store = stores.take(id).ok_or(RpcError::refused(Errno::Busy))?;
-                self.work(asker, &name, move || {
-                    let reply = match store.close() {
+                let store = stores.take(id).ok_or(RpcError::refused(Errno::Busy))?.into_store();
+                self.work(Some(asker), &name, move || {
+                    let (device, closed) = store.close();
+                    let reply = match closed {
                         Ok(()) => ResultText::of(&true),
                         Err(cause) => {
                             warn!(%cause, "not closed in order");
                             Err(RpcError::refused(Errno::Io))
                         }
                     };
-                    (Ground::Gone, reply)
+                    let bare = Bare { device, session: None };
+                    (if is_over { Ground::Deleted(bare) } else { Ground::Gone }, reply)
                 })
             }
         }
@@ -329,15 +295,35 @@ fn bdev(name: String, uuid: Uuid, product: &str, block: u32, size_bytes: u64) ->
 
 fn describe_base(base: &Base) -> Bdev {
     let claim_type = match base.holds {
-        Holds::Store(_) => Some(ClaimType::ExclusiveWrite),
+        Holds::Store(_) | Holds::Below => Some(ClaimType::ExclusiveWrite),
         Holds::Snapshot(_) => Some(ClaimType::ReadManyWriteNone),
         Holds::Nothing(_) | Holds::Busy => None,
     };
+    let other = || DriverSpecific::Other(BTreeMap::new());
     let (product, unmap, writable, driver_specific) = match &base.kind {
-        Kind::Aio(aio) => ("AIO disk", aio.fallocate, !aio.readonly, DriverSpecific::Aio(aio.clone())),
-        Kind::Malloc => ("Malloc disk", true, true, DriverSpecific::Other(BTreeMap::new())),
-        Kind::Lvol(_) => ("Logical Volume", true, true, DriverSpecific::Other(BTreeMap::new())),
+        Kind::File(FileBdev { aio, is_uring: true }) => {
+            let filename = aio.filename.clone();
+            ("URING bdev", true, true, DriverSpecific::Uring(UringSpecific { filename }))
+        }
+        Kind::File(FileBdev { aio, .. }) => {
+            ("AIO disk", aio.fallocate, !aio.readonly, DriverSpecific::Aio(aio.clone()))
+        }
+        Kind::Malloc => ("Malloc disk", true, true, other()),
+        Kind::Null(_) => ("Null disk", true, true, other()),
+        Kind::Lvol(_) => ("Logical Volume", true, true, other()),
+        Kind::Error(below, _) => {
+            let specific = ErrorSpecific { base_bdev: below.clone() };
+            ("Error Injection Disk", true, true, DriverSpecific::ErrorDisk(specific))
+        }
+        Kind::Delay(below, latencies) => {
+            ("delay", true, true, DriverSpecific::Delay(delay(base, below, latencies)))
+        }
     };
+    let null = match &base.kind {
+        Kind::Null(null) => Some(&**null),
+        _ => None,
+    };
+    let told = |member: fn(&CreateNull) -> Option<u32>| null.and_then(member).unwrap_or(0);
     let uuid = base.uuid.to_string();
     Bdev {
         aliases: Some(uuid).filter(|uuid| *uuid != base.name).into_iter().collect(),
@@ -353,42 +339,24 @@ fn describe_base(base: &Base) -> Bdev {
             ..IoTypes::default()
         },
         driver_specific,
+        preferred_write_alignment: told(|null| null.preferred_write_alignment),
+        preferred_write_granularity: told(|null| null.preferred_write_granularity),
+        optimal_write_size: told(|null| null.optimal_write_size),
+        preferred_unmap_alignment: told(|null| null.preferred_unmap_alignment),
+        preferred_unmap_granularity: told(|null| null.preferred_unmap_granularity),
         ..bdev(base.name.clone(), base.uuid, product, base.block, base.size_bytes)
     }
 }
 
-/// Whether the size and the blocks of a file are what was asked for.
-fn fits(path: &Path, geometry: &DeviceGeometry, block: u32) -> bool {
-    let length = fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len());
-    let unit = if block == 0 { geometry.logical_block } else { block };
-    let whole = length.unwrap_or(geometry.size_bytes).is_multiple_of(unit.into());
-    whole && geometry.size_bytes > 0 && unit >= geometry.logical_block
-}
-
-/// Opens a file, and the store on it if there is one.
-fn examine(name: &str, aio: &AioSpecific, block: u32, externals: &[(String, PathBuf)]) -> (Ground, Reply) {
-    let path = Path::new(&aio.filename);
-    let file = match open_file(path, aio, block) {
-        Ok(file) if fits(path, &file.geometry(), block) => file,
-        Ok(_) => return (Ground::Gone, Err(RpcError::refused(Errno::Inval))),
-        Err(cause) => return (Ground::Gone, Err(RpcError::refused(errno_of_open(&cause)))),
-    };
-    let reply = ResultText::of(&name);
-    if aio.readonly || !holds_store(path) {
-        return (Ground::Nothing(Bare::of(file)), reply);
+/// A bdev that takes its time, as it was or would be asked for.
+pub(super) fn delay(base: &Base, below: &str, latencies: &Latencies) -> CreateDelay {
+    CreateDelay {
+        name: base.name.clone(),
+        base_bdev_name: below.to_owned(),
+        avg_read_latency: latencies.get(Latency::AverageRead),
+        p99_read_latency: latencies.get(Latency::P99Read),
+        avg_write_latency: latencies.get(Latency::AverageWrite),
+        p99_write_latency: latencies.get(Latency::P99Write),
+        uuid: None,
     }
-    match load_from(file, path, externals) {
-        Ok(store) => (Ground::Store(path.to_owned(), Box::new(store)), reply),
-        Err(cause) => {
-            warn!(path = %path.display(), "not served: {cause:#}");
-            (Bare::open(path, aio, block).map_or(Ground::Gone, Ground::Nothing), reply)
-        }
-    }
-}
-
-/// Whether a file begins like a store.
-fn holds_store(path: &Path) -> bool {
-    let mut start = [0; 4096];
-    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
-    read.is_ok() && signature::name(&start) == Some("an lvstore")
 }

@@ -3,13 +3,15 @@
 use super::super::backend::StoreBackend;
 use super::super::qos::BURST_DEFAULT;
 use super::answers::{Answer, Asker, now};
-use super::bases::{Base, Kind};
+use super::bases::{Base, FileBdev, Kind};
+use super::bdevs::delay;
 use super::desk::Desk;
 use super::qos::rate_limits;
-use offshoot_rpc::types::bdev::{BdevName, CreateAio, CreateMalloc};
+use offshoot_rpc::types::bdev::{BdevName, CreateAio, CreateMalloc, CreateUring};
 use offshoot_rpc::types::config::{Config, ConfigCall, GetConfig, Subsystem, SubsystemInfo};
 use offshoot_rpc::types::nbd::ExportLvol;
 use offshoot_rpc::types::qos::SetQosLimit;
+use offshoot_rpc::types::vbdev::{CreateDelay, CreateError};
 use offshoot_rpc::{Errno, RpcError};
 use serde::Serialize;
 
@@ -51,7 +53,13 @@ impl Desk {
     fn calls_of(&self, stores: &StoreBackend, subsystem: &str) -> Option<Vec<ConfigCall>> {
         match subsystem {
             "bdev" => {
-                let bases = self.bases.iter().filter(|base| base.is_there()).map(call_of_base);
+                // A bdev that is to be over another one is looked at for stores in the place of that one.
+                let (over, bases): (Vec<_>, Vec<_>) = self
+                    .bases
+                    .iter()
+                    .filter(|base| base.is_there())
+                    .partition(|base| base.kind.base().is_some());
+                let bases = over.into_iter().chain(bases).map(call_of_base);
                 let examined = ConfigCall { method: "bdev_wait_for_examine".to_owned(), params: None };
                 // Lvols are there once their stores are, and those on lvols come after those that they are on.
                 let lvols = self.bases.lvols().filter(|base| base.is_there()).map(call_of_base);
@@ -72,7 +80,21 @@ impl Desk {
 fn call_of_base(base: &Base) -> ConfigCall {
     let (name, uuid) = (base.name.clone(), Some(base.uuid));
     match &base.kind {
-        Kind::Aio(aio) => call(
+        Kind::File(FileBdev { aio, is_uring: true }) => call(
+            "bdev_uring_create",
+            &CreateUring {
+                name,
+                filename: aio.filename.clone(),
+                block_size: aio.block_size_override.then_some(base.block),
+                uuid,
+            },
+        ),
+        Kind::Null(null) => call("bdev_null_create", &**null),
+        Kind::Error(below, _) => call("bdev_error_create", &CreateError { base_name: below.clone(), uuid }),
+        Kind::Delay(below, latencies) => {
+            call("bdev_delay_create", &CreateDelay { uuid, ..delay(base, below, latencies) })
+        }
+        Kind::File(FileBdev { aio, .. }) => call(
             "bdev_aio_create",
             &CreateAio {
                 name,

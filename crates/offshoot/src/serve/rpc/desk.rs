@@ -7,10 +7,11 @@ use super::super::notices::Notices;
 use super::super::openings::{Export, StoreId};
 use super::super::served::{Device, Finished, Served};
 use super::answers::{Answer, Asker, Awaited, Door, Then, now};
-use super::bases::{Bases, Ground, Holds, bare};
+use super::bases::{Bases, Ground, Holds, Kind, bare};
 use super::operations::Operations;
 use super::replay::Replay;
 use super::shallow_copy::Copies;
+use super::stacked::Deferred;
 use super::works::{Done, Works};
 use offshoot_block::BlockDevice as _;
 use offshoot_rpc::types::framework::Version;
@@ -56,6 +57,8 @@ pub(super) struct Desk {
     pub(super) copies: Copies,
     /// When the server began: what ticks are counted from.
     pub(super) started: Instant,
+    /// Bdevs over others that there are not yet.
+    pub(super) deferred: Vec<Deferred>,
     /// Who waits for bdevs that there are not yet.
     pub(super) awaited: Vec<Awaited>,
     /// Who waits until no bdev is being looked at.
@@ -84,6 +87,7 @@ impl Desk {
             operations: Operations::default(),
             copies: Copies::default(),
             started: Instant::now(),
+            deferred: Vec::new(),
             awaited: Vec::new(),
             examined: Vec::new(),
             replay: Replay::default(),
@@ -214,7 +218,7 @@ impl Desk {
     /// Starts a work on a bdev, which is busy until it is done.
     pub(super) fn work(
         &mut self,
-        asker: Asker,
+        asker: Option<Asker>,
         base: &str,
         work: impl FnOnce() -> (Ground, Reply) + Send + 'static,
     ) -> Answer {
@@ -223,7 +227,7 @@ impl Desk {
         }
         if let Err(cause) = self.works.start(asker, base.to_owned(), work) {
             warn!(base, %cause, "no thread: the bdev is gone");
-            self.bases.remove(base);
+            self.lose(base);
             return Err(RpcError::refused(Errno::NoMem));
         }
         Ok(None)
@@ -265,7 +269,7 @@ impl Desk {
     fn work_done(&mut self, stores: &mut StoreBackend, done: Done) {
         let Done { asker, base, ground, reply } = done;
         let geometry = match &ground {
-            Ground::Gone => None,
+            Ground::Gone | Ground::Deleted(_) => None,
             Ground::Nothing(bare) => Some(bare.device.geometry()),
             Ground::Store(_, store) => Some(store.device().geometry()),
         };
@@ -273,7 +277,13 @@ impl Desk {
             base.measure(geometry);
         }
         match ground {
-            Ground::Gone => self.bases.remove(&base),
+            Ground::Gone => self.lose(&base),
+            Ground::Deleted(bare) => {
+                let below = self.bases.remove(&base);
+                if let Some(below) = below.as_ref().and_then(|base| base.kind.base()) {
+                    self.give_back(below, bare);
+                }
+            }
             Ground::Nothing(device) => self.hold(&base, Holds::Nothing(device)),
             Ground::Store(path, store) => {
                 let name = store.state().name();
@@ -285,13 +295,14 @@ impl Desk {
                     Ok(id) => self.hold(&base, Holds::Store(id)),
                     Err(cause) => {
                         warn!(base, %cause, "not served");
-                        self.bases.remove(&base);
+                        self.lose(&base);
                     }
                 }
             }
         }
         self.attach_missing(stores);
-        self.answered.push((asker, reply));
+        self.answered.extend(asker.map(|asker| (asker, reply)));
+        self.create_deferred(stores);
         if !self.bases.any_busy() {
             let examined = self.examined.drain(..).map(|asker| (asker, ResultText::of(&true)));
             self.answered.extend(examined);
@@ -299,13 +310,13 @@ impl Desk {
     }
 
     /// Lets go of a store that cannot be served, and answers then.
-    fn close_unserved(&mut self, asker: Asker, base: &str, store: Store<Device>, reply: Reply) {
+    fn close_unserved(&mut self, asker: Option<Asker>, base: &str, store: Store<Device>, reply: Reply) {
         let Some((kind, block)) = self.bases.find(base).map(|base| (base.kind.clone(), base.block)) else {
-            return self.answered.push((asker, reply));
+            return self.answered.extend(asker.map(|asker| (asker, reply)));
         };
         let close = move || (bare(store.close().0, &kind, block), reply);
         if let Err(error) = self.work(asker, base, close) {
-            self.answered.push((asker, Err(error)));
+            self.answered.extend(asker.map(|asker| (asker, Err(error))));
         }
     }
 
@@ -352,15 +363,29 @@ impl Desk {
             Call::GetLvols(params) => self.get_lvols(stores, params.as_ref()),
             Call::GetBdevs(params) => self.get_bdevs(stores, asker, params),
             Call::CreateAio(params) => self.create_aio(asker, params),
-            Call::RescanAio(params) => self.rescan_aio(stores, &params),
-            Call::DeleteAio(params) => self.delete_aio(stores, asker, &params),
-            Call::CreateMalloc(params) => {
-                self.bdevs_changed = true;
-                self.create_malloc(params)
-            }
+            Call::RescanAio(params) => self.rescan_file(stores, &params, false),
+            Call::CreateUring(params) => self.create_uring(asker, params),
+            Call::RescanUring(params) => self.rescan_file(stores, &params, true),
+            Call::CreateMalloc(params) => self.create_malloc(stores, params),
+            Call::CreateNull(params) => self.create_null(stores, params),
+            Call::ResizeNull(params) => self.resize_null(stores, &params),
+            Call::CreateError(params) => self.create_error(stores, asker, params),
+            Call::InjectError(params) => self.inject_error(&params),
+            Call::CreateDelay(params) => self.create_delay(stores, asker, params),
+            Call::UpdateLatency(params) => self.update_latency(&params),
+            Call::DeleteAio(params) => self.delete_base(stores, asker, &params.name, is_aio),
+            Call::DeleteUring(params) => self.delete_base(stores, asker, &params.name, is_uring),
             Call::DeleteMalloc(params) => {
-                self.bdevs_changed = true;
-                self.delete_malloc(stores, asker, &params)
+                self.delete_base(stores, asker, &params.name, |kind| matches!(kind, Kind::Malloc))
+            }
+            Call::DeleteNull(params) => {
+                self.delete_base(stores, asker, &params.name, |kind| matches!(kind, Kind::Null(_)))
+            }
+            Call::DeleteError(params) => {
+                self.delete_base(stores, asker, &params.name, |kind| matches!(kind, Kind::Error(..)))
+            }
+            Call::DeleteDelay(params) => {
+                self.delete_base(stores, asker, &params.name, |kind| matches!(kind, Kind::Delay(..)))
             }
             Call::GetIostat(params) => self.get_iostat(stores, params),
             Call::ResetIostat(params) => self.reset_iostat(stores, params.as_ref()),
@@ -396,6 +421,14 @@ impl Desk {
             _ => Err(RpcError::METHOD),
         }
     }
+}
+
+fn is_aio(kind: &Kind) -> bool {
+    matches!(kind, Kind::File(file) if !file.is_uring)
+}
+
+fn is_uring(kind: &Kind) -> bool {
+    matches!(kind, Kind::File(file) if file.is_uring)
 }
 
 /// The lvol that a verb would change under a client's feet: what was read of it does not hold any more.

@@ -14,7 +14,6 @@ use offshoot_rpc::types::lvol::{CloneBdev, SetParent};
 use offshoot_rpc::types::selector::{LvolSelector, LvstoreSelector};
 use offshoot_rpc::{Errno, Method, RpcError};
 use offshoot_store::{Blob, State, Underlay, Verb};
-use std::path::Path;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -175,15 +174,15 @@ fn read_through(stores: &mut StoreBackend, store: StoreId, base: &mut Base) -> R
         return Ok(());
     }
     match (&base.kind, std::mem::replace(&mut base.holds, Holds::Busy)) {
-        (Kind::Aio(aio), Holds::Nothing(bare)) => {
+        (Kind::File(file_bdev), Holds::Nothing(bare)) => {
             // The lock of a writer would keep readers out.
             drop(bare);
-            let file = Path::new(&aio.filename);
+            let file = file_bdev.path();
             let attached = stores.attach_external(store, &id, file);
             if let Err(cause) = attached {
                 warn!(bdev = base.name, "not read: {cause:#}");
                 // It was open a moment ago. If it cannot be any more, nobody can use it either.
-                if let Ok(bare) = Bare::open(file, aio, base.block) {
+                if let Ok(bare) = Bare::open(file_bdev, base.block) {
                     base.holds = Holds::Nothing(bare);
                 }
                 return Err(Errno::Io);
@@ -191,9 +190,9 @@ fn read_through(stores: &mut StoreBackend, store: StoreId, base: &mut Base) -> R
             base.holds = Holds::Snapshot(None);
             Ok(())
         }
-        (Kind::Aio(aio), Holds::Snapshot(held)) => {
+        (Kind::File(file), Holds::Snapshot(held)) => {
             base.holds = Holds::Snapshot(held);
-            stores.attach_external(store, &id, Path::new(&aio.filename)).map_err(|cause| {
+            stores.attach_external(store, &id, file.path()).map_err(|cause| {
                 warn!(bdev = base.name, "not read: {cause:#}");
                 Errno::Io
             })

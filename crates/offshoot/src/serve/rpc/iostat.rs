@@ -8,7 +8,7 @@ use super::super::openings::Export;
 use super::super::stats::{LvolStats, Op, OpStats, Reset};
 use super::answers::{Answer, now};
 use super::base64;
-use super::bases::{Base, Holds};
+use super::bases::{Base, Bases, Holds};
 use super::desk::Desk;
 use super::resolve::{self, Found};
 use offshoot_device::{DeviceStats, HostDevice as _};
@@ -37,10 +37,11 @@ impl Desk {
             None => {
                 let bases = self.bases.iter().filter(|base| base.is_there()).map(Named::Base);
                 let lvols = stores.lvols().map(|(store, lvol)| Named::Lvol(Found { store, lvol }));
-                bases.chain(lvols).map(|bdev| iostat(stores, &bdev)).collect()
+                bases.chain(lvols).map(|bdev| iostat(&self.bases, stores, &bdev)).collect()
             }
             Some(names) => {
-                let named = names.iter().map(|name| Ok(iostat(stores, &self.named(stores, name)?)));
+                let named =
+                    names.iter().map(|name| Ok(iostat(&self.bases, stores, &self.named(stores, name)?)));
                 named.collect::<Result<_, RpcError>>()?
             }
         };
@@ -120,16 +121,24 @@ impl Desk {
     }
 }
 
-fn iostat(stores: &StoreBackend, bdev: &Named<'_>) -> BdevIostat {
+/// What the device of a bdev was asked, whoever has it.
+fn device_stats(bases: &Bases, stores: &StoreBackend, base: &Base) -> DeviceStats {
+    match &base.holds {
+        Holds::Nothing(bare) | Holds::Snapshot(Some(bare)) => bare.device.stats(),
+        Holds::Store(id) => stores.store(*id).map_or_else(DeviceStats::default, |store| store.device_stats()),
+        // What a device over another one is asked and does is all asked of that one.
+        Holds::Below => {
+            let over = bases.over(&base.name);
+            over.map_or_else(DeviceStats::default, |over| device_stats(bases, stores, over))
+        }
+        Holds::Snapshot(None) | Holds::Busy => DeviceStats::default(),
+    }
+}
+
+fn iostat(bases: &Bases, stores: &StoreBackend, bdev: &Named<'_>) -> BdevIostat {
     match bdev {
         Named::Base(base) => {
-            let stats = match &base.holds {
-                Holds::Nothing(bare) | Holds::Snapshot(Some(bare)) => bare.device.stats(),
-                Holds::Store(id) => {
-                    stores.store(*id).map_or_else(DeviceStats::default, |store| store.device_stats())
-                }
-                Holds::Snapshot(None) | Holds::Busy => DeviceStats::default(),
-            };
+            let stats = device_stats(bases, stores, base);
             BdevIostat { name: base.name.clone(), counts: of_device(&stats) }
         }
         Named::Lvol(Found { store, lvol }) => {

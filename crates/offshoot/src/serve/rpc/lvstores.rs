@@ -54,7 +54,7 @@ impl Desk {
         let Some(Taken { name, path, bare }) = self.take(stores, site.place) else {
             return refused(Errno::Perm);
         };
-        self.work(asker, &name, move || make(bare, path, &options, method))
+        self.work(Some(asker), &name, move || make(bare, path, &options, method))
     }
 
     pub(super) fn delete_lvstore(
@@ -69,7 +69,7 @@ impl Desk {
         let (name, kind, block) = (base.name.clone(), base.kind.clone(), base.block);
         let store = stores.take(id).ok_or_else(|| method.failed(Errno::Busy))?;
         let store = store.into_store();
-        self.work(asker, &name, move || wipe(store, &kind, block, method))
+        self.work(Some(asker), &name, move || wipe(store, &kind, block, method))
     }
 
     pub(super) fn rename_lvstore(

@@ -14,6 +14,7 @@ mod config;
 mod desk;
 mod errors;
 mod esnap;
+mod files;
 mod iostat;
 mod jobs;
 mod lvols;
@@ -26,6 +27,7 @@ mod resolve;
 mod server;
 mod shallow_copy;
 mod site;
+mod stacked;
 mod works;
 
 use super::backend::StoreBackend;

@@ -135,7 +135,9 @@ impl Desk {
         let params = params.and_then(|params| params.decode::<CreateAio>().ok());
         params.is_some_and(|params| {
             let base = self.bases.find(&params.name);
-            base.is_some_and(|base| matches!(&base.kind, Kind::Aio(aio) if aio.filename == params.filename))
+            base.is_some_and(
+                |base| matches!(&base.kind, Kind::File(file) if file.aio.filename == params.filename),
+            )
         })
     }
 

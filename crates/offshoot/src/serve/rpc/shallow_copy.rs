@@ -126,7 +126,7 @@ impl Desk {
         if let Some(base) = self.bases.find(name).filter(|base| base.is_there()) {
             return match base.holds {
                 Holds::Nothing(_) => Ok(Target::Base(base.name.clone())),
-                Holds::Store(_) | Holds::Snapshot(_) => Err(Errno::Perm),
+                Holds::Store(_) | Holds::Snapshot(_) | Holds::Below => Err(Errno::Perm),
                 Holds::Busy => Err(Errno::Busy),
             };
         }

@@ -12,7 +12,7 @@ use super::desk::Desk;
 use super::resolve;
 use offshoot_block::{Buffer, DeviceOffset, DeviceOp};
 use offshoot_rpc::types::selector::{LvolSelector, alias};
-use offshoot_rpc::{Errno, ResultText, RpcError};
+use offshoot_rpc::{Errno, Reply, ResultText, RpcError};
 use offshoot_store::{OpenOptions, Store, signature};
 use std::path::PathBuf;
 use tracing::warn;
@@ -94,6 +94,29 @@ impl Desk {
         Some(Taken { name, path: path.into(), bare: Bare { device: device.into(), session: None } })
     }
 
+    /// Looks for a store on a bdev that holds none, and gives that reply then.
+    pub(super) fn examine(
+        &mut self,
+        stores: &mut StoreBackend,
+        asker: Option<Asker>,
+        place: Place,
+        reply: Reply,
+    ) -> Answer {
+        let is_lvol = matches!(place, Place::Lvol(_));
+        let Some(Taken { name, path, bare }) = self.take(stores, place) else {
+            return Err(RpcError::refused(Errno::Perm));
+        };
+        let externals = self.externals.clone();
+        self.work(asker, &name, move || {
+            let ground = match examine(bare, path, &externals) {
+                // It stays an lvol like any other.
+                Ground::Nothing(_) if is_lvol => Ground::Gone,
+                ground => ground,
+            };
+            (ground, reply)
+        })
+    }
+
     /// Looks for a store on an lvol.
     pub(super) fn examine_lvol(&mut self, stores: &mut StoreBackend, asker: Asker, name: &str) -> Answer {
         let site = self.site(stores, name).ok_or(RpcError::refused(Errno::NoDev))?;
@@ -101,28 +124,24 @@ impl Desk {
         if !site.is_free {
             return now(&true);
         }
-        let Some(Taken { name, path, bare }) = self.take(stores, site.place) else {
-            return Err(RpcError::refused(Errno::Perm));
-        };
-        let externals = self.externals.clone();
-        self.work(asker, &name, move || (examine(bare, path, &externals), ResultText::of(&true)))
+        self.examine(stores, Some(asker), site.place, ResultText::of(&true))
     }
 }
 
-/// Opens the store on an lvol, if there is one.
+/// Opens the store on a device, if there is one.
 fn examine(mut bare: Bare, path: PathBuf, externals: &[(String, PathBuf)]) -> Ground {
     let start = DeviceOp::Read { offset: DeviceOffset(0), buffer: Buffer::zeroed(4096) };
     let open = || {
         let start = complete(&mut bare.device, start)?.unwrap_or_default();
         if signature::name(start.as_slice()) != Some("an lvstore") {
-            return Ok(None);
+            return Ok(Ground::Nothing(bare));
         }
         let opening = OpenOptions::writable(Uuid::new_v4().into_bytes(), bare.session);
-        anyhow::Ok(Some(Store::open(bare.device, open_external_files(externals)?, &opening)?))
+        let store = Store::open(bare.device, open_external_files(externals)?, &opening)?;
+        anyhow::Ok(Ground::Store(path.clone(), Box::new(store)))
     };
     match open() {
-        Ok(Some(store)) => Ground::Store(path, Box::new(store)),
-        Ok(None) => Ground::Gone,
+        Ok(ground) => ground,
         Err(cause) => {
             warn!(path = %path.display(), "not served: {cause:#}");
             Ground::Gone

@@ -11,7 +11,8 @@ use std::thread;
 
 /// What a work came to.
 pub(super) struct Done {
-    pub(super) asker: Asker,
+    /// Who waits for it.
+    pub(super) asker: Option<Asker>,
     /// The bdev that it was about.
     pub(super) base: String,
     /// What the bdev holds now.
@@ -45,7 +46,7 @@ impl Works {
     /// There is no thread to be had; the work, and what it held, is gone.
     pub(super) fn start(
         &mut self,
-        asker: Asker,
+        asker: Option<Asker>,
         base: String,
         work: impl FnOnce() -> (Ground, Reply) + Send + 'static,
     ) -> io::Result<()> {
