@@ -6,7 +6,7 @@
 use offshoot_block::Buffer;
 use offshoot_nbd::{
     Command, Connection, Errno, Event, ExportInfo, Extent, InputBuffer, OpenError, ProtocolError, Reply,
-    limits,
+    TlsPolicy, limits,
 };
 use std::io::IoSlice;
 
@@ -48,8 +48,19 @@ struct Talk {
 }
 
 impl Talk {
-    fn new() -> Self {
-        Self { connection: Connection::new(), input: InputBuffer::new(), sent: Vec::new(), sent_bytes: 0 }
+    /// Two bits of `how` say what becomes of STARTTLS.
+    fn new(how: u8) -> Self {
+        let policy = match how >> 6 {
+            0 | 1 => TlsPolicy::Unavailable,
+            2 => TlsPolicy::Offered,
+            _ => TlsPolicy::Required,
+        };
+        Self {
+            connection: Connection::with_tls(policy),
+            input: InputBuffer::new(),
+            sent: Vec::new(),
+            sent_bytes: 0,
+        }
     }
 
     /// Hands over a part of what is left, if some is wanted.
@@ -71,6 +82,11 @@ impl Talk {
     fn next(&mut self) -> Result<Option<(u32, Command)>, ProtocolError> {
         while let Some(event) = self.connection.poll_event(&mut self.input)? {
             match event {
+                // From here on it would be records: nothing more of this stream counts.
+                Event::StartTls => {
+                    self.connection.handle_end();
+                    self.input.clear();
+                }
                 Event::ListExports => self.connection.handle_exports(&[export()]),
                 Event::LookUp { name } | Event::Open { name } => {
                     let found = if name.is_empty() || name == "vol" {
@@ -140,7 +156,7 @@ fn converse<'s>(
     how: u8,
     pieces: impl Iterator<Item = &'s [u8]>,
 ) -> (Vec<u8>, usize, Result<bool, ProtocolError>) {
-    let mut talk = Talk::new();
+    let mut talk = Talk::new(how);
     let result = pieces.map(Some).chain([None]).try_for_each(|piece| {
         let mut rest = piece;
         loop {
@@ -161,7 +177,7 @@ fn converse<'s>(
 
 /// Keeps requests until no more are handed out, answers the latest first, and leaves in the middle.
 fn out_of_order(how: u8, stream: &[u8]) {
-    let mut talk = Talk::new();
+    let mut talk = Talk::new(how);
     let mut waiting = Vec::new();
     let mut rest = stream;
     loop {

@@ -4,7 +4,7 @@
 
 use offshoot_block::Buffer;
 use offshoot_nbd::{
-    Backend, BufferPool, Command, ExportId, ExportInfo, Extent, OpenError, Reply, RequestId, Server,
+    Backend, BufferPool, Command, ExportId, ExportInfo, Extent, OpenError, Peer, Reply, RequestId, Server,
 };
 use std::error::Error;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -48,7 +48,7 @@ impl Memory {
 }
 
 impl Backend for Memory {
-    fn exports(&self) -> Vec<ExportInfo> {
+    fn exports(&self, _peer: &Peer) -> Vec<ExportInfo> {
         vec![ExportInfo {
             name: "memory".to_owned(),
             description: String::new(),
@@ -60,8 +60,8 @@ impl Backend for Memory {
         }]
     }
 
-    fn open(&mut self, name: &str) -> Result<(ExportId, ExportInfo), OpenError> {
-        let export = self.exports().into_iter().find(|export| name.is_empty() || name == export.name);
+    fn open(&mut self, name: &str, peer: &Peer) -> Result<(ExportId, ExportInfo), OpenError> {
+        let export = self.exports(peer).into_iter().find(|export| name.is_empty() || name == export.name);
         export.map(|info| (ExportId(0), info)).ok_or(OpenError::NotFound)
     }
 

@@ -1,6 +1,7 @@
 //! What the server needs from whoever stores the bytes.
 
 use offshoot_block::Buffer;
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 use thiserror::Error;
@@ -40,6 +41,17 @@ pub struct ExportInfo {
     /// Advertised largest payload in bytes, a multiple of `min_block`. The server lowers it to
     /// [`crate::limits::PAYLOAD_BYTES_MAX`].
     pub max_block: u32,
+}
+
+/// Who is at the other end of a connection, as far as the server can tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Of a Unix socket: the user that connected (`SO_PEERCRED`).
+    pub uid: Option<u32>,
+    /// Of TCP: where it is.
+    pub address: Option<IpAddr>,
+    /// The DNS names that its certificate is for, where it has shown one that was signed by a known authority.
+    pub names: Vec<String>,
 }
 
 /// One request of a client, checked: the range lies within the export, its length is not zero, and
@@ -179,14 +191,14 @@ pub enum OpenError {
 /// share one backend and [`Command::Flush`] covers the writes of all of them: on this rests the
 /// `NBD_FLAG_CAN_MULTI_CONN` that the server advertises.
 pub trait Backend {
-    /// What can be opened, for `NBD_OPT_LIST`. Only the name and the description are used.
-    fn exports(&self) -> Vec<ExportInfo>;
+    /// What a client can open, for `NBD_OPT_LIST`. Only the name and the description are used.
+    fn exports(&self, peer: &Peer) -> Vec<ExportInfo>;
 
     /// Opens an export for one connection. The empty name means the only export, if there is exactly one.
     ///
     /// # Errors
     /// [`OpenError`], which the client is told.
-    fn open(&mut self, name: &str) -> Result<(ExportId, ExportInfo), OpenError>;
+    fn open(&mut self, name: &str, peer: &Peer) -> Result<(ExportId, ExportInfo), OpenError>;
 
     /// Ends one opening. Called once for each success of [`Backend::open`], after every request that was submitted
     /// through it has been answered.
@@ -196,8 +208,8 @@ pub trait Backend {
     ///
     /// # Errors
     /// Like [`Backend::open`].
-    fn info(&mut self, name: &str) -> Result<ExportInfo, OpenError> {
-        let (export, info) = self.open(name)?;
+    fn info(&mut self, name: &str, peer: &Peer) -> Result<ExportInfo, OpenError> {
+        let (export, info) = self.open(name, peer)?;
         self.close(export);
         Ok(info)
     }

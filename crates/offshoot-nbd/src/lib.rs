@@ -8,8 +8,11 @@
 //! - A payload is not copied between the backend's buffer and the socket on its way out, and not on its way in
 //!   either, but for what arrived in one piece with the request before it.
 //!
-//! It will never know what an export is made of, encrypt or authenticate (it serves Unix sockets that only their
-//! owner can open, and loopback addresses), or block anywhere but in one `epoll_wait`.
+//! - Whoever can reach it from another machine speaks TLS: Unix sockets can only be opened by their owner, and addresses
+//!   other than loopback are refused unless every client on them must ask for TLS.
+//!
+//! It will never know what an export is made of, or block anywhere but in one `epoll_wait`. Records of TLS are made and read
+//! by rustls.
 //!
 //! [`Connection`] is the machine, fed with bytes and answers; [`Server`] drives it over sockets.
 //! The wire format is that of the NBD project's `doc/proto.md`: fixed newstyle negotiation, simple and
@@ -23,7 +26,7 @@ mod pool;
 mod proto;
 mod server;
 
-pub use backend::{Backend, Command, Errno, ExportId, ExportInfo, Extent, OpenError, Reply, RequestId};
-pub use connection::{Connection, Event, InputBuffer, ProtocolError};
+pub use backend::{Backend, Command, Errno, ExportId, ExportInfo, Extent, OpenError, Peer, Reply, RequestId};
+pub use connection::{Connection, Event, InputBuffer, ProtocolError, TlsPolicy};
 pub use pool::BufferPool;
-pub use server::{ListenError, Server, ServerError};
+pub use server::{ListenError, Server, ServerError, Tls, TlsError};

@@ -3,9 +3,9 @@
 
 mod common;
 
-use common::driver::{SIZE, converse, serving};
+use common::driver::{Driver, SIZE, converse, serving};
 use common::wire::*;
-use offshoot_nbd::{OpenError, ProtocolError, limits};
+use offshoot_nbd::{OpenError, ProtocolError, TlsPolicy, limits};
 
 /// The types of the replies to one option after the given ones.
 fn reply_types(before: &[Vec<u8>], last: &[u8]) -> Vec<u32> {
@@ -51,6 +51,56 @@ fn options_get_the_replies_that_the_protocol_names() {
             ("select too early", option(10, &meta("vol", &["base:allocation"])), &[ERR_INVALID]),
         ],
     );
+}
+
+/// The types of the replies to options, one each.
+fn replies(driver: &mut Driver, options: &[Vec<u8>]) -> Vec<u32> {
+    let mut reply = |option: &Vec<u8>| {
+        let before = driver.sent.len();
+        driver.feed(option, usize::MAX).unwrap();
+        u32_at(&driver.sent, before + 12)
+    };
+    options.iter().map(&mut reply).collect()
+}
+
+#[test]
+fn tls_comes_first_where_it_is_required() {
+    let mut driver = Driver::with_tls(TlsPolicy::Required);
+    driver.feed(&CLIENT_FLAGS, 1).unwrap();
+    let go = || option(7, &info("vol", &[]));
+    let early = [option(3, &[]), go(), option(8, &[]), option(4711, &[]), option(5, b"x")];
+    assert_eq!(
+        replies(&mut driver, &early),
+        [ERR_TLS_REQD, ERR_TLS_REQD, ERR_TLS_REQD, ERR_TLS_REQD, ERR_INVALID]
+    );
+    assert!(!driver.began_tls);
+    assert_eq!(replies(&mut driver, &[option(5, &[])]), [ACK]);
+    assert!(driver.began_tls);
+    assert_eq!(
+        replies(&mut driver, &[option(5, &[]), option(8, &[]), option(3, &[])]),
+        [ERR_INVALID, ACK, SERVER]
+    );
+    driver.feed(&go(), 3).unwrap();
+    assert!(!driver.connection.is_negotiating());
+
+    // A client that knows no replies to options has to go.
+    let mut driver = Driver::with_tls(TlsPolicy::Required);
+    let old = [&[0, 0, 0, 0][..], &option(1, b"vol")].concat();
+    assert!(matches!(driver.feed(&old, 7), Err(ProtocolError::ExportName { .. })));
+    // Whoever leaves in order may.
+    let mut driver = Driver::with_tls(TlsPolicy::Required);
+    driver.feed(&CLIENT_FLAGS, 1).unwrap();
+    assert_eq!(replies(&mut driver, &[option(2, &[])]), [ACK]);
+}
+
+#[test]
+fn what_was_agreed_before_tls_does_not_count_after_it() {
+    let mut driver = Driver::with_tls(TlsPolicy::Offered);
+    driver.feed(&CLIENT_FLAGS, 1).unwrap();
+    let agree = [option(8, &[]), option(10, &meta("vol", &["base:allocation"]))];
+    assert_eq!(replies(&mut driver, &agree), [ACK, META_CONTEXT]);
+    let after = [option(5, &[]), option(10, &meta("vol", &["base:allocation"])), option(8, &[])];
+    assert_eq!(replies(&mut driver, &after), [ACK, ERR_INVALID, ACK]);
 }
 
 #[test]

@@ -69,9 +69,24 @@ enum Phase {
     Abandoned,
 }
 
+/// What becomes of STARTTLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsPolicy {
+    /// It is refused.
+    #[default]
+    Unavailable,
+    /// It is granted (the protocol's `SELECTIVETLS`, for all exports).
+    Offered,
+    /// It comes before everything else (the protocol's `FORCEDTLS`).
+    Required,
+}
+
 /// What the caller of a [`Connection`] has to do.
 #[derive(Debug)]
 pub enum Event {
+    /// Once all output is sent, everything goes through TLS: what the client sends from now on, and what it is sent. Input
+    /// that has been received already was sent too early, and the connection has to end.
+    StartTls,
     /// Call [`Connection::handle_exports`].
     ListExports,
     /// Look an export up without opening it, then call [`Connection::handle_export`].
@@ -138,11 +153,17 @@ impl Connection {
     /// A connection that was just accepted. The greeting waits in the output.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_tls(TlsPolicy::Unavailable)
+    }
+
+    /// One whose client may, or must, ask for TLS.
+    #[must_use]
+    pub fn with_tls(policy: TlsPolicy) -> Self {
         let mut outbox = Outbox::default();
         outbox.inline(handshake::encode_greeting);
         Self {
             phase: Phase::ClientFlags,
-            negotiation: Negotiation::default(),
+            negotiation: Negotiation::new(policy),
             terms: Terms { size_bytes: 0, read_only: true, structured: false, allocation: false },
             requests: RequestTable::default(),
             outbox,

@@ -1,6 +1,6 @@
 //! From the client's flags to the choice of an export.
 
-use super::{Connection, Event, InputBuffer, Phase, ProtocolError, Step};
+use super::{Connection, Event, InputBuffer, Phase, ProtocolError, Step, TlsPolicy};
 use crate::backend::{ExportInfo, OpenError};
 use crate::limits::{EXPORT_NAME_BYTES_MAX, OPTION_BYTES_MAX, OPTIONS_MAX};
 use crate::proto::handshake::{
@@ -13,12 +13,26 @@ use crate::proto::wire::{handshake_flag, option, option_reply};
 /// What the client has brought about so far.
 #[derive(Debug, Default)]
 pub(super) struct Negotiation {
+    tls: TlsPolicy,
+    /// Whether TLS was begun.
+    secured: bool,
     fixed_newstyle: bool,
     no_zeroes: bool,
     structured: bool,
     /// The canonical name of the export for which `base:allocation` was selected.
     allocation_of: Option<String>,
     options_seen: u32,
+}
+
+impl Negotiation {
+    pub(super) fn new(tls: TlsPolicy) -> Self {
+        Self { tls, ..Self::default() }
+    }
+
+    /// Whether nothing but STARTTLS gets anywhere.
+    fn lacks_tls(&self) -> bool {
+        self.tls == TlsPolicy::Required && !self.secured
+    }
 }
 
 /// What the caller was asked, and how to go on when it answers.
@@ -29,6 +43,9 @@ pub(super) enum Question {
     Info { option: u32, wants: Wants },
     Meta { option: u32, selects: bool },
 }
+
+/// What a client without TLS is told where that is required.
+const TLS_FIRST: &str = "TLS is required here: STARTTLS comes first";
 
 /// An error reply to an option, and words for humans.
 struct Refusal(u32, &'static str);
@@ -119,11 +136,18 @@ impl Connection {
             return Ok(Step::Stuck);
         };
         self.phase = Phase::OptionHead;
+        let lacks_tls = self.negotiation.lacks_tls() && !matches!(option, option::STARTTLS | option::ABORT);
         let step = if option == option::EXPORT_NAME {
+            if lacks_tls {
+                return Err(ProtocolError::ExportName { reason: TLS_FIRST.to_owned() });
+            }
             let name = handshake::decode_name(Some(data))
                 .map_err(|_| ProtocolError::ExportName { reason: "the name is not UTF-8".to_owned() })?;
             self.phase = Phase::Answer(Question::ExportName);
             Step::Event(Event::Open { name })
+        } else if lacks_tls {
+            self.refuse(option, &Refusal(option_reply::ERR_TLS_REQD, TLS_FIRST));
+            Step::Again
         } else {
             self.take_option(option, data).unwrap_or_else(|refusal| {
                 self.refuse(option, &refusal);
@@ -149,7 +173,7 @@ impl Connection {
             }
             option::STARTTLS => {
                 must_be_empty(data)?;
-                Err(Refusal(option_reply::ERR_UNSUP, "this server does not speak TLS"))
+                self.start_tls()
             }
             option::INFO | option::GO => {
                 let InfoRequest { name, wants } = InfoRequest::decode(data)?;
@@ -168,6 +192,21 @@ impl Connection {
             option::LIST_META_CONTEXT | option::SET_META_CONTEXT => self.take_meta(option, data),
             _ => Err(Refusal(option_reply::ERR_UNSUP, "unknown option")),
         }
+    }
+
+    fn start_tls(&mut self) -> Result<Step, Refusal> {
+        let Negotiation { tls, secured, fixed_newstyle, no_zeroes, options_seen, .. } = self.negotiation;
+        if tls == TlsPolicy::Unavailable {
+            return Err(Refusal(option_reply::ERR_UNSUP, "this server does not speak TLS here"));
+        }
+        if secured {
+            return Err(Refusal(option_reply::ERR_INVALID, "TLS was begun before"));
+        }
+        self.reply(option::STARTTLS, option_reply::ACK, &[]);
+        // What was agreed before anybody was sure who is there does not count.
+        self.negotiation =
+            Negotiation { secured: true, fixed_newstyle, no_zeroes, options_seen, ..Negotiation::new(tls) };
+        Ok(Step::Event(Event::StartTls))
     }
 
     fn take_meta(&mut self, option: u32, data: &[u8]) -> Result<Step, Refusal> {

@@ -1,7 +1,8 @@
-//! A socket, its protocol machine, and the export that it opened.
+//! A socket, its protocol machine, what is between them, and the export that it opened.
 
-use crate::backend::{Backend, Errno, ExportId, Reply, RequestId};
-use crate::connection::{Connection, Event, InputBuffer, ProtocolError};
+use super::tls::{Session, SessionError, Tls};
+use crate::backend::{Backend, Errno, ExportId, Peer, Reply, RequestId};
+use crate::connection::{Connection, Event, InputBuffer, ProtocolError, TlsPolicy};
 use crate::limits::OUTPUT_SEGMENTS_MAX;
 use offshoot_reactor::Interest;
 use rustix::fd::OwnedFd;
@@ -21,6 +22,19 @@ pub(super) enum Hangup {
     Protocol(#[from] ProtocolError),
     #[error("the client is gone: {0}")]
     Socket(#[from] OsError),
+    #[error(transparent)]
+    Tls(rustls::Error),
+    #[error("it sent more before TLS was begun")]
+    TooEarly,
+}
+
+impl From<SessionError> for Hangup {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Tls(error) => Self::Tls(error),
+            SessionError::Socket(errno) => Self::Socket(errno),
+        }
+    }
 }
 
 /// One client, from accept until its last request is answered.
@@ -29,6 +43,8 @@ pub(super) struct Client {
     /// `None` once the connection was cut: what remains waits for the backend.
     pub(super) socket: Option<OwnedFd>,
     pub(super) connection: Connection,
+    security: Security,
+    peer: Peer,
     /// Present while bytes wait to be looked at.
     input: Option<InputBuffer>,
     export: Option<ExportId>,
@@ -40,14 +56,29 @@ pub(super) struct Client {
     pub(super) queued: bool,
 }
 
+/// How far TLS is.
+#[derive(Debug)]
+enum Security {
+    /// The client has not asked for it. What it may ask for.
+    None(Option<Tls>),
+    /// The last reply without it is on its way.
+    Beginning(Session),
+    /// Everything goes through it.
+    Begun(Session),
+}
+
 /// Input buffers that no client holds.
 pub(super) type SpareInputs = Vec<InputBuffer>;
 
 impl Client {
-    pub(super) fn new(socket: OwnedFd, serial: u64) -> Self {
+    /// A client that may have TLS, or must.
+    pub(super) fn new(socket: OwnedFd, serial: u64, peer: Peer, tls: Option<(Tls, TlsPolicy)>) -> Self {
+        let (tls, policy) = tls.unzip();
         Self {
             socket: Some(socket),
-            connection: Connection::new(),
+            connection: Connection::with_tls(policy.unwrap_or_default()),
+            security: Security::None(tls),
+            peer,
             input: None,
             export: None,
             interest: Interest::INPUT,
@@ -68,17 +99,39 @@ impl Client {
         let input = self.input.get_or_insert_with(|| spares.pop().unwrap_or_default());
         let mut slices = self.connection.input_slices(input).map(IoSliceMut::new);
         let skip = usize::from(slices[0].is_empty());
-        match rustix::io::readv(socket, &mut slices[skip..]) {
+        let read = match &mut self.security {
+            Security::None(_) => rustix::io::readv(socket, &mut slices[skip..]).map_err(Hangup::from),
+            Security::Beginning(_) => return Ok(()),
+            Security::Begun(session) => session.read(socket, &mut slices[skip..]).map_err(Hangup::from),
+        };
+        match read {
             Ok(0) => {
                 if let Some(buffer) = self.connection.handle_end() {
                     backend.recycle(buffer);
                 }
             }
             Ok(count) => self.connection.advance_input(input, count),
-            Err(OsError::AGAIN | OsError::INTR) => {}
-            Err(errno) => return Err(errno.into()),
+            Err(Hangup::Socket(OsError::AGAIN | OsError::INTR)) => {}
+            Err(hangup) => return Err(hangup),
         }
         Ok(())
+    }
+
+    /// Whether there is something to read of which the socket does not tell.
+    pub(super) fn has_unread(&self) -> bool {
+        matches!(&self.security, Security::Begun(session) if session.has_unread())
+            && self.connection.wants_input()
+    }
+
+    /// Whether there is something to send.
+    pub(super) fn wants_output(&self) -> bool {
+        let records = matches!(&self.security, Security::Begun(session) if session.wants_output());
+        self.socket.is_some() && (records || self.connection.wants_output())
+    }
+
+    /// Whether everything is answered and sent and no more will come.
+    pub(super) fn is_finished(&self) -> bool {
+        self.connection.is_finished() && !self.wants_output()
     }
 
     /// Acts on what was received. Returns whether the backend got something to do.
@@ -89,6 +142,9 @@ impl Client {
         spares: &mut SpareInputs,
     ) -> Result<bool, Hangup> {
         let mut submitted = false;
+        if self.connection.is_negotiating() {
+            self.identify();
+        }
         let Some(input) = &mut self.input else {
             return Ok(false);
         };
@@ -102,10 +158,22 @@ impl Client {
                     None => drop(self.connection.handle_reply(request, Reply::Error(Errno::Inval))),
                 },
                 Event::Payload { len } => self.connection.handle_buffer(backend.buffer(len)),
-                Event::ListExports => self.connection.handle_exports(&backend.exports()),
-                Event::LookUp { name } => self.connection.handle_export(backend.info(&name).as_ref())?,
+                Event::StartTls => {
+                    if !input.is_empty() {
+                        return Err(Hangup::TooEarly);
+                    }
+                    self.security = match &self.security {
+                        Security::None(Some(tls)) => Security::Beginning(Session::new(tls)?),
+                        // The machine grants it once, and only where there is something to grant.
+                        _ => return Err(Hangup::TooEarly),
+                    };
+                }
+                Event::ListExports => self.connection.handle_exports(&backend.exports(&self.peer)),
+                Event::LookUp { name } => {
+                    self.connection.handle_export(backend.info(&name, &self.peer).as_ref())?;
+                }
                 Event::Open { name } => {
-                    let opened = backend.open(&name);
+                    let opened = backend.open(&name, &self.peer);
                     if let Ok((export, info)) = &opened {
                         debug!(slot, name = info.name, size_bytes = info.size_bytes, "export opened");
                         self.export = Some(*export);
@@ -125,24 +193,56 @@ impl Client {
         let Some(socket) = &self.socket else {
             return Ok(true);
         };
-        while self.connection.wants_output() {
+        loop {
+            if let Security::Begun(session) = &mut self.security
+                && !session.flush(socket)?
+            {
+                return Ok(false);
+            }
+            if !self.connection.wants_output() {
+                break;
+            }
             let mut slices = [IoSlice::new(&[]); OUTPUT_SEGMENTS_MAX];
             let count = self.connection.output_slices(&mut slices);
             let slices = &slices[..count];
             let offered: usize = slices.iter().map(|slice| slice.len()).sum();
             let mut control = SendAncillaryBuffer::default();
-            let sent = match rustix::net::sendmsg(socket, slices, &mut control, SendFlags::NOSIGNAL) {
-                Ok(sent) => sent,
-                Err(OsError::AGAIN) => return Ok(false),
-                Err(OsError::INTR) => continue,
-                Err(errno) => return Err(errno.into()),
+            let sent = match &mut self.security {
+                Security::Begun(session) => session.write(slices),
+                _ => match rustix::net::sendmsg(socket, slices, &mut control, SendFlags::NOSIGNAL) {
+                    Ok(sent) if sent < offered => {
+                        self.connection.advance_output(sent, |buffer| backend.recycle(buffer));
+                        return Ok(false);
+                    }
+                    Ok(sent) => sent,
+                    Err(OsError::AGAIN) => return Ok(false),
+                    Err(OsError::INTR) => continue,
+                    Err(errno) => return Err(errno.into()),
+                },
             };
             self.connection.advance_output(sent, |buffer| backend.recycle(buffer));
-            if sent < offered {
-                return Ok(false);
-            }
         }
+        self.security = match std::mem::replace(&mut self.security, Security::None(None)) {
+            Security::Beginning(session) => Security::Begun(session),
+            other => other,
+        };
         Ok(true)
+    }
+
+    /// Takes note of who the client is, once TLS says so.
+    fn identify(&mut self) {
+        if let Security::Begun(session) = &self.security
+            && self.peer.names.is_empty()
+        {
+            self.peer.names = session.names();
+        }
+    }
+
+    /// Says that nothing more comes.
+    pub(super) fn say_goodbye(&mut self) {
+        if let (Security::Begun(session), Some(socket)) = (&mut self.security, &self.socket) {
+            session.end(socket);
+        }
     }
 
     /// Cuts the connection. What is under way stays so until the backend has answered it.

@@ -1,5 +1,7 @@
 //! Sockets on which clients arrive.
 
+use crate::backend::Peer;
+use crate::connection::TlsPolicy;
 use offshoot_reactor::UnixListener;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -18,8 +20,8 @@ const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ListenError {
-    /// The address can be reached from other machines, and NBD here neither encrypts nor authenticates.
-    #[error("{addr} is not a loopback address; clients elsewhere need a tunnel, such as ssh -L")]
+    /// The address can be reached from other machines, and clients would not have to speak TLS.
+    #[error("{addr} is not a loopback address: clients elsewhere need TLS, or a tunnel such as ssh -L")]
     NotLoopback {
         /// The address asked for.
         addr: SocketAddr,
@@ -50,9 +52,10 @@ impl Listener {
         Ok(Self::Unix(UnixListener::bind(path)?))
     }
 
-    /// Listens on a loopback address. Port 0 takes any free port; the address in use is returned.
-    pub(super) fn tcp(addr: SocketAddr) -> Result<(Self, SocketAddr), ListenError> {
-        if !addr.ip().to_canonical().is_loopback() {
+    /// Listens on an address, which is a loopback address unless every client must speak TLS. Port 0 takes any free port;
+    /// the address in use is returned.
+    pub(super) fn tcp(addr: SocketAddr, has_tls: bool) -> Result<(Self, SocketAddr), ListenError> {
+        if !has_tls && !addr.ip().to_canonical().is_loopback() {
             return Err(ListenError::NotLoopback { addr });
         }
         let failed = |errno: Errno| ListenError::Io { addr, source: errno.into() };
@@ -66,17 +69,32 @@ impl Listener {
         Ok((Self::Tcp(socket), bound))
     }
 
+    /// What its clients may do about TLS, where there is TLS.
+    pub(super) fn tls_policy(&self) -> TlsPolicy {
+        match self {
+            // The file system says who may connect, and nobody listens in between.
+            Self::Unix(_) => TlsPolicy::Offered,
+            Self::Tcp(_) => TlsPolicy::Required,
+        }
+    }
+
     /// The next client, if one has arrived. The socket does not block.
-    pub(super) fn accept(&self) -> Result<OwnedFd, Errno> {
+    pub(super) fn accept(&self) -> Result<(OwnedFd, Peer), Errno> {
         let socket = match self {
-            Self::Unix(listener) => return listener.accept(),
+            Self::Unix(listener) => {
+                let client = listener.accept()?;
+                let uid = sockopt::socket_peercred(&client).ok().map(|user| user.uid.as_raw());
+                return Ok((client, Peer { uid, ..Peer::default() }));
+            }
             Self::Tcp(socket) => socket,
         };
-        let client = rustix::net::accept_with(socket, FLAGS)?;
+        let (client, address) = rustix::net::acceptfrom_with(socket, FLAGS)?;
+        let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+        let address = address.map(|address| address.ip().to_canonical());
         // Replies go out in as few pieces as they can already; waiting for more only adds latency. Where this
         // is refused (the client is gone again), nothing worse happens than that.
         let _ = sockopt::set_tcp_nodelay(&client, true);
-        Ok(client)
+        Ok((client, Peer { address, ..Peer::default() }))
     }
 }
 
@@ -96,10 +114,12 @@ mod tests {
     #[test]
     fn refuses_what_others_can_reach() {
         for addr in ["0.0.0.0:0", "192.0.2.1:10809", "[::]:0", "[::ffff:192.0.2.1]:0"] {
-            let result = Listener::tcp(addr.parse().unwrap());
+            let result = Listener::tcp(addr.parse().unwrap(), false);
             assert!(matches!(result, Err(ListenError::NotLoopback { .. })), "{addr}");
         }
-        let (_listener, bound) = Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
-        assert_ne!(bound.port(), 0);
+        for (addr, has_tls) in [("127.0.0.1:0", false), ("0.0.0.0:0", true)] {
+            let (_listener, bound) = Listener::tcp(addr.parse().unwrap(), has_tls).unwrap();
+            assert_ne!(bound.port(), 0);
+        }
     }
 }

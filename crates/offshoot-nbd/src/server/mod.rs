@@ -2,8 +2,10 @@
 
 mod client;
 mod listener;
+mod tls;
 
 pub use listener::ListenError;
+pub use tls::{Tls, TlsError};
 
 use crate::backend::{Backend, Reply, RequestId};
 use crate::limits::{
@@ -47,6 +49,7 @@ pub struct Server<B> {
     backend: B,
     poller: Poller,
     listeners: Vec<Listener>,
+    tls: Option<Tls>,
     clients: SlotTable<Client>,
     serials: u64,
     /// Clients that got replies, bytes or an end in this turn.
@@ -80,6 +83,7 @@ impl<B: Backend> Server<B> {
             backend,
             poller: Poller::new()?,
             listeners: Vec::new(),
+            tls: None,
             clients: SlotTable::default(),
             serials: 0,
             queue: Vec::new(),
@@ -93,6 +97,12 @@ impl<B: Backend> Server<B> {
         })
     }
 
+    /// Has clients speak TLS: those on Unix sockets if they ask for it, all others before anything else. To be called before
+    /// listening.
+    pub fn set_tls(&mut self, tls: Tls) {
+        self.tls = Some(tls);
+    }
+
     /// Listens on a Unix socket with mode 0600. A file left there by a server that died is replaced. The file is removed
     /// when the server stops. Clients can connect from now on and are served by [`Server::run`].
     ///
@@ -104,12 +114,12 @@ impl<B: Backend> Server<B> {
         Ok(())
     }
 
-    /// Listens on a loopback address. Port 0 takes a free one. Returns the address in use.
+    /// Listens on an address. Port 0 takes a free one. Returns the address in use.
     ///
     /// # Errors
-    /// [`ListenError`], among others for any address that is not loopback.
+    /// [`ListenError`], among others for any address that is not loopback, without [`Server::set_tls`].
     pub fn listen_tcp(&mut self, addr: SocketAddr) -> Result<SocketAddr, ListenError> {
-        let (listener, bound) = Listener::tcp(addr)?;
+        let (listener, bound) = Listener::tcp(addr, self.tls.is_some())?;
         self.listeners.push(listener);
         info!(addr = %bound, "listening");
         Ok(bound)
@@ -225,14 +235,14 @@ impl<B: Backend> Server<B> {
             Ok(submitted) => self.unpolled |= submitted,
             Err(hangup) => Self::cut(slot, client, &hangup, &mut self.backend, &mut self.spares),
         }
-        if client.connection.is_finished() {
+        if client.is_finished() {
+            client.say_goodbye();
             client.close_export(&mut self.backend);
             self.clients.remove(slot);
             debug!(slot, "connection closed");
             return;
         }
-        let interest =
-            Interest { input: client.connection.wants_input(), output: client.connection.wants_output() };
+        let interest = Interest { input: client.connection.wants_input(), output: client.wants_output() };
         if interest == client.interest {
             return;
         }
@@ -255,8 +265,12 @@ impl<B: Backend> Server<B> {
         let mut submitted = false;
         loop {
             let sent_all = client.send(backend)?;
+            let has_unread = client.has_unread();
+            if has_unread {
+                client.receive(backend, spares)?;
+            }
             submitted |= client.pump(slot, backend, spares)?;
-            if !sent_all || !client.connection.wants_output() {
+            if !sent_all || !(has_unread || client.wants_output()) {
                 return Ok(submitted);
             }
         }
@@ -264,7 +278,9 @@ impl<B: Backend> Server<B> {
 
     fn cut(slot: u32, client: &mut Client, hangup: &Hangup, backend: &mut B, spares: &mut SpareInputs) {
         match hangup {
-            Hangup::Protocol(error) => warn!(slot, %error, "connection cut"),
+            Hangup::Protocol(_) | Hangup::Tls(_) | Hangup::TooEarly => {
+                warn!(slot, error = %hangup, "connection cut");
+            }
             Hangup::Socket(errno) => debug!(slot, %errno, "connection lost"),
         }
         client.cut(backend, spares);
@@ -287,9 +303,11 @@ impl<B: Backend> Server<B> {
                     return self.pause_accepting();
                 }
                 match self.listeners[index].accept() {
-                    Ok(socket) => {
+                    Ok((socket, peer)) => {
                         accepted += 1;
-                        self.welcome(Client::new(socket, self.serials));
+                        let policy = self.listeners[index].tls_policy();
+                        let tls = self.tls.clone().map(|tls| (tls, policy));
+                        self.welcome(Client::new(socket, self.serials, peer, tls));
                     }
                     Err(OsError::AGAIN) => break,
                     Err(OsError::INTR | OsError::CONNABORTED) => accepted += 1,

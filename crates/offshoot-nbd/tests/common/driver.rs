@@ -2,7 +2,9 @@
 
 use super::memory::{self, MemoryBackend};
 use super::wire::{CLIENT_FLAGS, info, option};
-use offshoot_nbd::{Backend, Connection, Event, ExportId, InputBuffer, ProtocolError, RequestId};
+use offshoot_nbd::{
+    Backend, Connection, Event, ExportId, InputBuffer, Peer, ProtocolError, RequestId, TlsPolicy,
+};
 use std::io::IoSlice;
 
 /// Size of the exports, in bytes.
@@ -11,6 +13,8 @@ pub const SIZE: u64 = 1 << 20;
 /// A machine over a memory backend, driven as the server does it.
 pub struct Driver {
     pub connection: Connection,
+    /// Whether it was told to begin TLS.
+    pub began_tls: bool,
     pub input: InputBuffer,
     pub backend: MemoryBackend,
     pub sent: Vec<u8>,
@@ -18,9 +22,15 @@ pub struct Driver {
 
 impl Driver {
     pub fn new() -> Self {
+        Self::with_tls(TlsPolicy::Unavailable)
+    }
+
+    /// One whose client may, or must, ask for TLS. What comes then goes through nothing here.
+    pub fn with_tls(policy: TlsPolicy) -> Self {
         let exports = vec![memory::export("vol", SIZE, false), memory::export("sealed", SIZE, true)];
         Self {
-            connection: Connection::new(),
+            connection: Connection::with_tls(policy),
+            began_tls: false,
             input: InputBuffer::new(),
             backend: MemoryBackend::new(exports),
             sent: Vec::new(),
@@ -47,16 +57,17 @@ impl Driver {
 
     /// Acts on events and sends output until neither brings anything new.
     pub fn run(&mut self) -> Result<(), ProtocolError> {
-        let export = ExportId(0);
+        let (export, peer) = (ExportId(0), Peer::default());
         loop {
             while let Some(event) = self.connection.poll_event(&mut self.input)? {
                 match event {
-                    Event::ListExports => self.connection.handle_exports(&self.backend.exports()),
+                    Event::StartTls => self.began_tls = true,
+                    Event::ListExports => self.connection.handle_exports(&self.backend.exports(&peer)),
                     Event::LookUp { name } => {
-                        self.connection.handle_export(self.backend.info(&name).as_ref())?;
+                        self.connection.handle_export(self.backend.info(&name, &peer).as_ref())?;
                     }
                     Event::Open { name } => {
-                        let info = self.backend.open(&name).map(|(_, info)| info);
+                        let info = self.backend.open(&name, &peer).map(|(_, info)| info);
                         self.connection.handle_export(info.as_ref())?;
                     }
                     Event::Payload { len } => self.connection.handle_buffer(self.backend.buffer(len)),

@@ -2,7 +2,7 @@
 
 use offshoot_block::Buffer;
 use offshoot_nbd::{
-    Backend, BufferPool, Command, Errno, ExportId, ExportInfo, Extent, OpenError, Reply, RequestId,
+    Backend, BufferPool, Command, Errno, ExportId, ExportInfo, Extent, OpenError, Peer, Reply, RequestId,
 };
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -179,11 +179,11 @@ impl MemoryExport {
 }
 
 impl Backend for MemoryBackend {
-    fn exports(&self) -> Vec<ExportInfo> {
+    fn exports(&self, _peer: &Peer) -> Vec<ExportInfo> {
         self.exports.iter().map(|export| export.info.clone()).collect()
     }
 
-    fn open(&mut self, name: &str) -> Result<(ExportId, ExportInfo), OpenError> {
+    fn open(&mut self, name: &str, _peer: &Peer) -> Result<(ExportId, ExportInfo), OpenError> {
         let index = self.find(name)?;
         self.control.opened.fetch_add(1, Ordering::SeqCst);
         Ok((ExportId(index as u64), self.exports[index].info.clone()))

@@ -12,7 +12,7 @@ use crate::types::lvol::{
     LvolName, MergeSnapshots, RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
 };
 use crate::types::lvstore::{CreateLvstore, DeleteLvstore, GetLvstores, GrowLvstore, RenameLvstore};
-use crate::types::nbd::{ExportLvol, GetExports, StartDisk};
+use crate::types::nbd::{AllowClients, ExportLvol, GetExports, StartDisk};
 use crate::types::notify::GetNotifications;
 use crate::types::operation::CancelOperation;
 use crate::types::qos::SetQosLimit;
@@ -191,6 +191,8 @@ methods! {
     StartDisk = "nbd_start_disk", Runtime, required(StartDisk, BDEV);
     /// offers an lvol to NBD clients. Not in SPDK.
     ExportLvol = "nbd_export", Runtime, required(ExportLvol, BDEV);
+    /// says which NBD clients may open an lvol. Not in SPDK.
+    AllowClients = "nbd_allow", Runtime, required(AllowClients, BDEV);
     /// offers an lvol to NBD clients no longer. Not in SPDK.
     UnexportLvol = "nbd_unexport", Runtime, required(ExportLvol, BDEV);
     /// lists what NBD clients can open. Not in SPDK.

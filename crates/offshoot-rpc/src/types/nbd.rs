@@ -22,6 +22,17 @@ pub struct ExportLvol {
     pub bdev_name: String,
 }
 
+/// Parameters of `nbd_allow`. Not in SPDK.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AllowClients {
+    /// The lvol: UUID or alias.
+    pub bdev_name: String,
+    /// Who may open it; absent: those whom the server was started with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Vec<String>>,
+}
+
 /// Parameters of `nbd_get_exports`. Not in SPDK.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,4 +53,7 @@ pub struct Export {
     pub uris: Vec<String>,
     /// How many are connected.
     pub connections: u64,
+    /// Who may open it, where that was said of it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<Vec<String>>,
 }

@@ -1,7 +1,7 @@
 //! `offshoot serve`: lvols as network block devices, and JSON-RPC to change them.
 
 use crate::external::External;
-use crate::serve::{self, SealPace, ServeArgs};
+use crate::serve::{self, Rule, SealPace, ServeArgs, TlsFiles};
 use crate::size::Size;
 use anyhow::{Result, bail};
 use clap::Args;
@@ -38,6 +38,20 @@ pub(crate) struct ServeCommand {
     /// File that is the external snapshot of this UUID; may be given several times
     #[arg(long = "external", value_name = "UUID=FILE")]
     externals: Vec<External>,
+    /// Speak TLS with this certificate (PEM): on TCP, which may then be reached from elsewhere, always; on Unix sockets with
+    /// clients that ask for it
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Take only clients with a certificate that one of these authorities has signed (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_ca: Option<PathBuf>,
+    /// Who may open an export, or all whose names begin with PREFIX: cert:NAME, uid:NUMBER, addr:ADDRESS[/BITS]. The first
+    /// that is about an export counts; it is not there for anybody else
+    #[arg(long, value_name = "EXPORT|PREFIX*=CLIENT[,CLIENT]")]
+    allow: Vec<Rule>,
     /// Meanwhile, make the stores ones that SPDK can open once they are closed; what is left then, the next time does
     #[arg(long)]
     seal: bool,
@@ -64,6 +78,12 @@ pub(crate) fn run(command: ServeCommand) -> Result<()> {
         externals: externals.collect(),
         config: command.config,
         slow_io: command.slow_io.map(Duration::from_millis),
+        tls: command.tls_cert.zip(command.tls_key).map(|(certificate, key)| TlsFiles {
+            certificate,
+            key,
+            clients: command.tls_ca,
+        }),
+        allowed: command.allow,
         seal: command.seal.then_some(SealPace { bytes_per_second }),
     })
 }

@@ -1,5 +1,6 @@
 //! The stores as the NBD server sees them.
 
+use super::access::{Access, Who};
 use super::exports::{self, Naming};
 use super::histogram::Histogram;
 use super::lvol_device::{self, LvolDevice, Port};
@@ -15,7 +16,7 @@ use crate::open;
 use anyhow::{Context as _, Result};
 use offshoot_block::Buffer;
 use offshoot_device::HostDevice;
-use offshoot_nbd::{BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Reply, RequestId};
+use offshoot_nbd::{BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Peer, Reply, RequestId};
 use offshoot_store::{Blob, Error, State, Ticket, Verb, Work};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -39,6 +40,8 @@ pub(super) struct StoreBackend {
     added: usize,
     naming: Naming,
     openings: Openings,
+    /// Who may open what.
+    access: Access,
     /// Lvols that NBD clients are not offered.
     withdrawn: HashSet<Uuid>,
     /// Snapshots that are about to go, and where to. Nobody can open them any more.
@@ -58,12 +61,13 @@ impl StoreBackend {
     ///
     /// # Errors
     /// There is no epoll instance to be had.
-    pub(super) fn new() -> Result<Self> {
+    pub(super) fn new(access: Access) -> Result<Self> {
         Ok(Self {
             stores: BTreeMap::new(),
             added: 0,
             naming: Naming::default(),
             openings: Openings::default(),
+            access,
             withdrawn: HashSet::new(),
             going: HashMap::new(),
             ports: Vec::new(),
@@ -310,6 +314,7 @@ impl StoreBackend {
         }
         if let Some(uuid) = uuid {
             self.withdrawn.remove(&uuid);
+            self.access.set(uuid, None);
         }
     }
 
@@ -325,6 +330,21 @@ impl StoreBackend {
         } else {
             self.withdrawn.insert(lvol);
         }
+    }
+
+    /// Who may open an lvol, where that was said of it alone.
+    pub(super) fn allowed(&self, lvol: Uuid) -> Option<&[Who]> {
+        self.access.of_lvol(lvol)
+    }
+
+    /// Says who may open an lvol. `None`: those that the server's rules name. Connections are not touched.
+    pub(super) fn allow(&mut self, lvol: Uuid, clients: Option<Vec<Who>>) {
+        self.access.set(lvol, clients);
+    }
+
+    fn allows(&self, peer: &Peer, store: StoreId, lvol: &Blob) -> bool {
+        let name = self.naming.name(store, &lvol.display_name());
+        self.access.allows(peer, &name, lvol.uuid())
     }
 
     /// A snapshot is about to go into an lvol of that name: from now on nobody can open it.
@@ -472,8 +492,12 @@ impl StoreBackend {
     }
 
     /// The export of a name, unless there is a reason not to open it.
-    fn look_up(&self, name: &str) -> Result<(Export, ExportInfo), OpenError> {
+    fn look_up(&self, name: &str, peer: &Peer) -> Result<(Export, ExportInfo), OpenError> {
         let (store, lvol) = self.find(name).ok_or(OpenError::NotFound)?;
+        // To others it is not there, whatever is wrong with it.
+        if !self.allows(peer, store, lvol) {
+            return Err(OpenError::NotFound);
+        }
         if let Some(reason) = self.refusal(store, lvol) {
             return Err(OpenError::Refused { reason });
         }
@@ -485,18 +509,19 @@ impl StoreBackend {
 /// What [`super::daemon::Daemon`] hands on: the methods of the NBD server's backend.
 impl StoreBackend {
     /// What can be opened. Clients that list exports look at each, and give up at the first that is refused.
-    pub(super) fn exports(&self) -> Vec<ExportInfo> {
+    pub(super) fn exports(&self, peer: &Peer) -> Vec<ExportInfo> {
         let sound = self.lvols().filter(|(id, lvol)| self.is_offered(*id, lvol));
-        sound.filter_map(|(id, lvol)| self.info_of(id, lvol)).collect()
+        let allowed = sound.filter(|(id, lvol)| self.allows(peer, *id, lvol));
+        allowed.filter_map(|(id, lvol)| self.info_of(id, lvol)).collect()
     }
 
-    pub(super) fn open(&mut self, name: &str) -> Result<(ExportId, ExportInfo), OpenError> {
-        let (export, info) = self.look_up(name)?;
+    pub(super) fn open(&mut self, name: &str, peer: &Peer) -> Result<(ExportId, ExportInfo), OpenError> {
+        let (export, info) = self.look_up(name, peer)?;
         Ok((self.openings.open(export), info))
     }
 
-    pub(super) fn info(&mut self, name: &str) -> Result<ExportInfo, OpenError> {
-        self.look_up(name).map(|(_, info)| info)
+    pub(super) fn info(&mut self, name: &str, peer: &Peer) -> Result<ExportInfo, OpenError> {
+        self.look_up(name, peer).map(|(_, info)| info)
     }
 
     pub(super) fn close_export(&mut self, export: ExportId) {

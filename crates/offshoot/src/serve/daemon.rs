@@ -8,7 +8,7 @@ use super::systemd::ServiceManager;
 use super::wakeup::Wakeup;
 use anyhow::{Context as _, Result};
 use offshoot_block::Buffer;
-use offshoot_nbd::{Backend, Command, ExportId, ExportInfo, OpenError, Reply, RequestId};
+use offshoot_nbd::{Backend, Command, ExportId, ExportInfo, OpenError, Peer, Reply, RequestId};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -105,16 +105,16 @@ impl<'s> Daemon<'s> {
 }
 
 impl Backend for Daemon<'_> {
-    fn exports(&self) -> Vec<ExportInfo> {
-        self.stores.exports()
+    fn exports(&self, peer: &Peer) -> Vec<ExportInfo> {
+        self.stores.exports(peer)
     }
 
-    fn open(&mut self, name: &str) -> Result<(ExportId, ExportInfo), OpenError> {
-        self.stores.open(name)
+    fn open(&mut self, name: &str, peer: &Peer) -> Result<(ExportId, ExportInfo), OpenError> {
+        self.stores.open(name, peer)
     }
 
-    fn info(&mut self, name: &str) -> Result<ExportInfo, OpenError> {
-        self.stores.info(name)
+    fn info(&mut self, name: &str, peer: &Peer) -> Result<ExportInfo, OpenError> {
+        self.stores.info(name, peer)
     }
 
     fn close(&mut self, export: ExportId) {

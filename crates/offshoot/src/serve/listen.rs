@@ -16,7 +16,7 @@ const NBD_PORT: u16 = 10809;
 pub(super) enum Listen {
     /// On a Unix socket.
     Unix(PathBuf),
-    /// On a loopback address.
+    /// On an address: a loopback address, or any with TLS.
     Tcp(SocketAddr),
 }
 
@@ -25,8 +25,8 @@ pub(super) enum Listen {
 pub(super) enum Address {
     /// The absolute path of a Unix socket.
     Unix(PathBuf),
-    /// The address, with the port that was taken.
-    Tcp(SocketAddr),
+    /// The address, with the port that was taken, and whether clients have to speak TLS there.
+    Tcp(SocketAddr, bool),
 }
 
 impl FromStr for Listen {
@@ -50,13 +50,13 @@ fn parse_address(text: &str) -> Option<SocketAddr> {
 
 impl Listen {
     /// Opens the listener.
-    pub(super) fn start(&self, server: &mut Server<impl Backend>) -> Result<Address> {
+    pub(super) fn start(&self, server: &mut Server<impl Backend>, has_tls: bool) -> Result<Address> {
         match self {
             Self::Unix(path) => {
                 server.listen_unix(path)?;
                 Ok(Address::Unix(std::path::absolute(path)?))
             }
-            Self::Tcp(addr) => Ok(Address::Tcp(server.listen_tcp(*addr)?)),
+            Self::Tcp(addr) => Ok(Address::Tcp(server.listen_tcp(*addr)?, has_tls)),
         }
     }
 }
@@ -70,7 +70,8 @@ impl Address {
                 let path = encoded(path.as_os_str().as_bytes());
                 format!("nbd+unix:///{export}?socket={path}")
             }
-            Self::Tcp(addr) => format!("nbd://{addr}/{export}"),
+            Self::Tcp(addr, false) => format!("nbd://{addr}/{export}"),
+            Self::Tcp(addr, true) => format!("nbds://{addr}/{export}"),
         }
     }
 }
@@ -118,7 +119,8 @@ mod tests {
     fn uris_are_encoded() {
         let unix = Address::Unix("/run/a b?.sock".into());
         assert_eq!(unix.uri("vols/x&y"), "nbd+unix:///vols/x%26y?socket=/run/a%20b%3F.sock");
-        let tcp = Address::Tcp("[::1]:4000".parse().unwrap());
-        assert_eq!(tcp.uri("größe"), "nbd://[::1]:4000/gr%C3%B6%C3%9Fe");
+        let tcp = |has_tls| Address::Tcp("[::1]:4000".parse().unwrap(), has_tls);
+        assert_eq!(tcp(false).uri("größe"), "nbd://[::1]:4000/gr%C3%B6%C3%9Fe");
+        assert_eq!(tcp(true).uri("vol"), "nbds://[::1]:4000/vol");
     }
 }

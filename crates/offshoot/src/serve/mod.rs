@@ -3,6 +3,7 @@
 //! One thread does everything: the NBD server sleeps in one `epoll_wait` over sockets, devices and signals, and
 //! between two sleeps it moves every store along. The first SIGTERM or SIGINT ends it in order; later ones change nothing.
 
+mod access;
 mod backend;
 mod copying;
 mod daemon;
@@ -26,6 +27,8 @@ mod stats;
 mod systemd;
 mod wakeup;
 
+use access::Access;
+pub(crate) use access::Rule;
 use anyhow::{Context as _, Result, bail};
 use backend::StoreBackend;
 use daemon::{Daemon, Upkeep};
@@ -33,7 +36,7 @@ use listen::{Address, Listen};
 pub(crate) use logging::LOG_VARIABLE;
 use logging::Logging;
 use metrics::Metrics;
-use offshoot_nbd::Server;
+use offshoot_nbd::{Server, Tls};
 use openings::StoreId;
 use rpc::Rpc;
 pub(crate) use sealing::SealPace;
@@ -62,8 +65,23 @@ pub(crate) struct ServeArgs {
     pub(crate) config: Option<PathBuf>,
     /// From how long on the log tells of requests.
     pub(crate) slow_io: Option<Duration>,
+    /// What the server shows to clients that ask for TLS.
+    pub(crate) tls: Option<TlsFiles>,
+    /// Who may open which exports.
+    pub(crate) allowed: Vec<Rule>,
     /// Whether to seal the stores meanwhile, and how fast.
     pub(crate) seal: Option<SealPace>,
+}
+
+/// Files in PEM.
+#[derive(Clone, Debug)]
+pub(crate) struct TlsFiles {
+    /// The server's certificate, and those between it and an authority.
+    pub(crate) certificate: PathBuf,
+    /// Its private key.
+    pub(crate) key: PathBuf,
+    /// The authorities whose certificates clients have to show.
+    pub(crate) clients: Option<PathBuf>,
 }
 
 /// Where a server listens that was not told: `STORE.sock` next to the file of its first store.
@@ -91,6 +109,9 @@ pub(crate) fn default_socket(store: &Path) -> Result<PathBuf> {
 pub(crate) fn run(args: ServeArgs) -> Result<()> {
     let logging = Logging::start();
     let listens = addresses(&args)?;
+    let tls = args.tls.as_ref();
+    let tls = tls.map(|files| Tls::from_pem(&files.certificate, &files.key, files.clients.as_deref()));
+    let tls = tls.transpose()?;
     // Before anything is open: from here on a signal is an orderly end.
     let signals = StopSignals::install().context("cannot handle signals")?;
     let upkeep = Upkeep {
@@ -98,16 +119,23 @@ pub(crate) fn run(args: ServeArgs) -> Result<()> {
         reload: ReloadSignal::install().context("cannot handle signals")?,
         manager: ServiceManager::from_environment(),
     };
-    let mut backend = StoreBackend::new()?;
-    let served = serve(&mut backend, &args, &listens, &signals, upkeep, logging);
+    let mut backend = StoreBackend::new(Access::new(args.allowed.clone()))?;
+    let listening = Listening { listens, tls };
+    let served = serve(&mut backend, &args, listening, &signals, upkeep, logging);
     let closed = backend.close();
     served.and(closed)
+}
+
+/// Where the server listens, and what it shows there.
+struct Listening {
+    listens: Vec<Listen>,
+    tls: Option<Tls>,
 }
 
 fn serve(
     backend: &mut StoreBackend,
     args: &ServeArgs,
-    listens: &[Listen],
+    listening: Listening,
     signals: &StopSignals,
     upkeep: Upkeep,
     logging: Logging,
@@ -127,9 +155,13 @@ fn serve(
         rpc.configure(config, backend, signals.pending())?;
     }
     let mut server = Server::new(Daemon::new(backend, rpc, metrics, upkeep)?)?;
+    let has_tls = listening.tls.is_some();
+    if let Some(tls) = listening.tls {
+        server.set_tls(tls);
+    }
     let mut lines = Vec::new();
-    for listen in listens {
-        let address = listen.start(&mut server)?;
+    for listen in listening.listens {
+        let address = listen.start(&mut server, has_tls)?;
         let daemon = server.backend_mut();
         lines.extend(description(daemon.stores(), &address));
         daemon.rpc().add_address(address);

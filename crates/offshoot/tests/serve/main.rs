@@ -19,6 +19,7 @@ mod rpc;
 mod sealing;
 mod server;
 mod stuck;
+mod tls;
 mod transcripts;
 mod vbdevs;
 mod watching;

@@ -6,10 +6,11 @@ use super::answers::{Answer, Asker, now};
 use super::bases::{Base, FileBdev, Kind};
 use super::bdevs::delay;
 use super::desk::Desk;
+use super::nbd::clients_of;
 use super::qos::rate_limits;
 use offshoot_rpc::types::bdev::{BdevName, CreateAio, CreateMalloc, CreateUring};
 use offshoot_rpc::types::config::{Config, ConfigCall, GetConfig, Subsystem, SubsystemInfo};
-use offshoot_rpc::types::nbd::ExportLvol;
+use offshoot_rpc::types::nbd::{AllowClients, ExportLvol};
 use offshoot_rpc::types::qos::SetQosLimit;
 use offshoot_rpc::types::vbdev::{CreateDelay, CreateError};
 use offshoot_rpc::{Errno, RpcError};
@@ -70,7 +71,12 @@ impl Desk {
                 let withdrawn = lvols.filter(|uuid| stores.is_withdrawn(*uuid));
                 let call =
                     |uuid: uuid::Uuid| call("nbd_unexport", &ExportLvol { bdev_name: uuid.to_string() });
-                Some(withdrawn.map(call).collect())
+                let lvols = stores.lvols().filter_map(|(_, lvol)| lvol.uuid());
+                let allowed = lvols.filter_map(|uuid| {
+                    let clients = Some(clients_of(stores, uuid)?);
+                    Some(self::call("nbd_allow", &AllowClients { bdev_name: uuid.to_string(), clients }))
+                });
+                Some(withdrawn.map(call).chain(allowed).collect())
             }
             _ => None,
         }

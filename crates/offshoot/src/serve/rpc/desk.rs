@@ -399,6 +399,7 @@ impl Desk {
             Call::WaitForExamine | Call::WaitInit => now(&true),
             Call::StartDisk(params) => self.start_disk(stores, &params),
             Call::ExportLvol(params) => self.export_lvol(stores, &params),
+            Call::AllowClients(params) => Self::allow_clients(stores, &params),
             Call::UnexportLvol(params) => Self::unexport_lvol(stores, &params),
             Call::GetExports(params) => self.get_exports(stores, params.as_ref()),
             Call::GetMethods(params) => now(&self.dispatch.names(params.as_ref())),

@@ -4,10 +4,11 @@ use super::super::backend::StoreBackend;
 use super::answers::{Answer, now};
 use super::desk::Desk;
 use super::resolve::{self, Found};
-use offshoot_rpc::types::nbd::{Export, ExportLvol, GetExports, StartDisk};
+use offshoot_rpc::types::nbd::{AllowClients, Export, ExportLvol, GetExports, StartDisk};
 use offshoot_rpc::types::selector::LvolSelector;
 use offshoot_rpc::{Errno, RpcError};
 use std::borrow::Cow;
+use uuid::Uuid;
 
 impl Desk {
     /// There are no devices of the kernel's here: says what there is instead.
@@ -43,6 +44,18 @@ impl Desk {
         now(&true)
     }
 
+    pub(super) fn allow_clients(stores: &mut StoreBackend, params: &AllowClients) -> Answer {
+        let found = resolve::lvol(stores, LvolSelector::new(&params.bdev_name))?;
+        let uuid = found.lvol.uuid().ok_or(RpcError::refused(Errno::Inval))?;
+        let clients = params.clients.as_ref().map(|clients| clients.iter().map(|who| who.parse()).collect());
+        let clients = clients.transpose().map_err(|cause: anyhow::Error| RpcError {
+            code: -Errno::Inval.number(),
+            message: Cow::Owned(cause.to_string()),
+        })?;
+        stores.allow(uuid, clients);
+        now(&true)
+    }
+
     pub(super) fn get_exports(&self, stores: &StoreBackend, params: Option<&GetExports>) -> Answer {
         let name = params.and_then(|params| params.bdev_name.as_deref());
         let only = name.map(|name| resolve::lvol(stores, LvolSelector::new(name))).transpose()?;
@@ -60,7 +73,13 @@ impl Desk {
             bdev_name: found.lvol.uuid().unwrap_or_default(),
             uris: self.addresses.iter().map(|address| address.uri(&name)).collect(),
             connections: stores.connections(found.export()) as u64,
+            clients: found.lvol.uuid().and_then(|uuid| clients_of(stores, uuid)),
             name,
         }
     }
+}
+
+/// Who may open an lvol, where that was said of it alone.
+pub(super) fn clients_of(stores: &StoreBackend, lvol: Uuid) -> Option<Vec<String>> {
+    stores.allowed(lvol).map(|clients| clients.iter().map(ToString::to_string).collect())
 }
