@@ -5,8 +5,8 @@
 
 use offshoot_block::Buffer;
 use offshoot_nbd::{
-    Command, Connection, Errno, Event, ExportInfo, Extent, InputBuffer, OpenError, ProtocolError, Reply,
-    TlsPolicy, limits,
+    Command, Connection, Errno, Event, ExportInfo, Extent, InputBuffer, Limits, OpenError, ProtocolError,
+    Reply, TlsPolicy, limits,
 };
 use std::io::IoSlice;
 
@@ -56,7 +56,7 @@ impl Talk {
             _ => TlsPolicy::Required,
         };
         Self {
-            connection: Connection::with_tls(policy),
+            connection: Connection::with(policy, Limits::default()),
             input: InputBuffer::new(),
             sent: Vec::new(),
             sent_bytes: 0,
@@ -193,7 +193,7 @@ fn out_of_order(how: u8, stream: &[u8]) {
             }
         }
         assert_eq!(talk.connection.in_flight(), waiting.len());
-        assert!(waiting.len() <= limits::IN_FLIGHT_REQUESTS_MAX);
+        assert!(waiting.len() <= Limits::default().requests);
         if is_over {
             break;
         }

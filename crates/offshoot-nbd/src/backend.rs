@@ -228,6 +228,9 @@ pub trait Backend {
     /// backend's whole life. `None` when all work happens inside `poll`.
     fn wakeup(&self) -> Option<BorrowedFd<'_>>;
 
+    /// The server was told to stop: nothing more is accepted or read from here on.
+    fn stopping(&mut self) {}
+
     /// Whether `poll` should be called again at once instead of sleeping (a device without a wakeup descriptor
     /// has work under way).
     fn busy(&self) -> bool {

@@ -28,5 +28,6 @@ mod server;
 
 pub use backend::{Backend, Command, Errno, ExportId, ExportInfo, Extent, OpenError, Peer, Reply, RequestId};
 pub use connection::{Connection, Event, InputBuffer, ProtocolError, TlsPolicy};
+pub use limits::Limits;
 pub use pool::BufferPool;
 pub use server::{ListenError, Server, ServerError, Tls, TlsError};

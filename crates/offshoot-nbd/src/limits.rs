@@ -1,8 +1,36 @@
-//! Every bound of the protocol machine and the server, in one place.
+//! Every bound of the protocol machine and the server, in one place: those that can be set ([`Limits`]), and those that cannot.
 
 use std::time::Duration;
 
-/// Largest payload of one READ or WRITE, in bytes: what clients may assume without asking.
+/// Bounds on what clients may take of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections. Above it, no more are accepted until one closes.
+    pub connections: usize,
+    /// Time that a client has from connecting to choosing an export.
+    pub negotiation: Duration,
+    /// Requests of one connection under way in the backend. Above it, the socket is not read.
+    pub requests: usize,
+    /// Bytes that the requests of one connection may hold, in the backend and in unsent replies, before no further request
+    /// is taken from it. One more payload may be begun just below it.
+    pub bytes: usize,
+    /// Time that requests and replies get to finish after the server was told to stop.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            negotiation: Duration::from_secs(30),
+            requests: 256,
+            bytes: 32 << 20,
+            drain: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Largest payload of one READ or WRITE, in bytes: what clients may assume without asking. An export may take less.
 pub const PAYLOAD_BYTES_MAX: u32 = 32 << 20;
 
 /// Longest export name, in bytes: the protocol's own limit on strings.
@@ -13,13 +41,6 @@ pub const OPTION_BYTES_MAX: usize = 16 << 10;
 
 /// Options that one client may send before it must choose an export.
 pub const OPTIONS_MAX: u32 = 1024;
-
-/// Requests of one connection under way in the backend. Above it, the socket is not read.
-pub const IN_FLIGHT_REQUESTS_MAX: usize = 256;
-
-/// Bytes that the requests of one connection may hold, in the backend and in unsent replies, before
-/// no further request is taken from it. One more payload may be begun just below it.
-pub const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
 
 /// Extents in one reply to BLOCK_STATUS. What lies beyond is left to the client's next request.
 pub const STATUS_EXTENTS_MAX: usize = 4096;
@@ -33,15 +54,6 @@ pub const DIRECT_PAYLOAD_BYTES_MIN: usize = 32 << 10;
 
 /// Segments handed to one `sendmsg`.
 pub const OUTPUT_SEGMENTS_MAX: usize = 128;
-
-/// Connections of one server. Above it, no more are accepted until one closes.
-pub const CONNECTIONS_MAX: usize = 4096;
-
-/// Time that a client has from connecting to choosing an export.
-pub const NEGOTIATION_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// Time that requests and replies get to finish after the server was told to stop.
-pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Pause before accepting again after the process ran out of descriptors.
 pub const ACCEPT_PAUSE: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ mod common;
 use common::driver::{Driver, SIZE, converse, serving};
 use common::wire::{self, *};
 use offshoot_block::Buffer;
-use offshoot_nbd::{Command, Errno, Event, Reply, limits};
+use offshoot_nbd::{Command, Errno, Event, Limits, Reply, limits};
 use proptest::prelude::*;
 
 /// All options but those that end the negotiation, then GO.
@@ -172,13 +172,13 @@ fn holes_are_told_or_filled_in() {
 fn takes_no_more_than_it_may_hold() {
     let mut driver = serving(&[]);
     driver.backend.control.shut_gate();
-    let asks = request(READ, 0, 1, 0, 512).repeat(limits::IN_FLIGHT_REQUESTS_MAX + 9);
+    let asks = request(READ, 0, 1, 0, 512).repeat(Limits::default().requests + 9);
     driver.feed(&asks, usize::MAX).unwrap();
-    assert_eq!(driver.connection.in_flight(), limits::IN_FLIGHT_REQUESTS_MAX);
+    assert_eq!(driver.connection.in_flight(), Limits::default().requests);
     assert!(!driver.connection.wants_input());
     driver.backend.control.open_gate();
     driver.run().unwrap();
-    assert_eq!(driver.sent.len(), (limits::IN_FLIGHT_REQUESTS_MAX + 9) * (16 + 512));
+    assert_eq!(driver.sent.len(), (Limits::default().requests + 9) * (16 + 512));
     assert!(driver.connection.wants_input());
 }
 
@@ -199,7 +199,7 @@ fn unsent_replies_hold_up_requests() {
         asked += 1;
         assert!(asked < 100, "no bound");
     }
-    assert_eq!(asked, limits::IN_FLIGHT_BYTES_MAX >> 20);
+    assert_eq!(asked, Limits::default().bytes >> 20);
 }
 
 #[test]

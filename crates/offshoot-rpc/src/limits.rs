@@ -28,8 +28,8 @@ pub const RESULT_BYTES_SHORT: usize = 4 << 10;
 /// Bytes read from a socket at once.
 pub const INPUT_BYTES: usize = 64 << 10;
 
-/// Connections of one server. Above it, no more are accepted until one closes.
-pub const CONNECTIONS_MAX: usize = 128;
+/// Connections of one server, unless it is told otherwise. Above it, no more are accepted until one closes.
+pub const CONNECTIONS_DEFAULT: usize = 128;
 
 /// Connections accepted in one turn.
 pub const ACCEPTS_PER_TURN_MAX: usize = 64;

@@ -50,7 +50,7 @@ enum Command {
     Export(export::ExportArgs),
     Grow(grow::GrowArgs),
     Seal(seal::SealArgs),
-    Serve(serve::ServeCommand),
+    Serve(Box<serve::ServeCommand>),
     Rpc(rpc::RpcArgs),
     Demo(demo::DemoArgs),
 }
@@ -88,7 +88,7 @@ impl Cli {
             Command::Export(args) => done(export::run(&args)),
             Command::Grow(args) => errand::run(&Errand::Grow(args)),
             Command::Seal(args) => errand::run(&Errand::Seal(args)),
-            Command::Serve(args) => done(serve::run(args)),
+            Command::Serve(args) => done(serve::run(*args)),
             Command::Rpc(args) => done(rpc::run(&args)),
             Command::Demo(args) => done(demo::run(&args, |words| Self::try_parse_from(words)?.run())),
         }

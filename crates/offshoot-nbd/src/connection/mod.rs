@@ -9,7 +9,7 @@ mod serving;
 pub use input::InputBuffer;
 
 use crate::backend::{Command, ExportInfo, OpenError, Reply};
-use crate::limits::{DIRECT_PAYLOAD_BYTES_MIN, NEGOTIATION_OUTPUT_BYTES_MAX, OPTION_BYTES_MAX};
+use crate::limits::{DIRECT_PAYLOAD_BYTES_MIN, Limits, NEGOTIATION_OUTPUT_BYTES_MAX, OPTION_BYTES_MAX};
 use crate::proto::handshake;
 use crate::proto::transmission::{REQUEST_BYTES, Terms};
 use negotiation::Negotiation;
@@ -106,7 +106,7 @@ pub enum Event {
     },
     /// Carry out a command, then call [`Connection::handle_reply`] with the same slot.
     Request {
-        /// Names the request among those under way. Less than [`crate::limits::IN_FLIGHT_REQUESTS_MAX`].
+        /// Names the request among those under way. Less than [`Limits::requests`].
         slot: u32,
         /// What to do.
         command: Command,
@@ -153,19 +153,25 @@ impl Connection {
     /// A connection that was just accepted. The greeting waits in the output.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_tls(TlsPolicy::Unavailable)
+        Self::with(TlsPolicy::Unavailable, Limits::default())
     }
 
-    /// One whose client may, or must, ask for TLS.
+    /// One whose client may, or must, ask for TLS, within other limits.
     #[must_use]
-    pub fn with_tls(policy: TlsPolicy) -> Self {
+    pub fn with(policy: TlsPolicy, limits: Limits) -> Self {
         let mut outbox = Outbox::default();
         outbox.inline(handshake::encode_greeting);
         Self {
             phase: Phase::ClientFlags,
             negotiation: Negotiation::new(policy),
-            terms: Terms { size_bytes: 0, read_only: true, structured: false, allocation: false },
-            requests: RequestTable::default(),
+            terms: Terms {
+                size_bytes: 0,
+                payload_bytes: 0,
+                read_only: true,
+                structured: false,
+                allocation: false,
+            },
+            requests: RequestTable::new(limits),
             outbox,
         }
     }

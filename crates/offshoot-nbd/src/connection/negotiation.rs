@@ -2,7 +2,7 @@
 
 use super::{Connection, Event, InputBuffer, Phase, ProtocolError, Step, TlsPolicy};
 use crate::backend::{ExportInfo, OpenError};
-use crate::limits::{EXPORT_NAME_BYTES_MAX, OPTION_BYTES_MAX, OPTIONS_MAX};
+use crate::limits::{EXPORT_NAME_BYTES_MAX, OPTION_BYTES_MAX, OPTIONS_MAX, PAYLOAD_BYTES_MAX};
 use crate::proto::handshake::{
     self, BASE_ALLOCATION, BASE_ALLOCATION_ID, BadOption, CLIENT_FLAGS_BYTES, InfoRequest, MetaRequest,
     OPTION_HEAD_BYTES, RawOption, Wants,
@@ -294,6 +294,7 @@ impl Connection {
     fn begin_transmission(&mut self, export: &ExportInfo) {
         self.terms = Terms {
             size_bytes: export.size_bytes,
+            payload_bytes: export.max_block.min(PAYLOAD_BYTES_MAX),
             read_only: export.read_only,
             structured: self.negotiation.structured,
             allocation: self.negotiation.allocation_of.as_ref() == Some(&export.name),

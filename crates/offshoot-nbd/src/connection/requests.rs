@@ -1,6 +1,6 @@
 //! Requests under way in the backend.
 
-use crate::limits::{IN_FLIGHT_BYTES_MAX, IN_FLIGHT_REQUESTS_MAX};
+use crate::limits::Limits;
 
 /// What has to be remembered until a request is answered.
 #[derive(Clone, Copy, Debug)]
@@ -29,14 +29,19 @@ impl Kind {
 }
 
 /// A table with a slot for each request under way. Slots are used again, last freed first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RequestTable {
+    limits: Limits,
     slots: Vec<Option<Pending>>,
     free: Vec<u32>,
     held_bytes: usize,
 }
 
 impl RequestTable {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, slots: Vec::new(), free: Vec::new(), held_bytes: 0 }
+    }
+
     /// Requests under way.
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
@@ -44,7 +49,7 @@ impl RequestTable {
 
     /// Whether another request may be taken, while `unsent_bytes` wait for the client to read them.
     pub(super) fn has_room(&self, unsent_bytes: usize) -> bool {
-        self.len() < IN_FLIGHT_REQUESTS_MAX && self.held_bytes + unsent_bytes < IN_FLIGHT_BYTES_MAX
+        self.len() < self.limits.requests && self.held_bytes + unsent_bytes < self.limits.bytes
     }
 
     /// Takes a slot.
@@ -78,8 +83,8 @@ mod tests {
 
     #[test]
     fn is_bounded_by_count() {
-        let mut table = RequestTable::default();
-        let slots: Vec<_> = (0..IN_FLIGHT_REQUESTS_MAX).map(|_| table.insert(read(1))).collect();
+        let mut table = RequestTable::new(Limits::default());
+        let slots: Vec<_> = (0..Limits::default().requests).map(|_| table.insert(read(1))).collect();
         assert!(!table.has_room(0));
         assert!(table.remove(slots[7]).is_some());
         assert!(table.remove(slots[7]).is_none(), "answered once");
@@ -89,8 +94,8 @@ mod tests {
 
     #[test]
     fn is_bounded_by_bytes() {
-        let mut table = RequestTable::default();
-        assert!(!table.has_room(IN_FLIGHT_BYTES_MAX));
+        let mut table = RequestTable::new(Limits::default());
+        assert!(!table.has_room(Limits::default().bytes));
         let slot = table.insert(read(32 << 20));
         assert!(!table.has_room(0));
         table.remove(slot);

@@ -1,7 +1,6 @@
 //! Requests of the transmission phase, and what makes one acceptable.
 
 use crate::backend::{Command, Errno};
-use crate::limits::PAYLOAD_BYTES_MAX;
 use crate::proto::wire::{REQUEST_MAGIC, Reader, command, command_flag};
 
 /// Bytes of a request without its payload.
@@ -48,6 +47,8 @@ impl RawRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
     pub(crate) size_bytes: u64,
+    /// Largest payload of one READ or WRITE.
+    pub(crate) payload_bytes: u32,
     pub(crate) read_only: bool,
     pub(crate) structured: bool,
     /// Whether `base:allocation` was selected.
@@ -136,8 +137,8 @@ impl Terms {
             return Err(Errno::Perm);
         }
         match raw.command {
-            command::READ if raw.len > PAYLOAD_BYTES_MAX => return Err(Errno::Overflow),
-            command::WRITE if raw.len > PAYLOAD_BYTES_MAX => return Err(Errno::Inval),
+            command::READ if raw.len > self.payload_bytes => return Err(Errno::Overflow),
+            command::WRITE if raw.len > self.payload_bytes => return Err(Errno::Inval),
             // An extent has at least one byte, so there is no answer to this one.
             command::BLOCK_STATUS if raw.len == 0 => return Err(Errno::Inval),
             _ => {}
@@ -154,9 +155,16 @@ impl Terms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::PAYLOAD_BYTES_MAX;
 
     const MIB: u64 = 1 << 20;
-    const OPEN: Terms = Terms { size_bytes: 64 * MIB, read_only: false, structured: true, allocation: true };
+    const OPEN: Terms = Terms {
+        size_bytes: 64 * MIB,
+        payload_bytes: PAYLOAD_BYTES_MAX,
+        read_only: false,
+        structured: true,
+        allocation: true,
+    };
 
     fn raw(command: u16, flags: u16, offset: u64, len: u32) -> RawRequest {
         RawRequest { flags, command, cookie: 1, offset, len }

@@ -3,7 +3,7 @@
 use super::tls::{Session, SessionError, Tls};
 use crate::backend::{Backend, Errno, ExportId, Peer, Reply, RequestId};
 use crate::connection::{Connection, Event, InputBuffer, ProtocolError, TlsPolicy};
-use crate::limits::OUTPUT_SEGMENTS_MAX;
+use crate::limits::{Limits, OUTPUT_SEGMENTS_MAX};
 use offshoot_reactor::Interest;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno as OsError;
@@ -72,11 +72,17 @@ pub(super) type SpareInputs = Vec<InputBuffer>;
 
 impl Client {
     /// A client that may have TLS, or must.
-    pub(super) fn new(socket: OwnedFd, serial: u64, peer: Peer, tls: Option<(Tls, TlsPolicy)>) -> Self {
+    pub(super) fn new(
+        socket: OwnedFd,
+        serial: u64,
+        peer: Peer,
+        tls: Option<(Tls, TlsPolicy)>,
+        limits: Limits,
+    ) -> Self {
         let (tls, policy) = tls.unzip();
         Self {
             socket: Some(socket),
-            connection: Connection::with_tls(policy.unwrap_or_default()),
+            connection: Connection::with(policy.unwrap_or_default(), limits),
             security: Security::None(tls),
             peer,
             input: None,

@@ -8,9 +8,7 @@ pub use listener::ListenError;
 pub use tls::{Tls, TlsError};
 
 use crate::backend::{Backend, Reply, RequestId};
-use crate::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, CONNECTIONS_MAX, DRAIN_TIME_MAX, NEGOTIATION_TIME_MAX,
-};
+use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, Limits};
 use client::{Client, Hangup, SpareInputs, slots_of};
 use listener::Listener;
 use offshoot_reactor::{Interest, Poller, Ready, SlotTable};
@@ -50,6 +48,7 @@ pub struct Server<B> {
     poller: Poller,
     listeners: Vec<Listener>,
     tls: Option<Tls>,
+    limits: Limits,
     clients: SlotTable<Client>,
     serials: u64,
     /// Clients that got replies, bytes or an end in this turn.
@@ -84,6 +83,7 @@ impl<B: Backend> Server<B> {
             poller: Poller::new()?,
             listeners: Vec::new(),
             tls: None,
+            limits: Limits::default(),
             clients: SlotTable::default(),
             serials: 0,
             queue: Vec::new(),
@@ -95,6 +95,11 @@ impl<B: Backend> Server<B> {
             accept_again: None,
             drain_until: None,
         })
+    }
+
+    /// Sets bounds on what clients may take, from the next connection on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Has clients speak TLS: those on Unix sockets if they ask for it, all others before anything else. To be called before
@@ -131,7 +136,7 @@ impl<B: Backend> Server<B> {
     }
 
     /// Serves until `stop` is readable. Then nothing more is accepted or read, what is under way is finished and
-    /// its replies are sent, for at most [`DRAIN_TIME_MAX`], and the backend is handed back. If the time did not
+    /// its replies are sent, for at most [`Limits::drain`], and the backend is handed back. If the time did not
     /// suffice, requests are still under way in it, and the exports of those are not closed.
     ///
     /// # Errors
@@ -298,8 +303,8 @@ impl<B: Backend> Server<B> {
         let mut accepted = 0;
         for index in 0..self.listeners.len() {
             while accepted < ACCEPTS_PER_TURN_MAX {
-                if self.clients.len() >= CONNECTIONS_MAX {
-                    warn!(max = CONNECTIONS_MAX, "too many connections");
+                if self.clients.len() >= self.limits.connections {
+                    warn!(max = self.limits.connections, "too many connections");
                     return self.pause_accepting();
                 }
                 match self.listeners[index].accept() {
@@ -307,7 +312,7 @@ impl<B: Backend> Server<B> {
                         accepted += 1;
                         let policy = self.listeners[index].tls_policy();
                         let tls = self.tls.clone().map(|tls| (tls, policy));
-                        self.welcome(Client::new(socket, self.serials, peer, tls));
+                        self.welcome(Client::new(socket, self.serials, peer, tls, self.limits));
                     }
                     Err(OsError::AGAIN) => break,
                     Err(OsError::INTR | OsError::CONNABORTED) => accepted += 1,
@@ -334,7 +339,7 @@ impl<B: Backend> Server<B> {
             Self::cut(slot, client, &errno.into(), &mut self.backend, &mut self.spares);
         }
         debug!(slot, "connection accepted");
-        self.negotiating.push_back((Instant::now() + NEGOTIATION_TIME_MAX, slot, serial));
+        self.negotiating.push_back((Instant::now() + self.limits.negotiation, slot, serial));
         Self::enqueue(&mut self.queue, slot, client);
     }
 
@@ -383,7 +388,8 @@ impl<B: Backend> Server<B> {
         self.listeners.clear();
         self.arrivals = false;
         self.accept_again = None;
-        self.drain_until = Some(Instant::now() + DRAIN_TIME_MAX);
+        self.drain_until = Some(Instant::now() + self.limits.drain);
+        self.backend.stopping();
         info!(connections = self.clients.len(), "stopping");
         for slot in self.clients.occupied() {
             let Some(client) = self.clients.get_mut(slot) else {

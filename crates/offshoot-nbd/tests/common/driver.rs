@@ -3,7 +3,7 @@
 use super::memory::{self, MemoryBackend};
 use super::wire::{CLIENT_FLAGS, info, option};
 use offshoot_nbd::{
-    Backend, Connection, Event, ExportId, InputBuffer, Peer, ProtocolError, RequestId, TlsPolicy,
+    Backend, Connection, Event, ExportId, InputBuffer, Limits, Peer, ProtocolError, RequestId, TlsPolicy,
 };
 use std::io::IoSlice;
 
@@ -27,9 +27,14 @@ impl Driver {
 
     /// One whose client may, or must, ask for TLS. What comes then goes through nothing here.
     pub fn with_tls(policy: TlsPolicy) -> Self {
+        Self::with(Connection::with(policy, Limits::default()))
+    }
+
+    /// One around a connection.
+    pub fn with(connection: Connection) -> Self {
         let exports = vec![memory::export("vol", SIZE, false), memory::export("sealed", SIZE, true)];
         Self {
-            connection: Connection::with_tls(policy),
+            connection,
             began_tls: false,
             input: InputBuffer::new(),
             backend: MemoryBackend::new(exports),

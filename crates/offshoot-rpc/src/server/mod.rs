@@ -5,7 +5,7 @@ mod client;
 
 pub use backend::{Backend, RequestId};
 
-use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, CONNECTIONS_MAX, DRAIN_TIME_MAX, INPUT_BYTES};
+use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN_MAX, CONNECTIONS_DEFAULT, DRAIN_TIME_MAX, INPUT_BYTES};
 use crate::request::Reply;
 use client::{Client, slots_of};
 use offshoot_reactor::{Interest, ListenError, Poller, Ready, SlotTable, UnixListener};
@@ -54,6 +54,7 @@ pub struct Server {
     unpolled: bool,
     /// Whether the listener is not watched, because there are too many clients or no descriptors.
     accepting: Accepting,
+    connections_max: usize,
     /// When the remaining clients are cut. Set once the server is told to stop.
     drain_until: Option<Instant>,
 }
@@ -117,8 +118,14 @@ impl Server {
             buffer: vec![0; INPUT_BYTES].into(),
             unpolled: false,
             accepting: Accepting::Watched,
+            connections_max: CONNECTIONS_DEFAULT,
             drain_until: None,
         })
+    }
+
+    /// Sets how many connections there may be. Above it, no more are accepted until one closes.
+    pub fn set_connections_max(&mut self, connections: usize) {
+        self.connections_max = connections;
     }
 
     /// Does what there is to do, without waiting.
@@ -223,7 +230,7 @@ impl Server {
         }
         self.collect_replies(backend);
         self.settle_queue(backend);
-        if self.accepting == Accepting::Full && self.clients.len() < CONNECTIONS_MAX {
+        if self.accepting == Accepting::Full && self.clients.len() < self.connections_max {
             self.watch_listener(Accepting::Watched)?;
         }
         Ok(stop)
@@ -337,8 +344,8 @@ impl Server {
             let Some(listener) = &self.listener else {
                 return Ok(());
             };
-            if self.clients.len() >= CONNECTIONS_MAX {
-                warn!(max = CONNECTIONS_MAX, "too many connections");
+            if self.clients.len() >= self.connections_max {
+                warn!(max = self.connections_max, "too many connections");
                 return self.watch_listener(Accepting::Full);
             }
             match listener.accept() {

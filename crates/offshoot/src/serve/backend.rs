@@ -13,17 +13,18 @@ use super::wakeup::Wakeup;
 use crate::deed::{Growth, Job};
 use crate::lookup;
 use crate::open;
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use offshoot_block::Buffer;
 use offshoot_device::HostDevice;
 use offshoot_nbd::{BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Peer, Reply, RequestId};
 use offshoot_store::{Blob, Error, State, Ticket, Verb, Work};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::iter;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use std::{iter, thread};
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -42,6 +43,8 @@ pub(super) struct StoreBackend {
     openings: Openings,
     /// Who may open what.
     access: Access,
+    /// Bytes of one request.
+    request_bytes: u32,
     /// Lvols that NBD clients are not offered.
     withdrawn: HashSet<Uuid>,
     /// Snapshots that are about to go, and where to. Nobody can open them any more.
@@ -61,13 +64,14 @@ impl StoreBackend {
     ///
     /// # Errors
     /// There is no epoll instance to be had.
-    pub(super) fn new(access: Access) -> Result<Self> {
+    pub(super) fn new(access: Access, request_bytes: u32) -> Result<Self> {
         Ok(Self {
             stores: BTreeMap::new(),
             added: 0,
             naming: Naming::default(),
             openings: Openings::default(),
             access,
+            request_bytes,
             withdrawn: HashSet::new(),
             going: HashMap::new(),
             ports: Vec::new(),
@@ -412,48 +416,59 @@ impl StoreBackend {
     }
 
     /// Finishes what is under way in the stores, makes it durable and lets go of them: of each one, whatever becomes
-    /// of the others.
+    /// of the others. Those on lvols go before those that they are on. What is not closed at `deadline` is left as by a crash.
     ///
     /// # Errors
-    /// The first store that could not be closed in order.
-    pub(super) fn close(mut self) -> Result<()> {
+    /// The first store that could not be closed in order, or in time.
+    pub(super) fn close(mut self, deadline: Instant) -> Result<()> {
         let mut result = Ok(());
-        while let Some(store) = self.next_to_close() {
-            let path = store.path().display().to_string();
-            match (self.close_store(store), &result) {
-                (Ok(()), _) => info!(store = path, "closed"),
-                (Err(cause), Ok(())) => {
-                    result = Err(cause).with_context(|| format!("{path}: not closed in order"));
-                }
-                // Only one can be returned.
-                (Err(cause), Err(_)) => error!(store = path, %cause, "not closed in order"),
+        let mut tell = |path: &str, closed: Result<()>| match (closed, &result) {
+            (Ok(()), _) => info!(store = path, "closed"),
+            (Err(cause), Ok(())) => {
+                result = Err(cause).with_context(|| format!("{path}: not closed in order"));
             }
+            // Only one can be returned.
+            (Err(cause), Err(_)) => error!(store = path, cause = format!("{cause:#}"), "not closed in order"),
+        };
+        let mut closing: Vec<(String, JoinHandle<Result<(), Error>>)> = Vec::new();
+        loop {
+            while let Some(store) = self.next_to_close(closing.is_empty()) {
+                let path = store.path().display().to_string();
+                let thread = thread::Builder::new().name("close".to_owned()).spawn(move || store.close());
+                match thread {
+                    Ok(thread) => closing.push((path, thread)),
+                    // The store is gone with it.
+                    Err(cause) => tell(&path, Err(cause.into())),
+                }
+            }
+            self.advance();
+            for (path, thread) in closing.extract_if(.., |(_, thread)| thread.is_finished()) {
+                let closed = thread.join().unwrap_or(Err(Error::Cancelled));
+                tell(&path, closed.map_err(Into::into));
+            }
+            if closing.is_empty() && self.stores.is_empty() {
+                break;
+            }
+            if Instant::now() >= deadline {
+                let left = self.stores.values().map(|store| store.path().display().to_string());
+                for path in closing.into_iter().map(|(path, _)| path).chain(left) {
+                    tell(&path, Err(anyhow!("it takes too long; the next to open it recovers it")));
+                }
+                // Dropping them would wait for their devices. They go with the process.
+                std::mem::forget(std::mem::take(&mut self.stores));
+                break;
+            }
+            self.sleep(&[]);
         }
         result
     }
 
-    /// A store of which nobody uses an lvol as a device, so that those on lvols go before those that they are on.
-    fn next_to_close(&mut self) -> Option<Served> {
+    /// A store of which nobody uses an lvol as a device; one that somebody does only if nothing else can go on.
+    fn next_to_close(&mut self, is_stuck: bool) -> Option<Served> {
         let is_below = |id: &StoreId| self.ports.iter().any(|port| port.export().store == *id);
-        let free = self.stores.keys().find(|id| !is_below(id)).or(self.stores.keys().next()).copied();
-        self.stores.remove(&free?)
-    }
-
-    /// Closes a store. One on an lvol waits for another one, so it closes on a thread while the others go on.
-    fn close_store(&mut self, store: Served) -> Result<(), Error> {
-        if self.ports.is_empty() {
-            return store.close();
-        }
-        thread::scope(|scope| {
-            let closing = scope.spawn(|| store.close());
-            while !closing.is_finished() {
-                self.advance();
-                self.sleep(&[]);
-            }
-            // Its devices are gone.
-            self.advance();
-            closing.join().unwrap_or(Err(Error::Cancelled))
-        })
+        let free = self.stores.keys().find(|id| !is_below(id)).copied();
+        let any = || self.stores.keys().next().copied().filter(|_| is_stuck);
+        self.stores.remove(&free.or_else(any)?)
     }
 
     /// The lvol of an export name.
@@ -474,7 +489,7 @@ impl StoreBackend {
 
     fn info_of(&self, id: StoreId, lvol: &Blob) -> Option<ExportInfo> {
         let name = self.naming.name(id, &lvol.display_name());
-        Some(exports::info(self.store(id)?.engine(), lvol, name))
+        Some(exports::info(self.store(id)?.engine(), lvol, name, self.request_bytes))
     }
 
     /// Why an lvol may not be opened, if so.

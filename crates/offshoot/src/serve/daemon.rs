@@ -94,13 +94,12 @@ impl<'s> Daemon<'s> {
         }
     }
 
-    /// Answers what RPC clients have asked. `stop` is readable.
+    /// Answers what RPC clients have asked. `stop` is readable. Threads at work on stores have until `deadline`.
     ///
     /// # Errors
     /// The sockets cannot be waited for.
-    pub(super) fn drain(self, stop: BorrowedFd<'_>) -> Result<()> {
-        self.upkeep.manager.stopping();
-        self.rpc.drain(self.stores, stop)
+    pub(super) fn drain(self, stop: BorrowedFd<'_>, deadline: Instant) -> Result<()> {
+        self.rpc.drain(self.stores, stop, deadline)
     }
 }
 
@@ -127,6 +126,10 @@ impl Backend for Daemon<'_> {
 
     fn abandon(&mut self, connection: u64) {
         self.stores.abandon(connection);
+    }
+
+    fn stopping(&mut self) {
+        self.upkeep.manager.stopping();
     }
 
     fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {

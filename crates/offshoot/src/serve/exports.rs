@@ -2,7 +2,7 @@
 
 use super::openings::StoreId;
 use anyhow::{Result, bail};
-use offshoot_nbd::{ExportInfo, limits};
+use offshoot_nbd::ExportInfo;
 use offshoot_store::{Blob, Engine, State};
 
 /// Smallest block in bytes: the engine takes any range.
@@ -67,7 +67,7 @@ pub(super) fn refusal(engine: &Engine, lvol: &Blob) -> Option<String> {
 }
 
 /// What clients are told about an lvol.
-pub(super) fn info(engine: &Engine, lvol: &Blob, name: String) -> ExportInfo {
+pub(super) fn info(engine: &Engine, lvol: &Blob, name: String, request_bytes: u32) -> ExportInfo {
     let state = engine.state();
     ExportInfo {
         name,
@@ -76,7 +76,7 @@ pub(super) fn info(engine: &Engine, lvol: &Blob, name: String) -> ExportInfo {
         read_only: lvol.is_read_only() || engine.is_read_only(),
         min_block: MIN_BLOCK,
         preferred_block: u32::try_from(state.units.block).unwrap_or(4096),
-        max_block: limits::PAYLOAD_BYTES_MAX,
+        max_block: request_bytes,
     }
 }
 

@@ -36,7 +36,7 @@ use listen::{Address, Listen};
 pub(crate) use logging::LOG_VARIABLE;
 use logging::Logging;
 use metrics::Metrics;
-use offshoot_nbd::{Server, Tls};
+use offshoot_nbd::{Limits, Server, Tls};
 use openings::StoreId;
 use rpc::Rpc;
 pub(crate) use sealing::SealPace;
@@ -45,7 +45,7 @@ use signals::{ReloadSignal, StopSignals};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use systemd::ServiceManager;
 
 /// What to serve, and where.
@@ -69,8 +69,22 @@ pub(crate) struct ServeArgs {
     pub(crate) tls: Option<TlsFiles>,
     /// Who may open which exports.
     pub(crate) allowed: Vec<Rule>,
+    /// What clients may take.
+    pub(crate) limits: ServeLimits,
     /// Whether to seal the stores meanwhile, and how fast.
     pub(crate) seal: Option<SealPace>,
+}
+
+/// Bounds on what clients may take, and on the end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ServeLimits {
+    pub(crate) nbd: Limits,
+    /// Bytes of one NBD request.
+    pub(crate) request_bytes: u32,
+    /// Connections to the socket for JSON-RPC.
+    pub(crate) rpc_connections: usize,
+    /// How long closing the stores may take.
+    pub(crate) closing: Duration,
 }
 
 /// Files in PEM.
@@ -119,10 +133,10 @@ pub(crate) fn run(args: ServeArgs) -> Result<()> {
         reload: ReloadSignal::install().context("cannot handle signals")?,
         manager: ServiceManager::from_environment(),
     };
-    let mut backend = StoreBackend::new(Access::new(args.allowed.clone()))?;
+    let mut backend = StoreBackend::new(Access::new(args.allowed.clone()), args.limits.request_bytes)?;
     let listening = Listening { listens, tls };
     let served = serve(&mut backend, &args, listening, &signals, upkeep, logging);
-    let closed = backend.close();
+    let closed = backend.close(Instant::now() + args.limits.closing);
     served.and(closed)
 }
 
@@ -142,7 +156,8 @@ fn serve(
 ) -> Result<()> {
     let metrics = args.metrics.as_deref().map(Metrics::bind).transpose()?;
     let (metrics, place) = metrics.unzip();
-    let mut rpc = Rpc::bind(args.rpc.as_deref(), args.externals.clone(), logging)?;
+    let limits = args.limits;
+    let mut rpc = Rpc::bind(args.rpc.as_deref(), limits.rpc_connections, args.externals.clone(), logging)?;
     backend.set_slow_io(args.slow_io);
     for path in &args.stores {
         let mut store = Served::open(path, &args.externals)?;
@@ -155,6 +170,7 @@ fn serve(
         rpc.configure(config, backend, signals.pending())?;
     }
     let mut server = Server::new(Daemon::new(backend, rpc, metrics, upkeep)?)?;
+    server.set_limits(limits.nbd);
     let has_tls = listening.tls.is_some();
     if let Some(tls) = listening.tls {
         server.set_tls(tls);
@@ -171,7 +187,7 @@ fn serve(
     announce(&lines);
     server.backend_mut().tell_ready();
     let daemon = server.run(signals.pending())?;
-    daemon.drain(signals.pending())
+    daemon.drain(signals.pending(), Instant::now() + limits.closing)
 }
 
 /// Where to listen. Looked at before any store is opened, since a typing error is cheap to tell then.

@@ -8,6 +8,7 @@ mod exports;
 mod external;
 mod jobs;
 mod life;
+mod limits;
 mod merge_by_hand;
 mod metrics;
 mod mount;

@@ -169,10 +169,10 @@ impl Desk {
         self.works.running() > 0
     }
 
-    /// Waits for all threads, so that every store that there is gets closed. They may be at work on lvols, so the stores go
-    /// on meanwhile.
-    pub(super) fn settle(&mut self, stores: &mut StoreBackend) {
-        while self.has_works() {
+    /// Waits for all threads until `deadline`, so that every store that there is gets closed. They may be at work on lvols, so the
+    /// stores go on meanwhile.
+    pub(super) fn settle(&mut self, stores: &mut StoreBackend, deadline: Instant) {
+        while self.has_works() && Instant::now() < deadline {
             stores.advance();
             match self.works.poll() {
                 Some(done) => self.work_done(stores, done),

@@ -59,17 +59,21 @@ pub(super) struct Rpc {
 }
 
 impl Rpc {
-    /// Listens for commands, and, if there is a path, for SPDK's clients on a Unix socket with mode 0600. `externals` are
+    /// Listens for commands, and, if there is a path, for so many of SPDK's clients on a Unix socket with mode 0600. `externals` are
     /// the external snapshots of stores that clients open.
     ///
     /// # Errors
     /// The path cannot be listened on.
     pub(super) fn bind(
         path: Option<&Path>,
+        connections: usize,
         externals: Vec<(String, PathBuf)>,
         logging: Logging,
     ) -> Result<Self> {
-        let public = path.map(Server::bind).transpose()?.map(|server| (Door::Public, server));
+        let mut public = path.map(Server::bind).transpose()?.map(|server| (Door::Public, server));
+        if let Some((_, server)) = &mut public {
+            server.set_connections_max(connections);
+        }
         let private = commands::listen().map(|server| (Door::Private, server));
         let desk = Desk::new(externals, logging).context("cannot wait for threads")?;
         Ok(Self { doors: public.into_iter().chain(private).collect(), desk, last_turn: None })
@@ -171,11 +175,16 @@ impl Rpc {
         doors.chain(self.desk.deadline()).min()
     }
 
-    /// Answers what is under way and nothing more. `stop` is readable.
+    /// Answers what is under way and nothing more. `stop` is readable. Threads have until `deadline`.
     ///
     /// # Errors
     /// Waiting fails.
-    pub(super) fn drain(self, stores: &mut StoreBackend, stop: BorrowedFd<'_>) -> Result<()> {
+    pub(super) fn drain(
+        self,
+        stores: &mut StoreBackend,
+        stop: BorrowedFd<'_>,
+        deadline: Instant,
+    ) -> Result<()> {
         let Self { doors, mut desk, .. } = self;
         // Nobody waits for hours here: who asked for a job is told that it ended before it was done.
         desk.cancel_jobs(stores);
@@ -183,7 +192,7 @@ impl Rpc {
         let drained = doors
             .into_iter()
             .try_for_each(|(door, server)| server.run(&mut Counter { desk: &mut desk, stores, door }, stop));
-        desk.settle(stores);
+        desk.settle(stores, deadline);
         Ok(drained?)
     }
 }
