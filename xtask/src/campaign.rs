@@ -24,6 +24,7 @@ const STEPS: &[Step] = &[
     Step { name: "crash states", run: |root| sim::status(root, &["--states", "5000000"]), expected: 0 },
     Step { name: "damage", run: |root| sim::status(root, &["--damage", "--minutes", "30"]), expected: 0 },
     Step { name: "random sequences", run: random_sequences, expected: 0 },
+    Step { name: "load", run: |root| again(root, &["load"]), expected: 0 },
     Step { name: "kills", run: |root| again(root, &["kills", "--count", "200"]), expected: 0 },
     Step { name: "power cuts", run: |root| again(root, &["powercut"]), expected: 0 },
     Step { name: "bit flips", run: |root| again(root, &["bitflips"]), expected: 0 },

@@ -10,6 +10,7 @@ mod fuzz;
 mod gate;
 mod golden;
 mod kills;
+mod load;
 mod powercut;
 mod sim;
 mod tidy;
@@ -27,6 +28,8 @@ usage: cargo xtask VERB
   tidy                  check the house rules only
   kills [--count N] [--seed N]
                         kill servers and commands N times each on a file and a loop device, and compare
+  load [--seconds N] [--clients N] [--exports N] [--seed N]
+                        manage lvols over RPC while fio writes to others; 50 clients, 20 exports, 60 s unless told
   powercut [--seconds N] [--seed N] [--states N] [--again]
                         cut the power of a store in a guest, everywhere, and see what is left
   bitflips              flip every bit of the metadata of small stores, and see what becomes of each
@@ -57,6 +60,9 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
         ["tidy"] => tidy_alone(&root),
         ["kills", options @ ..] if let Some(options) = kills::Options::parse(options) => {
             kills::run(&root, &options)
+        }
+        ["load", options @ ..] if let Some(options) = load::Options::parse(options) => {
+            load::run(&root, &options)
         }
         [verb @ ("powercut" | "powercut-inside"), args @ ..] => powercut::run(&root, verb, args),
         ["sim", args @ ..] => sim::run(&root, args),

@@ -9,6 +9,7 @@ mod external;
 mod jobs;
 mod life;
 mod limits;
+mod load;
 mod merge_by_hand;
 mod metrics;
 mod mount;

@@ -45,6 +45,18 @@ impl Program {
         String::from_utf8(output.stdout).expect("programs write text")
     }
 
+    /// Runs the program, which must succeed, and may take so many seconds.
+    pub(crate) fn run_for(&self, seconds: u64, args: &[&str]) {
+        let output = Command::new("timeout")
+            .args(["--kill-after=5", &seconds.to_string()])
+            .arg(&self.path)
+            .args(args)
+            .current_dir(env!("CARGO_TARGET_TMPDIR"))
+            .output()
+            .expect("timeout(1) is part of every system");
+        assert!(output.status.success(), "{self:?} {args:?}: {output:?}");
+    }
+
     /// Runs the program, which must fail, and returns all that it wrote.
     pub(crate) fn fail(&self, args: &[&str]) -> String {
         let output = self.output(args);
