@@ -88,6 +88,7 @@ fn what_a_command_did_is_durable_and_clients_see_it() {
     assert_eq!(server.connect("snap").read(0, 4096).unwrap(), [1; 4096]);
     let busy = "offshoot: \"vol\" is in use\n";
     assert_eq!(refusal(&offshoot("rm", &store.path, &["vol"])), busy);
+    assert_eq!(refusal(&offshoot("rm", &store.path, &["vol", "--deferred"])), busy);
     assert_eq!(refusal(&offshoot("resize", &store.path, &["vol", "1M"])), busy);
     assert_eq!(refusal(&offshoot("revert", &store.path, &["vol", "snap"])), busy);
     connection.disconnect();

@@ -189,7 +189,7 @@ impl Desk {
             return Err(then.failed(&Error::InUse(lvol.display_name())));
         }
         let effect = match &verb {
-            Verb::Remove { lvol } => {
+            Verb::Remove { lvol } | Verb::RemoveDeferred { lvol } if goes(state, &verb) => {
                 let uuid = state.blob(*lvol).and_then(Blob::uuid);
                 Effect::Gone(Export { store, lvol: *lvol }, uuid)
             }
@@ -392,15 +392,24 @@ impl Desk {
 /// The lvol that a verb would change under a client's feet: what was read of it does not hold any more.
 fn disturbed<'s>(state: &'s State, verb: &Verb) -> Option<&'s Blob> {
     match verb {
-        Verb::Remove { lvol } | Verb::Revert { lvol, .. } => state.blob(*lvol),
+        Verb::Remove { lvol } | Verb::RemoveDeferred { lvol } | Verb::Revert { lvol, .. } => state.blob(*lvol),
         Verb::Resize { lvol, size_bytes } => state.blob(*lvol).filter(|lvol| *size_bytes < state.bytes(lvol)),
         _ => None,
+    }
+}
+
+/// Whether a verb removes an lvol now, and does not put that off.
+fn goes(state: &State, verb: &Verb) -> bool {
+    match verb {
+        Verb::RemoveDeferred { lvol } => state.blob(*lvol).is_none_or(|lvol| lvol.clones.len() < 2),
+        verb => matches!(verb, Verb::Remove { .. }),
     }
 }
 
 /// The snapshot that loses a clone by a verb, it may be the last.
 fn parent_left<'s>(state: &'s State, verb: &Verb) -> Option<&'s Blob> {
     match verb {
+        Verb::RemoveDeferred { lvol } if goes(state, verb) => state.blob(state.blob(*lvol)?.parent?),
         Verb::Remove { lvol } | Verb::Revert { lvol, .. } | Verb::SetParent { lvol, .. } => {
             state.blob(state.blob(*lvol)?.parent?)
         }
