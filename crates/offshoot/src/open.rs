@@ -34,6 +34,25 @@ pub(crate) struct StoreArgs {
 }
 
 impl StoreArgs {
+    /// The same for a process that runs elsewhere.
+    ///
+    /// # Errors
+    /// There is no such file, or its path is not UTF-8.
+    pub(crate) fn absolute(&self) -> Result<Self> {
+        let whole = |path: &Path| {
+            let whole = fs::canonicalize(path).with_context(|| path.display().to_string())?;
+            match whole.to_str() {
+                Some(_) => Ok(whole),
+                None => bail!("{}: the path of a file is not UTF-8", path.display()),
+            }
+        };
+        let externals = self.externals.iter();
+        let externals = externals
+            .map(|external| Ok(External { id: external.id.clone(), file: whole(&external.file)? }))
+            .collect::<Result<_>>()?;
+        Ok(Self { path: whole(&self.path)?, externals })
+    }
+
     /// Opens the store for looking: under a lock that readers share, without ever writing to it.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use crate::pipeline::{Reader, Target};
 use crate::progress::Progress;
 use crate::report;
 use crate::size::Bytes;
+use crate::volume::StoreVolume;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use offshoot_block::BlockDevice as _;
@@ -51,7 +52,8 @@ pub(crate) fn run(args: &CopyArgs) -> Result<()> {
     let copied = check(&opened, path, size_bytes).and_then(|()| {
         let mut target = Target::new(opened);
         let failed = || path.display().to_string();
-        let mut reader = Reader::of_ranges(&mut store, lvol, &ranges);
+        let mut volume = StoreVolume::new(&mut store, lvol);
+        let mut reader = Reader::of_ranges(&mut volume, &ranges);
         let mut progress = Progress::new("copy", Some(ranges.iter().map(|range| range.len).sum()));
         let mut done = 0;
         for range in ranges.iter().filter(|range| range.zero) {

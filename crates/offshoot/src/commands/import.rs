@@ -8,12 +8,13 @@ use crate::pipeline::{Writer, request_bytes};
 use crate::progress::Progress;
 use crate::report;
 use crate::size::Bytes;
+use crate::volume::{StoreVolume, Volume, VolumeError};
 use crate::zeros::{BLOCK_BYTES, data_runs};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use offshoot_block::Buffer;
 use offshoot_format::BlobId;
-use offshoot_store::{CreateOptions, Error, Verb, escape};
+use offshoot_store::{CreateOptions, Verb, escape};
 use std::path::PathBuf;
 
 /// Make an lvol from a disk image
@@ -55,7 +56,8 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     }
     let imported = args.store.change(|store| {
         let lvol = create(store, &args.name, source.size_bytes())?;
-        if let Err(error) = fill(store, lvol, source.as_mut(), &interrupt) {
+        let mut volume = StoreVolume::new(store, lvol);
+        if let Err(error) = fill(&mut volume, source.as_mut(), &interrupt) {
             return Err(take_back(store, lvol, error));
         }
         let state = store.state();
@@ -95,13 +97,13 @@ fn take_back(store: &mut Store, lvol: BlobId, reason: anyhow::Error) -> anyhow::
 }
 
 /// Writes the content of the image to the lvol and makes it durable.
-fn fill(store: &mut Store, lvol: BlobId, source: &mut dyn Source, interrupt: &Interrupt) -> Result<()> {
-    let cluster = store.state().units.cluster;
+fn fill(volume: &mut dyn Volume, source: &mut dyn Source, interrupt: &Interrupt) -> Result<()> {
+    let cluster = volume.cluster_bytes();
     let len = request_bytes(cluster);
     let mut size_bytes = source.size_bytes().unwrap_or(0);
     let mut end = 0;
     let mut progress = Progress::new("import", source.size_bytes());
-    let mut writer = Writer::new(store, lvol);
+    let mut writer = Writer::new(volume);
     loop {
         interrupt.check()?;
         let mut buffer = writer.buffer(len);
@@ -123,12 +125,11 @@ fn fill(store: &mut Store, lvol: BlobId, source: &mut dyn Source, interrupt: &In
     if source.size_bytes().is_none() {
         writer.resize(end)?;
     }
-    store.flush()?;
-    Ok(())
+    Ok(volume.flush()?)
 }
 
 /// Writes what is not zeros.
-fn write(writer: &mut Writer<'_>, offset: u64, buffer: Buffer) -> Result<(), Error> {
+fn write(writer: &mut Writer<'_>, offset: u64, buffer: Buffer) -> Result<(), VolumeError> {
     let runs = data_runs(buffer.as_slice());
     if runs.first().is_some_and(|run| run.len() == buffer.len()) {
         return writer.write(offset, buffer);
@@ -144,10 +145,12 @@ fn write(writer: &mut Writer<'_>, offset: u64, buffer: Buffer) -> Result<(), Err
 
 /// Makes room in an lvol whose final size is not known yet: twice as much as there was, so that it is seldom needed, but
 /// only `needed` where that is beyond the limits.
-fn grow(writer: &mut Writer<'_>, size_bytes: u64, needed: u64) -> Result<u64, Error> {
+fn grow(writer: &mut Writer<'_>, size_bytes: u64, needed: u64) -> Result<u64, VolumeError> {
+    // What is wrong with earlier writes is no reason to try again.
+    writer.finish()?;
     let ample = needed.max(size_bytes.saturating_mul(2));
     match writer.resize(ample) {
-        Err(Error::TooLarge { .. }) if ample > needed => writer.resize(needed).map(|()| needed),
+        Err(_) if ample > needed => writer.resize(needed).map(|()| needed),
         resized => resized.map(|()| ample),
     }
 }

@@ -24,6 +24,7 @@ mod signals;
 mod slow;
 mod stats;
 mod systemd;
+mod transfers;
 mod wakeup;
 
 use anyhow::{Context as _, Result, bail};
@@ -127,6 +128,7 @@ fn serve(
         rpc.configure(config, backend, signals.pending())?;
     }
     let mut server = Server::new(Daemon::new(backend, rpc, metrics, upkeep)?)?;
+    rpc::listen_for_transfers(&mut server);
     let mut lines = Vec::new();
     for listen in listens {
         let address = listen.start(&mut server)?;

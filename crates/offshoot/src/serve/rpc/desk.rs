@@ -188,6 +188,12 @@ impl Desk {
         {
             return Err(then.failed(&Error::InUse(lvol.display_name())));
         }
+        if let Verb::SetParent { lvol, .. } = &verb
+            && stores.is_read_through(store, *lvol)
+        {
+            let name = state.blob(*lvol).map(Blob::display_name).unwrap_or_default();
+            return Err(then.failed(&Error::InUse(name)));
+        }
         let effect = match &verb {
             Verb::Remove { lvol } | Verb::RemoveDeferred { lvol } if goes(state, &verb) => {
                 let uuid = state.blob(*lvol).and_then(Blob::uuid);
@@ -392,7 +398,9 @@ impl Desk {
 /// The lvol that a verb would change under a client's feet: what was read of it does not hold any more.
 fn disturbed<'s>(state: &'s State, verb: &Verb) -> Option<&'s Blob> {
     match verb {
-        Verb::Remove { lvol } | Verb::RemoveDeferred { lvol } | Verb::Revert { lvol, .. } => state.blob(*lvol),
+        Verb::Remove { lvol } | Verb::RemoveDeferred { lvol } | Verb::Revert { lvol, .. } => {
+            state.blob(*lvol)
+        }
         Verb::Resize { lvol, size_bytes } => state.blob(*lvol).filter(|lvol| *size_bytes < state.bytes(lvol)),
         _ => None,
     }

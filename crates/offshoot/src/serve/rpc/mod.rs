@@ -25,6 +25,7 @@ mod replay;
 mod resolve;
 mod server;
 mod shallow_copy;
+mod transfers;
 mod works;
 
 use super::backend::StoreBackend;
@@ -44,6 +45,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing::{error, warn};
+pub(super) use transfers::listen as listen_for_transfers;
 
 /// How long the socket may wait for its turn while NBD clients keep the server busy. Looking at it costs a system call.
 const PACE: Duration = Duration::from_millis(1);
@@ -195,6 +197,12 @@ struct Counter<'r> {
 impl Backend for Counter<'_> {
     fn submit(&mut self, id: RequestId, request: Request) {
         self.desk.submit(self.stores, Asker { door: self.door, id }, &request);
+    }
+
+    fn closed(&mut self, connection: u64) {
+        if self.door == Door::Private {
+            Desk::end_transfers(self.stores, connection);
+        }
     }
 
     fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {

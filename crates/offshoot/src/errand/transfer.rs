@@ -1,0 +1,220 @@
+//! Moving the content of an lvol of a store that a server holds: what is said about it, and the commands' end of it.
+//!
+//! The private socket ([`super::remote`]) tells what there is; the bytes go over NBD, on a second socket like it, as an export
+//! whose name is a secret that the first one gave away. The two belong together: when the first connection ends, by
+//! whatever death, the server lets go of the lvol.
+
+use super::remote::{self, SOCKET_NAMES, call, socket_name};
+use crate::nbd::{Command, Connection};
+use crate::open::{Held, StoreArgs};
+use crate::volume::{Done, Subject, Told, Volume, VolumeError};
+use anyhow::{Context as _, Result, anyhow};
+use offshoot_block::Buffer;
+use offshoot_rpc::{Client, connect_abstract};
+use offshoot_store::{Extent, Ticket};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::io;
+use std::ops::Range;
+
+/// Opens an lvol for reading. Parameters: [`Open`]. Result: [`Opened`].
+pub(crate) const OPEN: &str = "offshoot_open_lvol";
+
+/// What is stored of an open lvol. Parameters: [`Part`]. Result: a list of [`Stretch`], from the start on.
+pub(crate) const EXTENTS: &str = "offshoot_extents";
+
+/// Why the last request that failed did. Parameters: [`Transfer`]. Result: [`Told`] or null.
+pub(crate) const WHY: &str = "offshoot_why";
+
+/// Which lvol is to be opened.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Open {
+    pub(crate) store: StoreArgs,
+    /// As the user wrote it.
+    pub(crate) lvol: String,
+}
+
+/// An lvol that is open.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Opened {
+    /// What the export is called, which nobody else knows.
+    pub(crate) transfer: String,
+    pub(crate) subject: Subject,
+    /// Bytes of a cluster.
+    pub(crate) cluster_bytes: u64,
+    /// What is wrong with it.
+    pub(crate) damage: String,
+}
+
+/// An open lvol.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Transfer {
+    pub(crate) transfer: String,
+}
+
+/// A part of an open lvol.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Part {
+    pub(crate) transfer: String,
+    /// First byte.
+    pub(crate) start: u64,
+    /// First byte behind it.
+    pub(crate) end: u64,
+    /// How much is to be told, at most.
+    pub(crate) limit: usize,
+}
+
+/// An [`Extent`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Stretch {
+    pub(crate) start: u64,
+    pub(crate) len: u64,
+    pub(crate) hole: bool,
+    pub(crate) unknown: bool,
+}
+
+impl From<Extent> for Stretch {
+    fn from(Extent { start, len, hole, unknown }: Extent) -> Self {
+        Self { start, len, hole, unknown }
+    }
+}
+
+/// The name of the socket of a process on which content is moved.
+pub(crate) fn data_socket_name(pid: u32, attempt: u32) -> String {
+    format!("{}-data", socket_name(pid, attempt))
+}
+
+/// The server that holds a store.
+pub(crate) struct Holder {
+    client: Client,
+    pid: u32,
+}
+
+impl Holder {
+    /// The server that holds a store, when that is why a command could not open it.
+    pub(crate) fn of(store: &StoreArgs, error: &anyhow::Error) -> Option<Self> {
+        let pid = error.downcast_ref::<Held>()?.by(&store.path)?;
+        Some(Self { client: remote::connect(pid)?, pid })
+    }
+
+    /// Opens an lvol for reading.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn open(mut self, store: &StoreArgs, lvol: &str) -> Result<ServedVolume> {
+        let open = Open { store: store.absolute()?, lvol: lvol.to_owned() };
+        let opened = call(&mut self.client, OPEN, &open)?;
+        self.attach(opened)
+    }
+
+    fn attach(self, opened: Opened) -> Result<ServedVolume> {
+        let Self { client, pid } = self;
+        let connect = |attempt| connect_abstract(data_socket_name(pid, attempt).as_bytes(), pid).ok();
+        let stream = (0..SOCKET_NAMES).find_map(connect).context("the server has no socket for content")?;
+        let connection = Connection::open(stream, &opened.transfer).map_err(|error| anyhow!("{error:#}"))?;
+        Ok(ServedVolume { client, connection, opened, asked: HashMap::new() })
+    }
+}
+
+/// An open lvol of a store that a server holds.
+pub(crate) struct ServedVolume {
+    client: Client,
+    connection: Connection,
+    opened: Opened,
+    /// What is under way, by cookie.
+    asked: HashMap<u64, Asked>,
+}
+
+struct Asked {
+    buffer: Buffer,
+    reads: bool,
+}
+
+impl ServedVolume {
+    /// What there is to know of it.
+    pub(crate) fn subject(&self) -> &Subject {
+        &self.opened.subject
+    }
+
+    fn part(&self, Range { start, end }: Range<u64>, limit: usize) -> Part {
+        Part { transfer: self.opened.transfer.clone(), start, end, limit }
+    }
+
+    fn send(&mut self, command: Command, offset: u64, buffer: Buffer) -> Result<Ticket, VolumeError> {
+        let reads = matches!(command, Command::Read);
+        let data = if reads { &[] } else { buffer.as_slice() };
+        let cookie =
+            self.connection.send(command, offset, buffer.len(), data).map_err(|error| gone(&error))?;
+        self.asked.insert(cookie, Asked { buffer, reads });
+        Ok(Ticket(cookie))
+    }
+
+    /// What the server says about the last request that failed.
+    fn why(&mut self, errno: u32) -> Result<VolumeError> {
+        let transfer = Transfer { transfer: self.opened.transfer.clone() };
+        let told: Option<Told> = call(&mut self.client, WHY, &transfer)?;
+        let unknown = || VolumeError::Other(anyhow!("the server answers with error {errno}"));
+        Ok(told.map_or_else(unknown, VolumeError::from))
+    }
+}
+
+/// What is left of an error of a connection. Not the error itself: a broken pipe means another one where errors are told.
+fn gone(error: &dyn std::fmt::Display) -> anyhow::Error {
+    anyhow!("the server has ended: {error}")
+}
+
+impl Volume for ServedVolume {
+    fn cluster_bytes(&self) -> u64 {
+        self.opened.cluster_bytes
+    }
+
+    fn read(&mut self, offset: u64, buffer: Buffer) -> Result<Ticket, VolumeError> {
+        self.send(Command::Read, offset, buffer)
+    }
+
+    fn write(&mut self, offset: u64, data: Buffer) -> Result<Ticket, VolumeError> {
+        self.send(Command::Write, offset, data)
+    }
+
+    fn wait(&mut self, done: &mut Vec<Done>) -> Result<(), VolumeError> {
+        let (cookie, errno) = self.connection.receive().map_err(|error| gone(&error))?;
+        let asked = self.asked.remove(&cookie);
+        let Asked { mut buffer, reads } = asked.context("the server answers what was not asked")?;
+        let result = match errno {
+            0 if reads => {
+                let received: io::Result<()> = self.connection.receive_data(buffer.as_mut_slice());
+                received.map_err(|error| gone(&error))?;
+                Ok(buffer)
+            }
+            0 => Ok(buffer),
+            errno => Err(self.why(errno)?),
+        };
+        done.push((Ticket(cookie), result));
+        Ok(())
+    }
+
+    fn extents(&mut self, range: Range<u64>, limit: usize) -> Result<Vec<Extent>, VolumeError> {
+        let part = self.part(range, limit);
+        let found: Vec<Stretch> = call(&mut self.client, EXTENTS, &part)?;
+        let extent = |Stretch { start, len, hole, unknown }| Extent { start, len, hole, unknown };
+        Ok(found.into_iter().map(extent).collect())
+    }
+
+    fn damage(&self) -> String {
+        self.opened.damage.clone()
+    }
+
+    fn resize(&mut self, _size_bytes: u64) -> Result<(), VolumeError> {
+        Err(anyhow!("it is open for reading").into())
+    }
+
+    fn flush(&mut self) -> Result<(), VolumeError> {
+        let cookie = self.connection.send(Command::Flush, 0, 0, &[]).map_err(|error| gone(&error))?;
+        let (answered, errno) = self.connection.receive().map_err(|error| gone(&error))?;
+        match errno {
+            0 if answered == cookie => Ok(()),
+            0 => Err(anyhow!("the server answers what was not asked").into()),
+            errno => Err(self.why(errno)?),
+        }
+    }
+}
