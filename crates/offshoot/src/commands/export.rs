@@ -1,6 +1,6 @@
 //! `offshoot export`: an lvol becomes a disk image.
 
-use crate::errand::transfer::Holder;
+use crate::errand::transfer::{Holder, Purpose};
 use crate::image::{self, Format, NewFile, STANDARD_STREAM, Sink};
 use crate::interrupt::Interrupt;
 use crate::open::StoreArgs;
@@ -48,7 +48,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
         }
         Err(error) => {
             let holder = Holder::of(&args.store, &error).ok_or(error)?;
-            let mut volume = holder.open(&args.store, &args.name)?;
+            let mut volume = holder.open(&args.store, &args.name, Purpose::Export)?;
             let subject = volume.subject().clone();
             export(args, &mut volume, subject)
         }

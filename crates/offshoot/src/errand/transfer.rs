@@ -8,10 +8,10 @@ use super::remote::{self, SOCKET_NAMES, call, socket_name};
 use crate::nbd::{Command, Connection};
 use crate::open::{Held, StoreArgs};
 use crate::volume::{Done, Subject, Told, Volume, VolumeError};
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use offshoot_block::Buffer;
 use offshoot_rpc::{Client, connect_abstract};
-use offshoot_store::{Extent, Ticket};
+use offshoot_store::{Change, Extent, Ticket};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io;
@@ -23,8 +23,23 @@ pub(crate) const OPEN: &str = "offshoot_open_lvol";
 /// What is stored of an open lvol. Parameters: [`Part`]. Result: a list of [`Stretch`], from the start on.
 pub(crate) const EXTENTS: &str = "offshoot_extents";
 
+/// The ranges that a shallow copy of an open lvol consists of. Parameters and result: as [`EXTENTS`]. An empty list: there are no
+/// more.
+pub(crate) const RANGES: &str = "offshoot_copy_ranges";
+
 /// Why the last request that failed did. Parameters: [`Transfer`]. Result: [`Told`] or null.
 pub(crate) const WHY: &str = "offshoot_why";
+
+/// Ranges that are told at a time.
+const RANGES_AT_ONCE: usize = 1024;
+
+/// What an lvol is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Purpose {
+    Export,
+    Copy,
+}
 
 /// Which lvol is to be opened.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,6 +47,7 @@ pub(crate) struct Open {
     pub(crate) store: StoreArgs,
     /// As the user wrote it.
     pub(crate) lvol: String,
+    pub(crate) purpose: Purpose,
 }
 
 /// An lvol that is open.
@@ -64,7 +80,7 @@ pub(crate) struct Part {
     pub(crate) limit: usize,
 }
 
-/// An [`Extent`].
+/// An [`Extent`], or a [`Change`], whose zeros are the hole.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Stretch {
     pub(crate) start: u64,
@@ -76,6 +92,12 @@ pub(crate) struct Stretch {
 impl From<Extent> for Stretch {
     fn from(Extent { start, len, hole, unknown }: Extent) -> Self {
         Self { start, len, hole, unknown }
+    }
+}
+
+impl From<Change> for Stretch {
+    fn from(Change { start, len, zero }: Change) -> Self {
+        Self { start, len, hole: zero, unknown: false }
     }
 }
 
@@ -101,8 +123,8 @@ impl Holder {
     ///
     /// # Errors
     /// Why not.
-    pub(crate) fn open(mut self, store: &StoreArgs, lvol: &str) -> Result<ServedVolume> {
-        let open = Open { store: store.absolute()?, lvol: lvol.to_owned() };
+    pub(crate) fn open(mut self, store: &StoreArgs, lvol: &str, purpose: Purpose) -> Result<ServedVolume> {
+        let open = Open { store: store.absolute()?, lvol: lvol.to_owned(), purpose };
         let opened = call(&mut self.client, OPEN, &open)?;
         self.attach(opened)
     }
@@ -134,6 +156,30 @@ impl ServedVolume {
     /// What there is to know of it.
     pub(crate) fn subject(&self) -> &Subject {
         &self.opened.subject
+    }
+
+    /// The ranges that a shallow copy consists of.
+    ///
+    /// # Errors
+    /// The server is gone.
+    pub(crate) fn copy_ranges(&mut self) -> Result<Vec<Change>> {
+        let mut ranges: Vec<Change> = Vec::new();
+        loop {
+            let start = ranges.last().map_or(0, |last| last.start + last.len);
+            let part = self.part(start..self.opened.subject.size_bytes, RANGES_AT_ONCE);
+            let more: Vec<Stretch> = call(&mut self.client, RANGES, &part)?;
+            if more.is_empty() {
+                return Ok(ranges);
+            }
+            if more.iter().any(|range| range.start < start || range.len == 0) {
+                bail!("the server answered something else than was asked");
+            }
+            ranges.extend(more.iter().map(|Stretch { start, len, hole, .. }| Change {
+                start: *start,
+                len: *len,
+                zero: *hole,
+            }));
+        }
     }
 
     fn part(&self, Range { start, end }: Range<u64>, limit: usize) -> Part {

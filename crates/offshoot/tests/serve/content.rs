@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::server::{OFFSHOOT, Server, Store, offshoot, text};
-use crate::wire::Connection;
+use crate::wire::{CMD_WRITE, CMD_WRITE_ZEROES, Connection};
 
 /// Bytes that look like data.
 fn noise(seed: u64, len: usize) -> Vec<u8> {
@@ -241,5 +241,52 @@ fn what_is_left_of_a_damaged_lvol_is_exported_by_a_server_too() {
         assert!(!with.2.is_empty());
         assert!(with == export(&alone), "{}", String::from_utf8_lossy(&with.2));
     }
+    server.stop();
+}
+
+#[test]
+fn a_copy_is_the_same_with_a_server_and_without() {
+    let served = with_vol();
+    // What the next snapshot holds itself: data, zeros, and more stretches than are told at a time.
+    let server = served.serve();
+    served.run("resize", &["vol", "40M"]);
+    let mut client = server.connect("vol");
+    for blocks in (0..1100).collect::<Vec<u64>>().chunks(50) {
+        blocks.iter().for_each(|block| client.send(CMD_WRITE, 0, block * 8192, 4096, &[7; 4096]));
+        blocks.iter().for_each(|_| assert_eq!(client.receive().1, Ok(())));
+    }
+    client.request(CMD_WRITE_ZEROES, 0, 4096, 4096).unwrap();
+    client.disconnect();
+    served.run("snapshot", &["vol=top"]);
+    server.stop();
+    let alone = served.copy();
+    let server = served.serve();
+    let mut client = server.connect("vol");
+    for (name, size) in [("snap", 12 << 20), ("top", 0), ("vol", 0), ("nobody", 0), ("top", 1 << 20)] {
+        let copy = |store: &Store| {
+            let out = store.file("out");
+            if size > 0 {
+                let file = File::options().create(true).append(true).open(&out).unwrap();
+                file.set_len(size).unwrap();
+            }
+            let output = offshoot("copy", &store.path, &[name, text(&out)]);
+            let plain = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap().replace(text(&out), "out");
+            let copied = fs::read(&out).ok();
+            let _ = fs::remove_file(&out);
+            (output.status.code(), plain(&output.stdout), plain(&output.stderr), copied)
+        };
+        let with = copy(&served);
+        assert!(with == copy(&alone), "{name}: {:?}", (with.0, with.1, with.2));
+        client.write(0, &[8; 4096], 0).unwrap();
+    }
+    // The chain adds up, while a client writes to what lies on it.
+    let whole = offshoot("export", &served.path, &["top", "-"]).stdout;
+    let out = sparse(&served, "out", 40 << 20, &[]);
+    served.run("copy", &["snap", text(&out)]);
+    served.run("copy", &["top", text(&out)]);
+    assert!(fs::read(&out).unwrap() == whole);
+    let refused = refusal(&offshoot("copy", &served.path, &["top", text(&served.path)]));
+    assert!(refused.ends_with(": is what is copied from\n"), "{refused}");
+    client.disconnect();
     server.stop();
 }

@@ -54,6 +54,7 @@ impl Desk {
             }
             transfer::OPEN => self.open_lvol(stores, asker, &params(request)?),
             transfer::EXTENTS => Self::extents(stores, &params(request)?),
+            transfer::RANGES => Self::copy_ranges(stores, &params(request)?),
             transfer::WHY => {
                 let Transfer { transfer } = params(request)?;
                 Self::why(stores, &transfer)

@@ -7,7 +7,7 @@ use super::commands::served_store;
 use super::desk::Desk;
 use super::errors::refused;
 use crate::errand::remote::SOCKET_NAMES;
-use crate::errand::transfer::{Open, Opened, Part, Stretch, data_socket_name};
+use crate::errand::transfer::{Open, Opened, Part, Purpose, Stretch, data_socket_name};
 use crate::volume;
 use offshoot_nbd::Server;
 use offshoot_rpc::RpcError;
@@ -40,11 +40,15 @@ impl Desk {
         let state = stores.state(id).ok_or(RpcError::INTERNAL)?;
         let (blob, subject) = volume::subject(state, &open.lvol).map_err(|cause| refused(&cause))?;
         let export = super::super::openings::Export { store: id, lvol: blob.id };
-        if !blob.is_read_only() && stores.has_clients(export) {
-            let name = &subject.name;
-            return Err(refused(&format_args!(
-                "\"{name}\" is in use, and would change meanwhile: take a snapshot and export that"
-            )));
+        match open.purpose {
+            Purpose::Copy => drop(state.shallow_copy(blob.id).map_err(|cause| refused(&cause))?),
+            Purpose::Export if !blob.is_read_only() && stores.has_clients(export) => {
+                let name = &subject.name;
+                return Err(refused(&format_args!(
+                    "\"{name}\" is in use, and would change meanwhile: take a snapshot and export that"
+                )));
+            }
+            Purpose::Export => {}
         }
         let (cluster_bytes, damage) = (state.units.cluster, blob.damage.clone().unwrap_or_default());
         let transfer = stores.begin_transfer(export, subject.size_bytes, asker.id.connection());
@@ -59,6 +63,15 @@ impl Desk {
         let extents = store.engine().extents(export.lvol, part.start..part.end, limit);
         let extents = extents.map_err(|cause| refused(&cause))?;
         now(&extents.into_iter().map(Stretch::from).collect::<Vec<_>>())
+    }
+
+    /// What a shallow copy of an open lvol consists of, from a byte on.
+    pub(super) fn copy_ranges(stores: &StoreBackend, part: &Part) -> Answer {
+        let export = stores.transfer(&part.transfer).ok_or_else(over)?.export;
+        let state = stores.state(export.store).ok_or(RpcError::INTERNAL)?;
+        let ranges = state.shallow_copy(export.lvol).map_err(|cause| refused(&cause))?;
+        let ranges = ranges.skip_while(|range| range.start < part.start);
+        now(&ranges.take(part.limit.min(STRETCHES_MAX)).map(Stretch::from).collect::<Vec<_>>())
     }
 
     /// Why the last request to an open lvol that failed did.
