@@ -75,7 +75,8 @@ pub(crate) fn look(args: &CheckArgs) -> Result<Shown> {
 impl Look for CheckArgs {
     fn show(&self, view: &View<'_>) -> Result<Shown> {
         let state = view.engine.state();
-        let deferred = state.deferred().map(|blob| Deferred::new(state, blob)).collect();
+        let deferred = state.deferred().filter(|blob| !state.is_unfinished(blob));
+        let deferred = deferred.map(|blob| Deferred::new(state, blob)).collect();
         let damage = findings_of(view.findings, state).iter().map(Damage::from).collect();
         self.shown(damage, state.lvols().count(), deferred)
     }

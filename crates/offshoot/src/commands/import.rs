@@ -14,13 +14,13 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use offshoot_block::Buffer;
 use offshoot_format::BlobId;
-use offshoot_store::{CreateOptions, Verb, escape};
+use offshoot_store::{Verb, escape};
 use std::path::PathBuf;
 
 /// Make an lvol from a disk image
 ///
-/// The lvol is thin. Holes of the image and blocks that are all zeros take no space. If it fails or is interrupted, no
-/// lvol remains.
+/// The lvol is thin. Holes of the image and blocks that are all zeros take no space. It appears when it is complete. If that
+/// fails, is interrupted or killed, no lvol remains.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     #[command(flatten)]
@@ -55,9 +55,12 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
         bail!("{}: is empty", args.file.display());
     }
     let imported = args.store.change(|store| {
-        let lvol = create(store, &args.name, source.size_bytes())?;
+        let lvol = begin(store, &args.name, source.size_bytes())?;
         let mut volume = StoreVolume::new(store, lvol);
-        if let Err(error) = fill(&mut volume, source.as_mut(), &interrupt) {
+        let filled = fill(&mut volume, source.as_mut(), &interrupt);
+        let finish = Verb::Finish { lvol, name: args.name.clone() };
+        let finished = filled.and_then(|()| Ok(store.execute(finish).map(drop)?));
+        if let Err(error) = finished {
             return Err(take_back(store, lvol, error));
         }
         let state = store.state();
@@ -78,13 +81,10 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     Ok(())
 }
 
-/// A thin lvol of the size of the image, as far as that is known.
-fn create(store: &mut Store, name: &str, size_bytes: Option<u64>) -> Result<BlobId> {
-    let made = store.execute(Verb::Create {
-        identity: identity(name),
-        size_bytes: size_bytes.unwrap_or(0),
-        options: CreateOptions::provisioned(false),
-    })?;
+/// A thin lvol of the size of the image, as far as that is known, out of sight until it is finished.
+fn begin(store: &mut Store, name: &str, size_bytes: Option<u64>) -> Result<BlobId> {
+    let begin = Verb::Begin { identity: identity(name), size_bytes: size_bytes.unwrap_or(0) };
+    let made = store.execute(begin)?;
     made.first().copied().context("no lvol was made")
 }
 
