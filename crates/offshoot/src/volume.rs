@@ -120,6 +120,23 @@ pub(crate) struct Subject {
     pub(crate) size_bytes: u64,
 }
 
+/// What an import has come to.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Imported {
+    /// Size of the lvol in bytes.
+    pub(crate) size_bytes: u64,
+    /// Bytes of the clusters that it holds.
+    pub(crate) own_bytes: u64,
+}
+
+impl Imported {
+    pub(crate) fn of(state: &State, lvol: BlobId) -> Option<Self> {
+        let blob = state.blob(lvol)?;
+        let own_bytes = blob.own_clusters * state.units.cluster;
+        Some(Self { size_bytes: state.bytes(blob), own_bytes })
+    }
+}
+
 /// The lvol of a name, if anything of it can be read.
 ///
 /// # Errors

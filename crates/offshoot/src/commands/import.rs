@@ -1,6 +1,7 @@
 //! `offshoot import`: a disk image becomes an lvol.
 
 use super::identity;
+use crate::errand::transfer::Holder;
 use crate::image::{self, Format, Source};
 use crate::interrupt::Interrupt;
 use crate::open::{Store, StoreArgs};
@@ -8,7 +9,7 @@ use crate::pipeline::{Writer, request_bytes};
 use crate::progress::Progress;
 use crate::report;
 use crate::size::Bytes;
-use crate::volume::{StoreVolume, Volume, VolumeError};
+use crate::volume::{Imported, StoreVolume, Volume, VolumeError};
 use crate::zeros::{BLOCK_BYTES, data_runs};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -37,12 +38,6 @@ pub(crate) struct ImportArgs {
     allow_backing: bool,
 }
 
-/// What was made.
-struct Imported {
-    size_bytes: u64,
-    own_bytes: u64,
-}
-
 /// Imports the image.
 ///
 /// # Errors
@@ -54,7 +49,7 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     if source.size_bytes() == Some(0) {
         bail!("{}: is empty", args.file.display());
     }
-    let imported = args.store.change(|store| {
+    let here = args.store.change(|store| {
         let lvol = begin(store, &args.name, source.size_bytes())?;
         let mut volume = StoreVolume::new(store, lvol);
         let filled = fill(&mut volume, source.as_mut(), &interrupt);
@@ -63,21 +58,29 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
         if let Err(error) = finished {
             return Err(take_back(store, lvol, error));
         }
-        let state = store.state();
-        Ok(state.blob(lvol).map(|blob| Imported {
-            size_bytes: state.bytes(blob),
-            own_bytes: blob.own_clusters * state.units.cluster,
-        }))
-    })?;
-    if let Some(Imported { size_bytes, own_bytes }) = imported {
-        report::done(format_args!(
-            "imported {} as lvol \"{}\": {} ({size_bytes} bytes), {} of it stored",
-            report::plain(&args.file.display().to_string()),
-            escape(args.name.as_bytes()),
-            Bytes(size_bytes),
-            Bytes(own_bytes),
-        ));
-    }
+        Imported::of(store.state(), lvol).context("the lvol is gone")
+    });
+    let Imported { size_bytes, own_bytes } = match here {
+        Ok(imported) => imported,
+        Err(error) => {
+            let holder = Holder::of(&args.store, &error).ok_or(error)?;
+            let mut volume = holder.begin(&args.store, &args.name, source.size_bytes())?;
+            match fill(&mut volume, source.as_mut(), &interrupt) {
+                Ok(()) => volume.finish()?,
+                Err(error) => {
+                    volume.give_up();
+                    return Err(error);
+                }
+            }
+        }
+    };
+    report::done(format_args!(
+        "imported {} as lvol \"{}\": {} ({size_bytes} bytes), {} of it stored",
+        report::plain(&args.file.display().to_string()),
+        escape(args.name.as_bytes()),
+        Bytes(size_bytes),
+        Bytes(own_bytes),
+    ));
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 use super::remote::{self, SOCKET_NAMES, call, socket_name};
 use crate::nbd::{Command, Connection};
 use crate::open::{Held, StoreArgs};
-use crate::volume::{Done, Subject, Told, Volume, VolumeError};
+use crate::volume::{Done, Imported, Subject, Told, Volume, VolumeError};
 use anyhow::{Context as _, Result, anyhow, bail};
 use offshoot_block::Buffer;
 use offshoot_rpc::{Client, connect_abstract};
@@ -19,6 +19,18 @@ use std::ops::Range;
 
 /// Opens an lvol for reading. Parameters: [`Open`]. Result: [`Opened`].
 pub(crate) const OPEN: &str = "offshoot_open_lvol";
+
+/// Begins an lvol that is to be filled. Parameters: [`Begin`]. Result: [`Opened`].
+pub(crate) const BEGIN: &str = "offshoot_begin_lvol";
+
+/// Gives an lvol that is being filled another size. Parameters: [`Resize`]. Result: `true`.
+pub(crate) const RESIZE: &str = "offshoot_resize_lvol";
+
+/// An lvol is filled, and becomes one like any other. Parameters: [`Transfer`]. Result: [`Imported`]. If it cannot, it is removed.
+pub(crate) const FINISH: &str = "offshoot_finish_lvol";
+
+/// An lvol is not going to be filled: it is removed. Parameters: [`Transfer`]. Result: `true`.
+pub(crate) const GIVE_UP: &str = "offshoot_give_up_lvol";
 
 /// What is stored of an open lvol. Parameters: [`Part`]. Result: a list of [`Stretch`], from the start on.
 pub(crate) const EXTENTS: &str = "offshoot_extents";
@@ -48,6 +60,24 @@ pub(crate) struct Open {
     /// As the user wrote it.
     pub(crate) lvol: String,
     pub(crate) purpose: Purpose,
+}
+
+/// An lvol that is to be filled.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Begin {
+    pub(crate) store: StoreArgs,
+    /// What it is going to be called.
+    pub(crate) name: String,
+    /// Its size in bytes, if that is known.
+    pub(crate) size_bytes: Option<u64>,
+}
+
+/// An lvol that is being filled.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Resize {
+    pub(crate) transfer: String,
+    /// Its new size in bytes.
+    pub(crate) size_bytes: u64,
 }
 
 /// An lvol that is open.
@@ -129,6 +159,21 @@ impl Holder {
         self.attach(opened)
     }
 
+    /// Begins an lvol that is to be filled.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn begin(
+        mut self,
+        store: &StoreArgs,
+        name: &str,
+        size_bytes: Option<u64>,
+    ) -> Result<ServedVolume> {
+        let begin = Begin { store: store.absolute()?, name: name.to_owned(), size_bytes };
+        let opened = call(&mut self.client, BEGIN, &begin)?;
+        self.attach(opened)
+    }
+
     fn attach(self, opened: Opened) -> Result<ServedVolume> {
         let Self { client, pid } = self;
         let connect = |attempt| connect_abstract(data_socket_name(pid, attempt).as_bytes(), pid).ok();
@@ -182,6 +227,26 @@ impl ServedVolume {
         }
     }
 
+    /// It is filled.
+    ///
+    /// # Errors
+    /// It cannot become an lvol like any other, and is gone.
+    pub(crate) fn finish(mut self) -> Result<Imported> {
+        let transfer = self.transfer();
+        call(&mut self.client, FINISH, &transfer)
+    }
+
+    /// It is not going to be filled: when this returns it is gone.
+    pub(crate) fn give_up(mut self) {
+        let transfer = self.transfer();
+        // Where this fails the server is gone, or is about to remove it itself, as it does when the connection ends.
+        let _ = call::<bool>(&mut self.client, GIVE_UP, &transfer);
+    }
+
+    fn transfer(&self) -> Transfer {
+        Transfer { transfer: self.opened.transfer.clone() }
+    }
+
     fn part(&self, Range { start, end }: Range<u64>, limit: usize) -> Part {
         Part { transfer: self.opened.transfer.clone(), start, end, limit }
     }
@@ -197,7 +262,7 @@ impl ServedVolume {
 
     /// What the server says about the last request that failed.
     fn why(&mut self, errno: u32) -> Result<VolumeError> {
-        let transfer = Transfer { transfer: self.opened.transfer.clone() };
+        let transfer = self.transfer();
         let told: Option<Told> = call(&mut self.client, WHY, &transfer)?;
         let unknown = || VolumeError::Other(anyhow!("the server answers with error {errno}"));
         Ok(told.map_or_else(unknown, VolumeError::from))
@@ -250,8 +315,10 @@ impl Volume for ServedVolume {
         self.opened.damage.clone()
     }
 
-    fn resize(&mut self, _size_bytes: u64) -> Result<(), VolumeError> {
-        Err(anyhow!("it is open for reading").into())
+    fn resize(&mut self, size_bytes: u64) -> Result<(), VolumeError> {
+        let resize = Resize { transfer: self.opened.transfer.clone(), size_bytes };
+        call::<bool>(&mut self.client, RESIZE, &resize)?;
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), VolumeError> {

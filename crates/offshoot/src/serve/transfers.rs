@@ -11,7 +11,7 @@ use std::iter;
 use uuid::Uuid;
 
 /// An lvol that a command has open.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Transfer {
     pub(super) export: Export,
     /// What keeps the lvol from being removed.
@@ -20,6 +20,8 @@ pub(super) struct Transfer {
     pub(super) size_bytes: u64,
     /// The connection to the private socket that it ends with.
     pub(super) connection: u64,
+    /// What an lvol that is being filled is going to be called. `None`: it is read.
+    pub(super) fills: Option<String>,
 }
 
 /// All of them, each under a name that only its command knows.
@@ -41,10 +43,15 @@ impl Transfers {
         self.list.get(name)
     }
 
-    /// Takes out those of a connection that is gone.
-    pub(super) fn take_those_of(&mut self, connection: u64) -> Vec<Transfer> {
-        let taken = self.list.extract_if(|_, transfer| transfer.connection == connection);
-        taken.map(|(_, transfer)| transfer).collect()
+    /// Takes one out.
+    fn take(&mut self, name: &str) -> Option<Transfer> {
+        self.list.remove(name)
+    }
+
+    /// The names of those of a connection, or of all.
+    fn names(&self, connection: Option<u64>) -> Vec<String> {
+        let wanted = |transfer: &Transfer| connection.is_none_or(|one| transfer.connection == one);
+        self.list.iter().filter(|(_, transfer)| wanted(transfer)).map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether a command reads or fills an lvol.
@@ -62,13 +69,20 @@ impl Transfers {
 /// What commands have open.
 impl StoreBackend {
     /// Opens an lvol for a command, until the connection ends that it came over. Nobody removes, shrinks or reverts the lvol
-    /// meanwhile, and no client is let in that could write to it. Returns the name of the export.
-    pub(super) fn begin_transfer(&mut self, export: Export, size_bytes: u64, connection: u64) -> String {
+    /// meanwhile, and no client is let in that could write to it. One that is to be called `fills` is written to. Returns the
+    /// name of the export.
+    pub(super) fn begin_transfer(
+        &mut self,
+        export: Export,
+        size_bytes: u64,
+        connection: u64,
+        fills: Option<String>,
+    ) -> String {
         let hold = self.openings.open_transfer(export);
         if let Some(store) = self.stores.get_mut(&export.store) {
             store.watch_failures(export.lvol);
         }
-        self.transfers.add(Transfer { export, hold, size_bytes, connection })
+        self.transfers.add(Transfer { export, hold, size_bytes, connection, fills })
     }
 
     /// The transfer of a name.
@@ -76,16 +90,22 @@ impl StoreBackend {
         self.transfers.find(name)
     }
 
-    /// Ends those of a connection to the private socket.
-    pub(super) fn end_transfers(&mut self, connection: u64) {
-        for Transfer { export, hold, .. } in self.transfers.take_those_of(connection) {
-            self.openings.close(hold);
-            if !self.transfers.concern(export)
-                && let Some(store) = self.stores.get_mut(&export.store)
-            {
-                store.ignore_failures(export.lvol);
-            }
+    /// The names of those of a connection to the private socket, or of all.
+    pub(super) fn transfers_of(&self, connection: Option<u64>) -> Vec<String> {
+        self.transfers.names(connection)
+    }
+
+    /// Ends one. Nobody reaches the lvol under its name any more who does not yet.
+    pub(super) fn end_transfer(&mut self, name: &str) -> Option<Transfer> {
+        let transfer = self.transfers.take(name)?;
+        let Transfer { export, hold, .. } = transfer;
+        self.openings.close(hold);
+        if !self.transfers.concern(export)
+            && let Some(store) = self.stores.get_mut(&export.store)
+        {
+            store.ignore_failures(export.lvol);
         }
+        Some(transfer)
     }
 
     /// Why the last request to an lvol that a command has open failed.
@@ -107,11 +127,13 @@ impl StoreBackend {
 
     /// Opens the export of a command, if there is one of that name.
     pub(super) fn open_transfer(&mut self, name: &str) -> Option<(ExportId, ExportInfo)> {
-        let Transfer { export, size_bytes, .. } = *self.transfers.find(name)?;
+        let transfer = self.transfers.find(name)?;
+        let (export, size_bytes, read_only) =
+            (transfer.export, transfer.size_bytes, transfer.fills.is_none());
         let store = self.stores.get(&export.store)?;
         let lvol = store.engine().state().blob(export.lvol)?;
         let info = exports::info(store.engine(), lvol, name.to_owned());
-        let info = ExportInfo { size_bytes, read_only: true, ..info };
+        let info = ExportInfo { size_bytes, read_only: read_only || info.read_only, ..info };
         Some((self.openings.open_transfer(export), info))
     }
 }

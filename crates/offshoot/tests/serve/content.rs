@@ -1,7 +1,7 @@
 //! Content of lvols that goes in and out by commands while a server holds the store.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -137,7 +137,8 @@ fn what_a_client_writes_to_is_exported_by_a_snapshot() {
     reader.disconnect();
     client.disconnect();
     let now = offshoot("export", &store.path, &["vol", "-"]);
-    assert!(now.status.success() && now.stdout[..4096] == [9; 4096]);
+    assert_eq!((now.status.code(), String::from_utf8_lossy(&now.stderr)), (Some(0), "".into()));
+    assert!(now.stdout[..4096] == [9; 4096]);
     server.stop();
 }
 
@@ -289,4 +290,136 @@ fn a_copy_is_the_same_with_a_server_and_without() {
     assert!(refused.ends_with(": is what is copied from\n"), "{refused}");
     client.disconnect();
     server.stop();
+}
+
+/// Starts an import of standard input, and gives it so much that most of it is in the store.
+fn begun_import(store: &Store, name: &str) -> Child {
+    let mut import = start("import", &store.path, &[name, "-"]);
+    import.stdin.as_mut().unwrap().write_all(&noise(3, 8 << 20)).unwrap();
+    import
+}
+
+/// Whether something is being filled.
+fn is_filling(store: &Store) -> bool {
+    store.run("tree", &[]).contains(".unfinished-")
+}
+
+#[test]
+fn an_import_is_the_same_with_a_server_and_without() {
+    let served = Store::init("lvs", "64M");
+    let raw = sparse(&served, "raw", (9 << 20) + 5, &[(100, 2 << 20), (6 << 20, 1 << 20), (9 << 20, 5)]);
+    served.run("import", &["taken", text(&raw)]);
+    let qcow2 = served.file("qcow2");
+    served.run("export", &["taken", text(&qcow2), "--format", "qcow2"]);
+    let empty = sparse(&served, "empty", 0, &[]);
+    let large = sparse(&served, "large", 80 << 20, &[(0, 70 << 20)]);
+    let alone = served.copy();
+    let server = served.serve();
+    for (name, file, args) in [
+        ("raw", &raw, &[][..]),
+        ("qcow2", &qcow2, &[]),
+        ("as raw", &qcow2, &["--format", "raw"]),
+        ("taken", &raw, &[]),
+        ("a/b", &raw, &[]),
+        ("empty", &empty, &[]),
+        ("large", &large, &[]),
+        ("nothing", &served.file("nothing"), &[]),
+    ] {
+        let import = |store: &Store| offshoot("import", &store.path, &[&[name, text(file)], args].concat());
+        let (with, without) = (import(&served), import(&alone));
+        assert_eq!(with.status.success(), ["raw", "qcow2", "as raw"].contains(&name), "{with:?}");
+        assert!(with == without, "{with:?} {without:?}");
+    }
+    for (name, len) in [("a", 0), ("b", 1), ("c", 3 << 20), ("d", (5 << 20) + 777), ("e", 70 << 20)] {
+        let import = |store: &Store| {
+            let mut import = start("import", &store.path, &[name, "-"]);
+            // A command that refuses may not read it.
+            let _ = import.stdin.take().unwrap().write_all(&noise(7, len));
+            import.wait_with_output().unwrap()
+        };
+        let (with, without) = (import(&served), import(&alone));
+        assert_eq!(with.status.success(), !["a", "e"].contains(&name), "{with:?}");
+        assert!(with == without, "{with:?} {without:?}");
+    }
+    assert!(!is_filling(&served));
+    for name in ["raw", "qcow2", "as raw", "b", "c", "d"] {
+        let content = |store: &Store| offshoot("export", &store.path, &[name, "-"]).stdout;
+        assert!(content(&served) == content(&alone), "{name}");
+    }
+    let free = |store: &Store| (store.info("free_clusters"), store.run("ls", &[]).lines().count());
+    assert_eq!(free(&served), free(&alone));
+    server.stop();
+    assert_eq!((served.info("clean"), free(&served)), (true.into(), free(&alone)));
+    served.run("check", &[]);
+}
+
+#[test]
+fn an_import_is_out_of_sight_until_it_is_complete() {
+    let store = Store::init("lvs", "64M");
+    let server = store.serve();
+    let mut import = begun_import(&store, "vol");
+    assert!(is_filling(&store));
+    assert_eq!(store.run("ls", &["--json"]).trim(), "[]");
+    assert_eq!(store.run("check", &[]), "no damage found in 0 lvols\n");
+    assert!(closed(&server, "vol").contains("no such export"));
+    assert!(closed(&server, "").contains("no such export"));
+    // A name that is free until the end may be taken by then.
+    let second = begun_import(&store, "vol");
+    drop(import.stdin.take());
+    let imported = import.wait_with_output().unwrap();
+    assert!(imported.status.success() && imported.stderr.is_empty(), "{imported:?}");
+    let mut connection = server.connect("vol");
+    assert!(connection.read(0, 8 << 20).unwrap() == noise(3, 8 << 20));
+    connection.write(0, &[1; 512], 0).unwrap();
+    connection.disconnect();
+    let refused = refusal(&second.wait_with_output().unwrap());
+    assert_eq!(refused, "offshoot: an lvol named \"vol\" exists already\n");
+    until(|| !is_filling(&store));
+    server.kill();
+    assert_eq!(store.sha256("vol"), {
+        let mut image = noise(3, 8 << 20);
+        image[..512].fill(1);
+        crate::common::golden::sha256(&image[..])
+    });
+}
+
+#[test]
+fn an_import_that_ends_early_leaves_nothing() {
+    let store = Store::init("lvs", "64M");
+    let server = store.serve();
+    let free = store.info("free_clusters");
+    // Killed.
+    let mut import = begun_import(&store, "vol");
+    assert_ne!(store.info("free_clusters"), free);
+    import.kill().unwrap();
+    import.wait().unwrap();
+    until(|| !is_filling(&store) && store.info("free_clusters") == free);
+    // Interrupted: nothing is there when it has ended.
+    let mut import = begun_import(&store, "vol");
+    // Whose end would be that of the image.
+    let input = import.stdin.take();
+    let status = Command::new("kill").args(["-s", "INT", &import.id().to_string()]).status();
+    assert!(status.unwrap().success());
+    assert_eq!(refusal(&import.wait_with_output().unwrap()), "offshoot: interrupted\n");
+    drop(input);
+    assert!(!is_filling(&store));
+    // The server ends in order.
+    let import = begun_import(&store, "vol");
+    server.stop();
+    let line = refusal(&import.wait_with_output().unwrap());
+    assert!(line.starts_with("offshoot: the server has ended"), "{line}");
+    assert!(!is_filling(&store));
+    assert_eq!((store.info("free_clusters"), store.info("clean")), (free.clone(), true.into()));
+    // The server is killed.
+    let server = store.serve();
+    let import = begun_import(&store, "vol");
+    server.kill();
+    let line = refusal(&import.wait_with_output().unwrap());
+    assert!(line.starts_with("offshoot: the server has ended"), "{line}");
+    assert_eq!(store.run("ls", &["--json"]).trim(), "[]");
+    let server = store.serve();
+    assert!(!is_filling(&store));
+    until(|| store.info("free_clusters") == free);
+    server.stop();
+    store.run("check", &[]);
 }

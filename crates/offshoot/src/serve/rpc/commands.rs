@@ -53,6 +53,16 @@ impl Desk {
                 now(&true)
             }
             transfer::OPEN => self.open_lvol(stores, asker, &params(request)?),
+            transfer::BEGIN => self.begin_lvol(stores, asker, params(request)?),
+            transfer::RESIZE => self.resize_begun(stores, asker, &params(request)?),
+            transfer::FINISH => {
+                let Transfer { transfer } = params(request)?;
+                self.finish_lvol(stores, asker, &transfer)
+            }
+            transfer::GIVE_UP => {
+                let Transfer { transfer } = params(request)?;
+                self.give_up_lvol(stores, asker, &transfer)
+            }
             transfer::EXTENTS => Self::extents(stores, &params(request)?),
             transfer::RANGES => Self::copy_ranges(stores, &params(request)?),
             transfer::WHY => {

@@ -26,16 +26,19 @@ use uuid::Uuid;
 
 /// What else a verb has changed when it is done.
 #[derive(Clone, Copy, Debug)]
-enum Effect {
+pub(super) enum Effect {
     Nothing,
     /// An lvol is gone.
     Gone(Export, Option<Uuid>),
     /// A store has another name.
     Renamed,
+    /// An lvol was filled. If it cannot become one like any other, it goes.
+    Filled(Export),
 }
 
 struct Waiting {
-    asker: Asker,
+    /// `None`: nobody waits.
+    asker: Option<Asker>,
     then: Then,
     effect: Effect,
 }
@@ -203,6 +206,18 @@ impl Desk {
             _ => Effect::Nothing,
         };
         self.snapshots.extend(parent_left(state, &verb).and_then(Blob::uuid));
+        self.launch(stores, Some(asker), store, verb, (then, effect))
+    }
+
+    /// Starts a verb that nobody can have anything against.
+    pub(super) fn launch(
+        &mut self,
+        stores: &mut StoreBackend,
+        asker: Option<Asker>,
+        store: StoreId,
+        verb: Verb,
+        (then, effect): (Then, Effect),
+    ) -> Answer {
         let ticket = stores.start(store, verb).ok_or(RpcError::INTERNAL)?;
         self.verbs.insert((store, ticket), Waiting { asker, then, effect });
         Ok(None)
@@ -233,19 +248,27 @@ impl Desk {
         let reply = match result {
             Ok(made) => {
                 self.take_effect(stores, effect);
-                then.reply(stores.state(store), &made)
+                match then {
+                    Then::Begun(name, size_bytes) => {
+                        Self::begun(stores, asker, (store, &made), name, size_bytes)
+                    }
+                    then => then.reply(stores.state(store), &made),
+                }
             }
             Err(cause) => {
                 debug!(%cause, "failed");
+                if let Effect::Filled(export) = effect {
+                    self.remove_unfinished(stores, export);
+                }
                 Err(then.failed(&cause))
             }
         };
-        self.answered.push((asker, reply));
+        self.answered.extend(asker.map(|asker| (asker, reply)));
     }
 
     fn take_effect(&mut self, stores: &mut StoreBackend, effect: Effect) {
         match effect {
-            Effect::Nothing => {}
+            Effect::Nothing | Effect::Filled(_) => {}
             Effect::Gone(export, uuid) => {
                 stores.forget(export, uuid);
                 uuid.map(|uuid| self.snapshots.remove(&uuid));

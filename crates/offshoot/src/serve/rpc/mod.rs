@@ -182,6 +182,7 @@ impl Rpc {
         let drained = doors
             .into_iter()
             .try_for_each(|(door, server)| server.run(&mut Counter { desk: &mut desk, stores, door }, stop));
+        desk.end_transfers(stores, None);
         desk.settle(stores);
         Ok(drained?)
     }
@@ -201,7 +202,7 @@ impl Backend for Counter<'_> {
 
     fn closed(&mut self, connection: u64) {
         if self.door == Door::Private {
-            Desk::end_transfers(self.stores, connection);
+            self.desk.end_transfers(self.stores, Some(connection));
         }
     }
 
