@@ -3,7 +3,7 @@
 use crate::deed::{Look, Shown, View};
 use crate::external::External;
 use crate::watched::{Watch, Watched};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use offshoot_block::BlockDevice as _;
 use offshoot_device::{FileDevice, LockError, OpenError, OpenOptions, PowerSession};
@@ -175,6 +175,14 @@ impl Held {
             LockError::Held { pid, .. } if self.path == path => pid,
             _ => None,
         }
+    }
+}
+
+/// Says why something that changes a whole store, `what`, is not done by a server that holds it.
+pub(crate) fn wants_it_alone(error: anyhow::Error, what: &str) -> anyhow::Error {
+    match error.downcast_ref::<Held>() {
+        Some(held) => anyhow!("{held}: {what} needs a store that nobody uses: stop that process first"),
+        None => error,
     }
 }
 
