@@ -72,12 +72,7 @@ impl Client {
     /// # Errors
     /// Nobody listens there, or another process.
     pub fn connect_abstract(name: &[u8], pid: u32) -> io::Result<Self> {
-        let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
-        let peer = rustix::net::sockopt::socket_peercred(&stream)?.pid.as_raw_pid();
-        if u32::try_from(peer) != Ok(pid) {
-            return Err(io::Error::other("another process listens there"));
-        }
-        Ok(Self { stream, id: 0 })
+        Ok(Self { stream: connect_abstract(name, pid)?, id: 0 })
     }
 
     /// Calls a method and waits for its result, as long as that takes.
@@ -138,6 +133,19 @@ impl Client {
             }
         }
     }
+}
+
+/// Connects to a name in the abstract namespace of Unix sockets, if the process that listens there is `pid`.
+///
+/// # Errors
+/// Nobody listens there, or another process.
+pub fn connect_abstract(name: &[u8], pid: u32) -> io::Result<UnixStream> {
+    let stream = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+    let peer = rustix::net::sockopt::socket_peercred(&stream)?.pid.as_raw_pid();
+    if u32::try_from(peer) != Ok(pid) {
+        return Err(io::Error::other("another process listens there"));
+    }
+    Ok(stream)
 }
 
 /// A response that is no error.

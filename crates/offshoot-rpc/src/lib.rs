@@ -23,7 +23,7 @@ mod request;
 mod server;
 pub mod types;
 
-pub use client::{Client, ClientError, Response};
+pub use client::{Client, ClientError, Response, connect_abstract};
 pub use connection::Connection;
 pub use error::{Errno, RpcError};
 pub use json::{DecodeError, Document, SyntaxError, Value};

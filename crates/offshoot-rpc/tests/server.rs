@@ -58,6 +58,25 @@ fn what_is_asked_before_the_end_of_the_stream_is_answered() {
 }
 
 #[test]
+fn the_end_of_a_connection_is_told_once_its_requests_are_answered() {
+    let mut running = Running::start();
+    let mut first = running.connect();
+    first.write_all(br#"{"id":1,"method":"echo"}"#).unwrap();
+    assert_eq!(line(&mut first), result("1", "null"));
+    let mut second = running.connect();
+    second.write_all(HOLD).unwrap();
+    second.write_all(br#"{"id":1,"method":"echo"}"#).unwrap();
+    assert_eq!(line(&mut second), result("1", "null"));
+    drop(second);
+    first.write_all(RELEASE).unwrap();
+    assert_eq!(line(&mut first), result("\"release\"", "true"));
+    drop(first);
+    let mut closed = running.join().closed;
+    closed.sort_unstable();
+    assert_eq!(closed, [0, 1]);
+}
+
+#[test]
 fn bytes_that_are_no_json_end_the_connection_and_no_other() {
     let running = Running::start();
     let mut other = running.connect();

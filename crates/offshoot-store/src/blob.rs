@@ -15,6 +15,9 @@ pub const XATTR_CREATED: &[u8] = b"offshoot.created";
 /// Xattr of a snapshot that was removed while it had several clones. It is a snapshot like any other to SPDK.
 pub const XATTR_DELETED: &[u8] = b"offshoot.deleted";
 
+/// Its value for an lvol that was begun and is not finished. Of a snapshot it is `1`.
+pub(crate) const UNFINISHED: &[u8] = b"unfinished";
+
 /// Xattr of an lvol with a reservation.
 pub const XATTR_RESERVE: &[u8] = b"offshoot.reserve";
 

@@ -24,6 +24,7 @@ mod revert;
 mod seal;
 mod snapshot;
 mod step;
+mod unfinished;
 
 pub use create::CreateOptions;
 pub use name::check_name;
@@ -86,6 +87,21 @@ pub enum Verb {
         size_bytes: u64,
         /// How.
         options: CreateOptions,
+    },
+    /// A new thin lvol that is not listed until it is finished, and does not outlive the store's next opening for writing if
+    /// it never is.
+    Begin {
+        /// What it is going to be called.
+        identity: Identity,
+        /// Its size in bytes, rounded up to a cluster.
+        size_bytes: u64,
+    },
+    /// An lvol that was begun becomes one like any other.
+    Finish {
+        /// Which.
+        lvol: BlobId,
+        /// What it is called.
+        name: String,
     },
     /// Snapshots of one or more lvols, at one point in time.
     Snapshot {
@@ -210,6 +226,8 @@ impl Verb {
             | Self::Revert { lvol, .. } => state.deferred_ancestors(*lvol).chain([*lvol]).collect(),
             Self::Resize { lvol, .. } | Self::SetReadOnly { lvol } => alloc::vec![*lvol],
             Self::Create { .. }
+            | Self::Begin { .. }
+            | Self::Finish { .. }
             | Self::Clone { .. }
             | Self::CloneExternal { .. }
             | Self::Rename { .. }
@@ -236,7 +254,9 @@ impl Verb {
             Self::Create { identity, .. }
             | Self::Clone { identity, .. }
             | Self::CloneExternal { identity, .. } => Some(&identity.name),
-            Self::Snapshot { .. }
+            Self::Begin { .. }
+            | Self::Finish { .. }
+            | Self::Snapshot { .. }
             | Self::Remove { .. }
             | Self::RemoveDeferred { .. }
             | Self::Resize { .. }
@@ -265,6 +285,8 @@ impl Verb {
             Self::Create { identity, size_bytes, options } => {
                 create::plan(state, identity, *size_bytes, *options)
             }
+            Self::Begin { identity, size_bytes } => unfinished::begin(state, identity, *size_bytes),
+            Self::Finish { lvol, name } => unfinished::finish(state, *lvol, name),
             Self::Snapshot { items } => snapshot::plan(state, items),
             Self::Clone { parent, identity } => clone::plan(state, *parent, identity),
             Self::CloneExternal { identity, size_bytes, external, external_bytes, copy_on_read } => {
@@ -299,6 +321,14 @@ impl State {
     pub(crate) fn sound_lvol(&self, id: BlobId) -> Result<&Blob, Error> {
         self.lvol(id)?;
         self.sound_blob(id)
+    }
+
+    /// An lvol, finished or not.
+    fn sound_or_unfinished(&self, id: BlobId) -> Result<&Blob, Error> {
+        match self.blob(id).filter(|blob| self.is_unfinished(blob)) {
+            Some(_) => self.sound_blob(id),
+            None => self.sound_lvol(id),
+        }
     }
 
     /// The same, hidden or not.

@@ -172,6 +172,22 @@ const STEPS: &[Step] = &[
         let ticket = store.submit(request);
         store.wait_for(ticket).unwrap();
     }),
+    ("begin", true, |store| begin(store, "begun")),
+    ("begin what is never finished", true, |store| begin(store, "left")),
+    ("fill", false, |store| {
+        for lvol in unfinished(store) {
+            store.write(lvol, BLOCK, pattern(CLUSTER, 12)).unwrap();
+        }
+    }),
+    ("grow", true, |store| {
+        let lvol = unfinished(store)[0];
+        store.run(Verb::Resize { lvol, size_bytes: 4 * CLUSTER }).unwrap();
+    }),
+    ("flush", true, |store| store.flush().unwrap()),
+    ("finish", true, |store| {
+        let lvol = unfinished(store)[0];
+        store.run(Verb::Finish { lvol, name: "begun".into() }).unwrap();
+    }),
     ("rename", true, |store| store.rename("thin", "renamed").unwrap()),
     ("shrink", true, |store| store.resize("thick", CLUSTER).unwrap()),
     ("grow", true, |store| store.resize("thick", 3 * CLUSTER).unwrap()),
@@ -215,6 +231,15 @@ const STEPS: &[Step] = &[
     ("first write", false, |store| write(store, "over", 0, BLOCK, 10)),
 ];
 
+fn begin(store: &mut Store<Taped>, name: &str) {
+    make(store.run(Verb::Begin { identity: named(name), size_bytes: 2 * CLUSTER }).map(|made| made[0]));
+}
+
+/// Lvols that were begun and are not finished, the oldest first.
+fn unfinished(store: &Store<Taped>) -> Vec<BlobId> {
+    store.state().deferred().map(|blob| blob.id).collect()
+}
+
 #[test]
 fn every_cut_of_a_native_store() {
     every_cut(base(true));
@@ -237,6 +262,7 @@ fn every_cut(start: MemDevice) {
             assert_allowed(&seen, allowed, &what);
             let mut store = open(left.clone(), &writable_in(Some(power)), &what);
             assert!(content(&mut store) == seen, "{what}: it differs from what looking showed");
+            assert_eq!(store.state().deferred().count(), 0, "{what}: something is not finished");
             settle(&mut store);
             assert_owned_once(&store);
             // It works, and nothing of it depends on the journal that was.

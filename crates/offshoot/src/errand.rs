@@ -3,6 +3,7 @@
 //! What goes over the socket is the command with its arguments; what comes back is what to print ([`remote`]).
 
 pub(crate) mod remote;
+pub(crate) mod transfer;
 
 use crate::commands::{
     check, clone, create, decouple, diff, dump, grow, inflate, info, label, ls, merge, read_only, rename,

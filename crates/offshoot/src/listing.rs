@@ -17,11 +17,15 @@ pub(crate) enum Kind {
     Clone,
     /// A snapshot that was removed and is kept for its clones.
     Removed,
+    /// What an import is filling, or was when it was killed.
+    Unfinished,
 }
 
 impl Kind {
     fn of(state: &State, blob: &Blob) -> Self {
-        if state.is_deferred(blob) {
+        if state.is_unfinished(blob) {
+            Self::Unfinished
+        } else if state.is_deferred(blob) {
             Self::Removed
         } else if blob.is_read_only() || !blob.clones.is_empty() {
             Self::Snapshot
@@ -39,6 +43,7 @@ impl Kind {
             Self::Snapshot => "snapshot",
             Self::Clone => "clone",
             Self::Removed => "removed",
+            Self::Unfinished => "unfinished",
         }
     }
 }

@@ -20,6 +20,7 @@ mod job;
 mod json;
 mod listing;
 mod lookup;
+mod nbd;
 mod open;
 mod pace;
 mod pipeline;
@@ -30,6 +31,7 @@ mod size;
 mod table;
 mod time;
 mod tree;
+mod volume;
 mod watched;
 mod zeros;
 

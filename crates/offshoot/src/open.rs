@@ -3,7 +3,7 @@
 use crate::deed::{Look, Shown, View};
 use crate::external::External;
 use crate::watched::{Watch, Watched};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use offshoot_block::BlockDevice as _;
 use offshoot_device::{FileDevice, LockError, OpenError, OpenOptions, PowerSession};
@@ -34,6 +34,25 @@ pub(crate) struct StoreArgs {
 }
 
 impl StoreArgs {
+    /// The same for a process that runs elsewhere.
+    ///
+    /// # Errors
+    /// There is no such file, or its path is not UTF-8.
+    pub(crate) fn absolute(&self) -> Result<Self> {
+        let whole = |path: &Path| {
+            let whole = fs::canonicalize(path).with_context(|| path.display().to_string())?;
+            match whole.to_str() {
+                Some(_) => Ok(whole),
+                None => bail!("{}: the path of a file is not UTF-8", path.display()),
+            }
+        };
+        let externals = self.externals.iter();
+        let externals = externals
+            .map(|external| Ok(External { id: external.id.clone(), file: whole(&external.file)? }))
+            .collect::<Result<_>>()?;
+        Ok(Self { path: whole(&self.path)?, externals })
+    }
+
     /// Opens the store for looking: under a lock that readers share, without ever writing to it.
     ///
     /// # Errors
@@ -156,6 +175,14 @@ impl Held {
             LockError::Held { pid, .. } if self.path == path => pid,
             _ => None,
         }
+    }
+}
+
+/// Says why something that changes a whole store, `what`, is not done by a server that holds it.
+pub(crate) fn wants_it_alone(error: anyhow::Error, what: &str) -> anyhow::Error {
+    match error.downcast_ref::<Held>() {
+        Some(held) => anyhow!("{held}: {what} needs a store that nobody uses: stop that process first"),
+        None => error,
     }
 }
 

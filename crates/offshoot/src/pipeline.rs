@@ -1,10 +1,9 @@
 //! Many requests in flight at once: what makes an import or export as fast as the device.
 
-use crate::open::Store;
+use crate::volume::{Done, Volume, VolumeError};
 use offshoot_block::{BlockDevice as _, Buffer, Completion, DeviceError, DeviceOffset, DeviceOp, OpId};
 use offshoot_device::FileDevice;
-use offshoot_format::BlobId;
-use offshoot_store::{Change, Error, IoRequest, Reply, Ticket, Verb};
+use offshoot_store::{Change, Ticket};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
@@ -26,8 +25,6 @@ const SALVAGE_BYTES: usize = 4096;
 /// How much may be unreadable at a stretch, in pieces of that size, before the device counts as gone: 16 MiB.
 const UNREADABLE_AT_A_STRETCH: u32 = 4096;
 
-const EIO: i32 = 5;
-
 /// How many bytes one request moves in a store of this cluster size: whole clusters, unless they are very large.
 pub(crate) fn request_bytes(cluster_bytes: u64) -> usize {
     let bytes = match cluster_bytes {
@@ -38,30 +35,27 @@ pub(crate) fn request_bytes(cluster_bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// Writes to an lvol, in no order. Dropping it leaves the requests in flight to the store, which finishes them before
-/// any verb on the lvol and before it closes.
-pub(crate) struct Writer<'s> {
-    store: &'s mut Store,
-    lvol: BlobId,
+/// Writes to an lvol, in no order.
+pub(crate) struct Writer<'v> {
+    volume: &'v mut dyn Volume,
     in_flight: usize,
     spare: Vec<Buffer>,
-    replies: Vec<(Ticket, Result<Reply, Error>)>,
+    done: Vec<Done>,
 }
 
-impl<'s> Writer<'s> {
-    /// Writes to `lvol` from now on.
-    pub(crate) fn new(store: &'s mut Store, lvol: BlobId) -> Self {
-        Self { store, lvol, in_flight: 0, spare: Vec::new(), replies: Vec::new() }
+impl<'v> Writer<'v> {
+    /// Writes to `volume` from now on.
+    pub(crate) fn new(volume: &'v mut dyn Volume) -> Self {
+        Self { volume, in_flight: 0, spare: Vec::new(), done: Vec::new() }
     }
 
     /// Gives the lvol another size, in bytes, once all writes are done.
     ///
     /// # Errors
     /// An earlier write failed, or the verb did.
-    pub(crate) fn resize(&mut self, size_bytes: u64) -> Result<(), Error> {
+    pub(crate) fn resize(&mut self, size_bytes: u64) -> Result<(), VolumeError> {
         self.finish()?;
-        let verb = Verb::Resize { lvol: self.lvol, size_bytes };
-        self.store.execute(verb).map(drop)
+        self.volume.resize(size_bytes)
     }
 
     /// Memory for the next write, with any content. A spare one is reused if it is large enough.
@@ -86,11 +80,11 @@ impl<'s> Writer<'s> {
     ///
     /// # Errors
     /// An earlier write failed.
-    pub(crate) fn write(&mut self, offset: u64, data: Buffer) -> Result<(), Error> {
+    pub(crate) fn write(&mut self, offset: u64, data: Buffer) -> Result<(), VolumeError> {
         while self.in_flight >= DEPTH {
             self.wait()?;
         }
-        self.store.submit(IoRequest::Write { lvol: self.lvol, offset, data, fua: false });
+        self.volume.write(offset, data)?;
         self.in_flight += 1;
         Ok(())
     }
@@ -99,21 +93,20 @@ impl<'s> Writer<'s> {
     ///
     /// # Errors
     /// One of them failed.
-    pub(crate) fn finish(&mut self) -> Result<(), Error> {
+    pub(crate) fn finish(&mut self) -> Result<(), VolumeError> {
         while self.in_flight > 0 {
             self.wait()?;
         }
         Ok(())
     }
 
-    fn wait(&mut self) -> Result<(), Error> {
-        wait(self.store, &mut self.replies)?;
+    fn wait(&mut self) -> Result<(), VolumeError> {
+        self.volume.wait(&mut self.done)?;
         let mut outcome = Ok(());
-        for (_, result) in std::mem::take(&mut self.replies) {
+        for (_, result) in std::mem::take(&mut self.done) {
             self.in_flight -= 1;
             match result {
-                Ok(Reply::Buffer(buffer)) => self.recycle(buffer),
-                Ok(_) => {}
+                Ok(buffer) => self.recycle(buffer),
                 Err(error) => outcome = outcome.and(Err(error)),
             }
         }
@@ -133,9 +126,8 @@ pub(crate) struct Lost {
 }
 
 /// Reads what is stored of an lvol, in order, holes left out. What cannot be read is left out as well, and told.
-pub(crate) struct Reader<'s> {
-    store: &'s mut Store,
-    lvol: BlobId,
+pub(crate) struct Reader<'v> {
+    volume: &'v mut dyn Volume,
     /// Where the search for more data goes on, and where it ends, in bytes.
     rest: Range<u64>,
     request_bytes: u64,
@@ -143,9 +135,9 @@ pub(crate) struct Reader<'s> {
     ahead: VecDeque<Range<u64>>,
     /// In flight or done, in order.
     asked: VecDeque<(Ticket, u64, usize)>,
-    done: BTreeMap<Ticket, Result<Reply, Error>>,
+    done: BTreeMap<Ticket, Result<Buffer, VolumeError>>,
     spare: Vec<Buffer>,
-    replies: Vec<(Ticket, Result<Reply, Error>)>,
+    replies: Vec<Done>,
     lost: Vec<Lost>,
     device: Health,
 }
@@ -156,7 +148,7 @@ struct Health {
     has_read: bool,
     /// How many pieces have failed since one could be read.
     failed: u32,
-    last: Option<Error>,
+    last: Option<VolumeError>,
 }
 
 impl Health {
@@ -166,7 +158,7 @@ impl Health {
 
     /// # Errors
     /// The same, if so much has failed that nothing else is to be hoped for.
-    fn bad(&mut self, error: Error) -> Result<(), Error> {
+    fn bad(&mut self, error: VolumeError) -> Result<(), VolumeError> {
         self.failed += 1;
         if self.failed > UNREADABLE_AT_A_STRETCH {
             return Err(error);
@@ -177,7 +169,7 @@ impl Health {
 
     /// # Errors
     /// Nothing at all could be read.
-    fn finish(&mut self) -> Result<(), Error> {
+    fn finish(&mut self) -> Result<(), VolumeError> {
         match self.last.take() {
             Some(error) if !self.has_read => Err(error),
             _ => Ok(()),
@@ -185,13 +177,12 @@ impl Health {
     }
 }
 
-impl<'s> Reader<'s> {
-    /// Reads all of `lvol`, which is `size_bytes` long.
-    pub(crate) fn new(store: &'s mut Store, lvol: BlobId, size_bytes: u64) -> Self {
-        let request_bytes = request_bytes(store.state().units.cluster) as u64;
+impl<'v> Reader<'v> {
+    /// Reads all of an lvol that is `size_bytes` long.
+    pub(crate) fn new(volume: &'v mut dyn Volume, size_bytes: u64) -> Self {
+        let request_bytes = request_bytes(volume.cluster_bytes()) as u64;
         Self {
-            store,
-            lvol,
+            volume,
             rest: 0..size_bytes,
             request_bytes,
             ahead: VecDeque::new(),
@@ -204,11 +195,11 @@ impl<'s> Reader<'s> {
         }
     }
 
-    /// Reads only what is data in some ranges of `lvol`, ascending.
-    pub(crate) fn of_ranges(store: &'s mut Store, lvol: BlobId, ranges: &[Change]) -> Self {
+    /// Reads only what is data in some ranges of an lvol, ascending.
+    pub(crate) fn of_ranges(volume: &'v mut dyn Volume, ranges: &[Change]) -> Self {
         let data = ranges.iter().filter(|range| !range.zero);
         let ahead = data.map(|range| range.start..range.start + range.len).collect();
-        Self { ahead, ..Self::new(store, lvol, 0) }
+        Self { ahead, ..Self::new(volume, 0) }
     }
 
     /// The next piece: its offset in bytes and its content. `None` when there are only holes up to the end. Zeros stand
@@ -216,7 +207,7 @@ impl<'s> Reader<'s> {
     ///
     /// # Errors
     /// A read failed for another reason than what lies there: the device as a whole, when nothing can be read any more.
-    pub(crate) fn next(&mut self) -> Result<Option<(u64, Buffer)>, Error> {
+    pub(crate) fn next(&mut self) -> Result<Option<(u64, Buffer)>, VolumeError> {
         self.ask()?;
         let Some((ticket, offset, len)) = self.asked.pop_front() else {
             return self.device.finish().map(|()| None);
@@ -248,27 +239,24 @@ impl<'s> Reader<'s> {
     }
 
     /// Waits for the reply to one read.
-    fn reply(&mut self, ticket: Ticket) -> Result<Buffer, Error> {
+    fn reply(&mut self, ticket: Ticket) -> Result<Buffer, VolumeError> {
         loop {
             if let Some(result) = self.done.remove(&ticket) {
-                return result.map(|reply| match reply {
-                    Reply::Buffer(buffer) => buffer,
-                    Reply::Done | Reply::Made(_) => Buffer::default(),
-                });
+                return result;
             }
-            wait(self.store, &mut self.replies)?;
+            self.volume.wait(&mut self.replies)?;
             self.done.extend(self.replies.drain(..));
         }
     }
 
     /// Reads once more what could not be read as a whole, in small pieces: a bad one costs no other.
-    fn salvage(&mut self, offset: u64, len: usize) -> Result<Buffer, Error> {
+    fn salvage(&mut self, offset: u64, len: usize) -> Result<Buffer, VolumeError> {
         let mut whole = Buffer::zeroed(len);
         for (piece, at) in
             whole.as_mut_slice().chunks_mut(SALVAGE_BYTES).zip((offset..).step_by(SALVAGE_BYTES))
         {
             let buffer = Buffer::zeroed(piece.len());
-            let ticket = self.store.submit(IoRequest::Read { lvol: self.lvol, offset: at, buffer });
+            let ticket = self.volume.read(at, buffer)?;
             match self.reply(ticket) {
                 Ok(buffer) => {
                     self.device.good();
@@ -276,7 +264,7 @@ impl<'s> Reader<'s> {
                 }
                 Err(error) if is_about_content(&error) => {
                     self.lost.push(Lost { offset: at, len: piece.len() as u64, why: error.to_string() });
-                    if matches!(error, Error::Device(_)) {
+                    if matches!(error, VolumeError::Device(_)) {
                         self.device.bad(error)?;
                     }
                 }
@@ -292,7 +280,7 @@ impl<'s> Reader<'s> {
     }
 
     /// Keeps as many reads in flight as are allowed.
-    fn ask(&mut self) -> Result<(), Error> {
+    fn ask(&mut self) -> Result<(), VolumeError> {
         while self.asked.len() < DEPTH {
             let Some(range) = self.next_range()? else { break };
             let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
@@ -303,21 +291,20 @@ impl<'s> Reader<'s> {
                 }
                 _ => Buffer::zeroed(len),
             };
-            let ticket = self.store.submit(IoRequest::Read { lvol: self.lvol, offset: range.start, buffer });
+            let ticket = self.volume.read(range.start, buffer)?;
             self.asked.push_back((ticket, range.start, len));
         }
         Ok(())
     }
 
     /// The next range of data that is not longer than a request.
-    fn next_range(&mut self) -> Result<Option<Range<u64>>, Error> {
+    fn next_range(&mut self) -> Result<Option<Range<u64>>, VolumeError> {
         while self.ahead.is_empty() && !self.rest.is_empty() {
-            let extents = self.store.extents(self.lvol, self.rest.clone(), EXTENTS_AT_ONCE)?;
+            let extents = self.volume.extents(self.rest.clone(), EXTENTS_AT_ONCE)?;
             let Some(last) = extents.last() else { break };
             self.rest.start = last.start + last.len;
             let unknown = extents.iter().filter(|extent| extent.unknown);
-            let why =
-                self.store.state().blob(self.lvol).and_then(|blob| blob.damage.clone()).unwrap_or_default();
+            let why = self.volume.damage();
             let lost = unknown.map(|extent| Lost { offset: extent.start, len: extent.len, why: why.clone() });
             self.lost.extend(lost);
             let data = extents.iter().filter(|extent| !extent.hole && !extent.unknown);
@@ -400,33 +387,24 @@ impl Target {
 }
 
 /// Whether a read failed because of what lies there, and others need not.
-fn is_about_content(error: &Error) -> bool {
-    matches!(error, Error::Device(_) | Error::UnknownPart { .. })
-}
-
-/// Waits for replies to what is in flight.
-fn wait(store: &mut Store, replies: &mut Vec<(Ticket, Result<Reply, Error>)>) -> Result<(), Error> {
-    store.wait(replies);
-    // The engine answers every request. If it ever did not, an error is better than waiting for it without an end.
-    if replies.is_empty() {
-        return Err(Error::Device(DeviceError::Io { errno: EIO }));
-    }
-    Ok(())
+fn is_about_content(error: &VolumeError) -> bool {
+    matches!(error, VolumeError::Device(_) | VolumeError::Unknown(_))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::open::StoreArgs;
+    use crate::volume::StoreVolume;
     use offshoot_device::MemDevice;
-    use offshoot_store::{CreateOptions, Identity, InitOptions, OpenOptions};
+    use offshoot_store::{CreateOptions, Error, Identity, InitOptions, OpenOptions, Verb};
     use std::fs::File;
     use uuid::Uuid;
 
     const LVOL_BYTES: u64 = 1 << 20;
 
     /// Where a part of a file comes to an end.
-    fn export_of(cut_at: impl Fn(u64) -> u64) -> Result<Vec<Lost>, Error> {
+    fn export_of(cut_at: impl Fn(u64) -> u64) -> Result<Vec<Lost>, VolumeError> {
         let init = InitOptions {
             name: "lvs".into(),
             uuid: Uuid::from_u128(1),
@@ -461,7 +439,8 @@ mod tests {
         let mut store = StoreArgs { path: path.clone(), externals: Vec::new() }.look().unwrap();
         // Behind the back of the program: a file cannot vanish, but what is behind its end cannot be read.
         File::options().write(true).open(&path).unwrap().set_len(cut_at(data_at)).unwrap();
-        let mut reader = Reader::new(&mut store, lvol, LVOL_BYTES);
+        let mut volume = StoreVolume::new(&mut store, lvol);
+        let mut reader = Reader::new(&mut volume, LVOL_BYTES);
         while let Some((_, buffer)) = reader.next()? {
             reader.recycle(buffer);
         }
@@ -471,7 +450,7 @@ mod tests {
     #[test]
     fn a_device_that_is_gone_is_a_failure() {
         let gone = export_of(|_| 0);
-        assert!(matches!(gone, Err(Error::Device(_))), "{gone:?}");
+        assert!(matches!(gone, Err(VolumeError::Device(_))), "{gone:?}");
         let half = export_of(|data_at| data_at + LVOL_BYTES / 2).unwrap();
         let ranges: Vec<(u64, u64)> = half.iter().map(|lost| (lost.offset, lost.len)).collect();
         assert_eq!(ranges, [(LVOL_BYTES / 2, LVOL_BYTES / 2)]);
@@ -479,7 +458,7 @@ mod tests {
 
     #[test]
     fn many_bad_places_are_not_the_end_but_a_long_stretch_is() {
-        let error = || Error::Device(DeviceError::Io { errno: EIO });
+        let error = || VolumeError::from(Error::Device(DeviceError::Io { errno: 5 }));
         let mut health = Health::default();
         for _ in 0..3 * UNREADABLE_AT_A_STRETCH {
             health.bad(error()).unwrap();
@@ -488,8 +467,8 @@ mod tests {
         for _ in 0..UNREADABLE_AT_A_STRETCH {
             health.bad(error()).unwrap();
         }
-        assert_eq!(health.bad(error()), Err(error()));
-        assert_eq!(health.finish(), Ok(()));
+        assert!(matches!(health.bad(error()), Err(VolumeError::Device(_))));
+        assert!(health.finish().is_ok());
     }
 
     #[test]

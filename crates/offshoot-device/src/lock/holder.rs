@@ -1,7 +1,8 @@
 //! Who holds a `flock`, read from `/proc`.
 
 use crate::LockError;
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
 
 /// The holder of a lock.
@@ -17,9 +18,39 @@ impl Holder {
     }
 }
 
+/// How often the table is read at most until the holder is found.
+///
+/// It is not of one moment: each read goes on at the line where the last one ended, and when somebody lets go of a lock in
+/// between, the lines behind it move up and one is passed over.
+const READS: usize = 16;
+
+/// Bytes that are asked for at once: the kernel gives a page at most.
+const CHUNK: usize = 16 << 10;
+
 /// The first holder of a lock on the file, `None` where `/proc` does not tell.
 pub(super) fn of(file: &Metadata) -> Option<Holder> {
-    let table = std::fs::read_to_string("/proc/locks").ok()?;
+    search(file, || table().ok())
+}
+
+/// The same in tables that are read one after the other.
+fn search(file: &Metadata, mut read: impl FnMut() -> Option<String>) -> Option<Holder> {
+    (0..READS).map_while(|_| read()).find_map(|table| find(file, &table))
+}
+
+/// The locks of all processes, read in as few pieces as can be.
+fn table() -> io::Result<String> {
+    let mut file = File::open("/proc/locks")?;
+    let mut table = Vec::new();
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(String::from_utf8_lossy(&table).into_owned()),
+            count => table.extend_from_slice(&chunk[..count]),
+        }
+    }
+}
+
+fn find(file: &Metadata, table: &str) -> Option<Holder> {
     let device = (rustix::fs::major(file.dev()), rustix::fs::minor(file.dev()));
     let mut elsewhere = None;
     for entry in table.lines().filter_map(Entry::parse).filter(|entry| entry.inode == file.ino()) {
@@ -74,6 +105,24 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_was_passed_over_is_found_by_reading_again() {
+        let file = tempfile::tempfile().unwrap().metadata().unwrap();
+        let [major, minor] = [rustix::fs::major, rustix::fs::minor].map(|part| part(file.dev()));
+        let line = format!("7: FLOCK  ADVISORY  WRITE 1234 {major:02x}:{minor:02x}:{} 0 EOF\n", file.ino());
+        let others = "1: FLOCK  ADVISORY  WRITE 1 fe:00:1 0 EOF\n";
+        let mut tables = vec![others.to_owned() + &line, others.to_owned(), String::new()];
+        let found = search(&file, || tables.pop());
+        assert_eq!(found, Some(Holder { pid: 1234, exclusive: true }));
+        let mut reads = 0;
+        let nobody = search(&file, || {
+            reads += 1;
+            Some(others.to_owned())
+        });
+        assert_eq!((nobody, reads), (None, READS));
+        assert_eq!(search(&file, || None), None);
+    }
 
     #[test]
     fn reads_the_table() {

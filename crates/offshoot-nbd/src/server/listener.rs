@@ -52,6 +52,11 @@ impl Listener {
         Ok(Self::Unix(UnixListener::bind(path)?))
     }
 
+    /// Listens under a name in the abstract namespace. Only the owner of the process and root can connect.
+    pub(super) fn abstract_unix(name: &[u8]) -> Result<Self, Errno> {
+        Ok(Self::Unix(UnixListener::bind_abstract(name)?))
+    }
+
     /// Listens on an address, which is a loopback address unless every client must speak TLS. Port 0 takes any free port;
     /// the address in use is returned.
     pub(super) fn tcp(addr: SocketAddr, has_tls: bool) -> Result<(Self, SocketAddr), ListenError> {

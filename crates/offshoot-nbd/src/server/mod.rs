@@ -119,6 +119,16 @@ impl<B: Backend> Server<B> {
         Ok(())
     }
 
+    /// Listens under a name in the abstract namespace of Unix sockets. Connections of other users than the owner of the
+    /// process and root are closed at once.
+    ///
+    /// # Errors
+    /// [`ServerError`], among others when the name is taken.
+    pub fn listen_abstract(&mut self, name: &[u8]) -> Result<(), ServerError> {
+        self.listeners.push(Listener::abstract_unix(name)?);
+        Ok(())
+    }
+
     /// Listens on an address. Port 0 takes a free one. Returns the address in use.
     ///
     /// # Errors

@@ -48,6 +48,8 @@ pub struct Server {
     clients: SlotTable<Client>,
     /// Clients that got replies, bytes or an end in this turn.
     queue: Vec<u32>,
+    /// Clients that are gone, and the backend does not know it yet.
+    gone: Vec<u32>,
     replies: Vec<(RequestId, Reply)>,
     buffer: Box<[u8]>,
     /// Whether the backend was given something since it was polled.
@@ -114,6 +116,7 @@ impl Server {
             listener: Some(listener),
             clients: SlotTable::default(),
             queue: Vec::new(),
+            gone: Vec::new(),
             replies: Vec::new(),
             buffer: vec![0; INPUT_BYTES].into(),
             unpolled: false,
@@ -199,6 +202,7 @@ impl Server {
                 self.begin_stop();
             }
         }
+        self.tell_gone(backend);
         Ok(())
     }
 
@@ -219,6 +223,7 @@ impl Server {
                 slot => self.handle_ready(u32::try_from(slot).unwrap_or(u32::MAX), ready, backend),
             }
         }
+        self.tell_gone(backend);
         // Slots of clients that ended above may be used again from here on, when no event names them any more.
         if let Accepting::Paused(until) = self.accepting
             && until <= Instant::now()
@@ -230,6 +235,7 @@ impl Server {
         }
         self.collect_replies(backend);
         self.settle_queue(backend);
+        self.tell_gone(backend);
         if self.accepting == Accepting::Full && self.clients.len() < self.connections_max {
             self.watch_listener(Accepting::Watched)?;
         }
@@ -316,8 +322,14 @@ impl Server {
         }
         if client.connection.is_finished() {
             self.clients.remove(slot);
+            self.gone.push(slot);
             debug!(slot, "connection closed");
         }
+    }
+
+    /// Tells the backend which clients are gone, before their slots are used again.
+    fn tell_gone<B: Backend>(&mut self, backend: &mut B) {
+        self.gone.drain(..).for_each(|slot| backend.closed(slot.into()));
     }
 
     /// Lets go of the clients that have nothing under way.

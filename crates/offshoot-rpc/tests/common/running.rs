@@ -13,6 +13,8 @@ use tempfile::TempDir;
 #[derive(Debug, Default)]
 pub struct EchoBackend {
     pub submitted: u64,
+    /// Connections that are gone, in the order in which that was told.
+    pub closed: Vec<u64>,
     held: Vec<RequestId>,
     answered: VecDeque<(RequestId, Reply)>,
 }
@@ -29,6 +31,14 @@ impl Backend for EchoBackend {
             }
             _ => self.answered.push_back((id, super::answer(&request))),
         }
+    }
+
+    fn closed(&mut self, connection: u64) {
+        let waits = |(id, _): &(RequestId, Reply)| id.connection() == connection;
+        assert!(
+            !self.answered.iter().any(waits) && !self.held.iter().any(|id| id.connection() == connection)
+        );
+        self.closed.push(connection);
     }
 
     fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::map::SLOTS;
 use crate::record::{Encoding, Record};
 use crate::state::State;
+use alloc::vec::Vec;
 use offshoot_format::{ClearMethod, Flags, InvalidFlags, Xattr};
 
 /// How an lvol is made.
@@ -33,10 +34,19 @@ pub(super) fn plan(
     size_bytes: u64,
     options: CreateOptions,
 ) -> Result<Plan, Error> {
-    let CreateOptions { thick, reserve, clear_method } = options;
     state.check_new_name(&identity.name)?;
+    make(state, identity.xattrs(), size_bytes, options)
+}
+
+/// The same under a name that has been checked.
+pub(super) fn make(
+    state: &State,
+    mut xattrs: Vec<Xattr>,
+    size_bytes: u64,
+    options: CreateOptions,
+) -> Result<Plan, Error> {
+    let CreateOptions { thick, reserve, clear_method } = options;
     let len = state.clusters_for(size_bytes)?;
-    let mut xattrs = identity.xattrs();
     if reserve {
         xattrs.push(Xattr::new(XATTR_RESERVE, "1"));
     }

@@ -69,12 +69,12 @@ pub(super) fn let_go(state: &State, plan: &mut Plan) {
 }
 
 impl State {
-    /// Snapshots that were removed while they had several clones, and still have.
+    /// Snapshots that were removed while they had several clones, and still have, and lvols that are not finished.
     pub fn deferred(&self) -> impl Iterator<Item = &Blob> {
         self.blobs().filter(|blob| self.is_deferred(blob))
     }
 
-    /// Whether a blob is such a snapshot.
+    /// Whether a blob is one of them.
     #[must_use]
     pub fn is_deferred(&self, blob: &Blob) -> bool {
         !blob.dying && Some(blob.id) != self.super_blob && blob.xattr(XATTR_DELETED).is_some()

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use offshoot_format::{BlobCluster, BlobId};
 
 pub(super) fn plan(state: &State, id: BlobId, size_bytes: u64) -> Result<Plan, Error> {
-    let lvol = state.sound_lvol(id)?;
+    let lvol = state.sound_or_unfinished(id)?;
     if lvol.is_read_only() {
         return Err(Error::ReadOnlyLvol(lvol.display_name()));
     }

@@ -6,7 +6,7 @@ mod undo;
 
 use crate::deed::{Look, Shown, View};
 use crate::json::{self, CheckReport, Damage, Deferred};
-use crate::open::StoreArgs;
+use crate::open::{self, StoreArgs};
 use crate::report::{self, Outcome};
 use anyhow::Result;
 use clap::Args;
@@ -20,7 +20,8 @@ use std::path::PathBuf;
 ///
 /// A store that was not closed is checked as it would be after recovery. Exit status 3 if there is damage. Nothing is
 /// written, unless --repair says so: then what can be put right is, everything that is written over is saved in an undo
-/// file before, and the exit status is 3 if damage is left. `check STORE --undo FILE` puts all of that back.
+/// file before, and the exit status is 3 if damage is left. `check STORE --undo FILE` puts all of that back. Neither is
+/// done to a store that is served.
 #[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct CheckArgs {
     #[command(flatten)]
@@ -55,10 +56,11 @@ impl CheckArgs {
 /// # Errors
 /// The store cannot be opened, for another reason than damage, or cannot be written.
 pub(crate) fn run(args: &CheckArgs) -> Result<Outcome> {
-    match &args.undo {
+    let done = match &args.undo {
         Some(file) if !args.repair => undo::run(&args.store.path, file, args.force).map(|()| Outcome::Done),
         _ => repair::run(args),
-    }
+    };
+    done.map_err(|error| open::wants_it_alone(error, "a repair"))
 }
 
 /// Looks for damage, also where it is such that the store cannot be opened.
@@ -75,7 +77,8 @@ pub(crate) fn look(args: &CheckArgs) -> Result<Shown> {
 impl Look for CheckArgs {
     fn show(&self, view: &View<'_>) -> Result<Shown> {
         let state = view.engine.state();
-        let deferred = state.deferred().map(|blob| Deferred::new(state, blob)).collect();
+        let deferred = state.deferred().filter(|blob| !state.is_unfinished(blob));
+        let deferred = deferred.map(|blob| Deferred::new(state, blob)).collect();
         let damage = findings_of(view.findings, state).iter().map(Damage::from).collect();
         self.shown(damage, state.lvols().count(), deferred)
     }

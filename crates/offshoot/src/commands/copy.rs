@@ -1,12 +1,13 @@
 //! `offshoot copy`: what a snapshot holds itself, put onto another device.
 
+use crate::errand::transfer::{Holder, Purpose};
 use crate::interrupt::Interrupt;
-use crate::lookup;
 use crate::open::{StoreArgs, device};
 use crate::pipeline::{Reader, Target};
 use crate::progress::Progress;
 use crate::report;
 use crate::size::Bytes;
+use crate::volume::{self, StoreVolume, Subject, Volume};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use offshoot_block::BlockDevice as _;
@@ -40,18 +41,33 @@ pub(crate) struct CopyArgs {
 /// # Errors
 /// Why not, or why not all of it.
 pub(crate) fn run(args: &CopyArgs) -> Result<()> {
-    let mut store = args.store.look()?;
-    let state = store.state();
-    let blob = lookup::lvol(state, &args.name)?;
-    let (lvol, name, size_bytes) = (blob.id, blob.display_name(), state.bytes(blob));
-    let ranges: Vec<Change> = state.shallow_copy(lvol)?.collect();
+    match args.store.look() {
+        Ok(mut store) => {
+            let state = store.state();
+            let (blob, subject) = volume::subject(state, &args.name)?;
+            let lvol = blob.id;
+            let ranges: Vec<Change> = state.shallow_copy(lvol)?.collect();
+            copy(args, &mut StoreVolume::new(&mut store, lvol), subject, &ranges)
+        }
+        Err(error) => {
+            let holder = Holder::of(&args.store, &error).ok_or(error)?;
+            let mut volume = holder.open(&args.store, &args.name, Purpose::Copy)?;
+            let ranges = volume.copy_ranges()?;
+            let subject = volume.subject().clone();
+            copy(args, &mut volume, subject, &ranges)
+        }
+    }
+}
+
+fn copy(args: &CopyArgs, volume: &mut dyn Volume, subject: Subject, ranges: &[Change]) -> Result<()> {
+    let Subject { name, size_bytes } = subject;
     let interrupt = Interrupt::install()?;
     let path = &args.destination;
     let (opened, is_new) = destination(args, size_bytes)?;
     let copied = check(&opened, path, size_bytes).and_then(|()| {
         let mut target = Target::new(opened);
         let failed = || path.display().to_string();
-        let mut reader = Reader::of_ranges(&mut store, lvol, &ranges);
+        let mut reader = Reader::of_ranges(volume, ranges);
         let mut progress = Progress::new("copy", Some(ranges.iter().map(|range| range.len).sum()));
         let mut done = 0;
         for range in ranges.iter().filter(|range| range.zero) {

@@ -1,16 +1,16 @@
 //! `offshoot export`: an lvol becomes a disk image.
 
+use crate::errand::transfer::{Holder, Purpose};
 use crate::image::{self, Format, NewFile, STANDARD_STREAM, Sink};
 use crate::interrupt::Interrupt;
-use crate::open::{Store, StoreArgs};
+use crate::open::StoreArgs;
 use crate::pipeline::{Lost, Reader};
 use crate::progress::Progress;
+use crate::report;
 use crate::size::Bytes;
-use crate::{lookup, report};
+use crate::volume::{self, StoreVolume, Subject, Volume};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use offshoot_format::BlobId;
-use offshoot_store::Error;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -40,23 +40,33 @@ pub(crate) struct ExportArgs {
 /// # Errors
 /// Why not; then there is no such file.
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
-    let mut store = args.store.look()?;
-    let state = store.state();
-    let blob = lookup::lvol(state, &args.name)?;
-    if blob.damage.is_some() && blob.len == 0 {
-        return Err(Error::Damaged(blob.display_name()).into());
+    match args.store.look() {
+        Ok(mut store) => {
+            let (blob, subject) = volume::subject(store.state(), &args.name)?;
+            let lvol = blob.id;
+            export(args, &mut StoreVolume::new(&mut store, lvol), subject)
+        }
+        Err(error) => {
+            let holder = Holder::of(&args.store, &error).ok_or(error)?;
+            let mut volume = holder.open(&args.store, &args.name, Purpose::Export)?;
+            let subject = volume.subject().clone();
+            export(args, &mut volume, subject)
+        }
     }
-    let (lvol, name, size_bytes) = (blob.id, blob.display_name(), state.bytes(blob));
+}
+
+fn export(args: &ExportArgs, volume: &mut dyn Volume, subject: Subject) -> Result<()> {
+    let Subject { name, size_bytes } = subject;
     if args.file == Path::new(STANDARD_STREAM) {
         let mut sink = image::create(None, args.format, size_bytes)?;
-        let lost = copy(&mut store, lvol, size_bytes, sink.as_mut(), None)?;
+        let lost = copy(volume, size_bytes, sink.as_mut(), None)?;
         return tell(&name, size_bytes, &lost);
     }
     let interrupt = Interrupt::install()?;
     let file = NewFile::begin(&args.file, args.force, &args.store.path)?;
     let failed = || report::plain(&args.file.display().to_string());
     let mut sink = image::create(Some(&file), args.format, size_bytes).with_context(failed)?;
-    let lost = copy(&mut store, lvol, size_bytes, sink.as_mut(), Some(&interrupt))?;
+    let lost = copy(volume, size_bytes, sink.as_mut(), Some(&interrupt))?;
     drop(sink);
     if lost.is_empty() {
         file.complete()?;
@@ -94,14 +104,13 @@ fn tell(name: &str, size_bytes: u64, lost: &[Lost]) -> Result<()> {
 
 /// Writes what can be read of the lvol to an image. Returns what cannot be.
 fn copy(
-    store: &mut Store,
-    lvol: BlobId,
+    volume: &mut dyn Volume,
     size_bytes: u64,
     sink: &mut dyn Sink,
     interrupt: Option<&Interrupt>,
 ) -> Result<Vec<Lost>> {
     let mut progress = Progress::new("export", Some(size_bytes));
-    let mut reader = Reader::new(store, lvol, size_bytes);
+    let mut reader = Reader::new(volume, size_bytes);
     while let Some((offset, buffer)) = reader.next()? {
         interrupt.map_or(Ok(()), Interrupt::check)?;
         sink.write(offset, buffer.as_slice())?;

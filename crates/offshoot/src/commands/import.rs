@@ -1,6 +1,7 @@
 //! `offshoot import`: a disk image becomes an lvol.
 
 use super::identity;
+use crate::errand::transfer::Holder;
 use crate::image::{self, Format, Source};
 use crate::interrupt::Interrupt;
 use crate::open::{Store, StoreArgs};
@@ -8,18 +9,19 @@ use crate::pipeline::{Writer, request_bytes};
 use crate::progress::Progress;
 use crate::report;
 use crate::size::Bytes;
+use crate::volume::{Imported, StoreVolume, Volume, VolumeError};
 use crate::zeros::{BLOCK_BYTES, data_runs};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use offshoot_block::Buffer;
 use offshoot_format::BlobId;
-use offshoot_store::{CreateOptions, Error, Verb, escape};
+use offshoot_store::{Verb, escape};
 use std::path::PathBuf;
 
 /// Make an lvol from a disk image
 ///
-/// The lvol is thin. Holes of the image and blocks that are all zeros take no space. If it fails or is interrupted, no
-/// lvol remains.
+/// The lvol is thin. Holes of the image and blocks that are all zeros take no space. It appears when it is complete. If that
+/// fails, is interrupted or killed, no lvol remains.
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     #[command(flatten)]
@@ -36,12 +38,6 @@ pub(crate) struct ImportArgs {
     allow_backing: bool,
 }
 
-/// What was made.
-struct Imported {
-    size_bytes: u64,
-    own_bytes: u64,
-}
-
 /// Imports the image.
 ///
 /// # Errors
@@ -53,36 +49,45 @@ pub(crate) fn run(args: &ImportArgs) -> Result<()> {
     if source.size_bytes() == Some(0) {
         bail!("{}: is empty", args.file.display());
     }
-    let imported = args.store.change(|store| {
-        let lvol = create(store, &args.name, source.size_bytes())?;
-        if let Err(error) = fill(store, lvol, source.as_mut(), &interrupt) {
+    let here = args.store.change(|store| {
+        let lvol = begin(store, &args.name, source.size_bytes())?;
+        let mut volume = StoreVolume::new(store, lvol);
+        let filled = fill(&mut volume, source.as_mut(), &interrupt);
+        let finish = Verb::Finish { lvol, name: args.name.clone() };
+        let finished = filled.and_then(|()| Ok(store.execute(finish).map(drop)?));
+        if let Err(error) = finished {
             return Err(take_back(store, lvol, error));
         }
-        let state = store.state();
-        Ok(state.blob(lvol).map(|blob| Imported {
-            size_bytes: state.bytes(blob),
-            own_bytes: blob.own_clusters * state.units.cluster,
-        }))
-    })?;
-    if let Some(Imported { size_bytes, own_bytes }) = imported {
-        report::done(format_args!(
-            "imported {} as lvol \"{}\": {} ({size_bytes} bytes), {} of it stored",
-            report::plain(&args.file.display().to_string()),
-            escape(args.name.as_bytes()),
-            Bytes(size_bytes),
-            Bytes(own_bytes),
-        ));
-    }
+        Imported::of(store.state(), lvol).context("the lvol is gone")
+    });
+    let Imported { size_bytes, own_bytes } = match here {
+        Ok(imported) => imported,
+        Err(error) => {
+            let holder = Holder::of(&args.store, &error).ok_or(error)?;
+            let mut volume = holder.begin(&args.store, &args.name, source.size_bytes())?;
+            match fill(&mut volume, source.as_mut(), &interrupt) {
+                Ok(()) => volume.finish()?,
+                Err(error) => {
+                    volume.give_up();
+                    return Err(error);
+                }
+            }
+        }
+    };
+    report::done(format_args!(
+        "imported {} as lvol \"{}\": {} ({size_bytes} bytes), {} of it stored",
+        report::plain(&args.file.display().to_string()),
+        escape(args.name.as_bytes()),
+        Bytes(size_bytes),
+        Bytes(own_bytes),
+    ));
     Ok(())
 }
 
-/// A thin lvol of the size of the image, as far as that is known.
-fn create(store: &mut Store, name: &str, size_bytes: Option<u64>) -> Result<BlobId> {
-    let made = store.execute(Verb::Create {
-        identity: identity(name),
-        size_bytes: size_bytes.unwrap_or(0),
-        options: CreateOptions::provisioned(false),
-    })?;
+/// A thin lvol of the size of the image, as far as that is known, out of sight until it is finished.
+fn begin(store: &mut Store, name: &str, size_bytes: Option<u64>) -> Result<BlobId> {
+    let begin = Verb::Begin { identity: identity(name), size_bytes: size_bytes.unwrap_or(0) };
+    let made = store.execute(begin)?;
     made.first().copied().context("no lvol was made")
 }
 
@@ -95,13 +100,13 @@ fn take_back(store: &mut Store, lvol: BlobId, reason: anyhow::Error) -> anyhow::
 }
 
 /// Writes the content of the image to the lvol and makes it durable.
-fn fill(store: &mut Store, lvol: BlobId, source: &mut dyn Source, interrupt: &Interrupt) -> Result<()> {
-    let cluster = store.state().units.cluster;
+fn fill(volume: &mut dyn Volume, source: &mut dyn Source, interrupt: &Interrupt) -> Result<()> {
+    let cluster = volume.cluster_bytes();
     let len = request_bytes(cluster);
     let mut size_bytes = source.size_bytes().unwrap_or(0);
     let mut end = 0;
     let mut progress = Progress::new("import", source.size_bytes());
-    let mut writer = Writer::new(store, lvol);
+    let mut writer = Writer::new(volume);
     loop {
         interrupt.check()?;
         let mut buffer = writer.buffer(len);
@@ -123,12 +128,11 @@ fn fill(store: &mut Store, lvol: BlobId, source: &mut dyn Source, interrupt: &In
     if source.size_bytes().is_none() {
         writer.resize(end)?;
     }
-    store.flush()?;
-    Ok(())
+    Ok(volume.flush()?)
 }
 
 /// Writes what is not zeros.
-fn write(writer: &mut Writer<'_>, offset: u64, buffer: Buffer) -> Result<(), Error> {
+fn write(writer: &mut Writer<'_>, offset: u64, buffer: Buffer) -> Result<(), VolumeError> {
     let runs = data_runs(buffer.as_slice());
     if runs.first().is_some_and(|run| run.len() == buffer.len()) {
         return writer.write(offset, buffer);
@@ -144,10 +148,12 @@ fn write(writer: &mut Writer<'_>, offset: u64, buffer: Buffer) -> Result<(), Err
 
 /// Makes room in an lvol whose final size is not known yet: twice as much as there was, so that it is seldom needed, but
 /// only `needed` where that is beyond the limits.
-fn grow(writer: &mut Writer<'_>, size_bytes: u64, needed: u64) -> Result<u64, Error> {
+fn grow(writer: &mut Writer<'_>, size_bytes: u64, needed: u64) -> Result<u64, VolumeError> {
+    // What is wrong with earlier writes is no reason to try again.
+    writer.finish()?;
     let ample = needed.max(size_bytes.saturating_mul(2));
     match writer.resize(ample) {
-        Err(Error::TooLarge { .. }) if ample > needed => writer.resize(needed).map(|()| needed),
+        Err(_) if ample > needed => writer.resize(needed).map(|()| needed),
         resized => resized.map(|()| ample),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::clear::ClearMethod;
 use crate::interrupt::Interrupt;
-use crate::open::{described, device};
+use crate::open::{self, described, device};
 use crate::progress::Progress;
 use crate::report;
 use crate::size::{Bytes, Size};
@@ -99,7 +99,8 @@ pub(crate) fn run(args: &InitArgs) -> Result<()> {
     }
     let interrupt = Interrupt::install()?;
     let ground = match fs::metadata(&args.path) {
-        Ok(metadata) => existing(args, &metadata, size, &options)?,
+        Ok(metadata) => existing(args, &metadata, size, &options)
+            .map_err(|error| open::wants_it_alone(error, "making it anew"))?,
         Err(error) if error.kind() == ErrorKind::NotFound => created(args, size)?,
         Err(error) => return Err(error).with_context(|| args.path.display().to_string()),
     };

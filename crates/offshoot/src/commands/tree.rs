@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 /// Draw the families of snapshots and clones
 ///
-/// A snapshot that was removed with --deferred and is kept for its clones is shown as removed. OWN is what an lvol holds itself, SHARED what it reads from snapshots above it, FREED what its removal would give back now, all in whole clusters.
+/// A snapshot that was removed with --deferred and is kept for its clones is shown as removed, and what an import is filling, or was when it was killed, as unfinished. OWN is what an lvol holds itself, SHARED what it reads from snapshots above it, FREED what its removal would give back now, all in whole clusters.
 #[derive(Clone, Debug, Args, Serialize, Deserialize)]
 pub(crate) struct TreeArgs {
     #[command(flatten)]

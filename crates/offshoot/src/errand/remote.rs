@@ -8,7 +8,7 @@ use crate::deed::Shown;
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::report;
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use offshoot_rpc::{Client, ClientError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -132,10 +132,15 @@ fn follow(client: &mut Client, begun: Begun) -> Result<Shown> {
     }
 }
 
-fn call<R: DeserializeOwned>(client: &mut Client, method: &str, params: &impl Serialize) -> Result<R> {
+pub(super) fn call<R: DeserializeOwned>(
+    client: &mut Client,
+    method: &str,
+    params: &impl Serialize,
+) -> Result<R> {
     match client.call(method, Some(params)) {
         Err(ClientError::Rpc(error)) => Err(anyhow!("{}", error.message)),
-        Err(error @ ClientError::Io(_)) => Err(error).context("the server has ended: run it again to go on"),
+        // As text: a broken pipe means another one where errors are told.
+        Err(error @ ClientError::Io(_)) => bail!("the server has ended: run it again to go on: {error}"),
         answer => Ok(answer?),
     }
 }

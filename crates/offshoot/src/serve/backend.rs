@@ -9,11 +9,12 @@ use super::qos::Limits;
 use super::served::{Device, Finished, Served};
 use super::slow::SlowLog;
 use super::stats::Reset;
+use super::transfers::Transfers;
 use super::wakeup::Wakeup;
 use crate::deed::{Growth, Job};
 use crate::lookup;
 use crate::open;
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use offshoot_block::Buffer;
 use offshoot_device::HostDevice;
 use offshoot_nbd::{BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Peer, Reply, RequestId};
@@ -36,19 +37,21 @@ const PACE: Duration = Duration::from_millis(10);
 /// It outlives the server that runs on it (`&mut StoreBackend` is the backend), so that the stores are closed in one
 /// place, however serving ends.
 pub(super) struct StoreBackend {
-    stores: BTreeMap<StoreId, Served>,
+    pub(super) stores: BTreeMap<StoreId, Served>,
     /// How many stores there have been.
     added: usize,
     naming: Naming,
-    openings: Openings,
+    pub(super) openings: Openings,
     /// Who may open what.
     access: Access,
     /// Bytes of one request.
-    request_bytes: u32,
+    pub(super) request_bytes: u32,
     /// Lvols that NBD clients are not offered.
     withdrawn: HashSet<Uuid>,
     /// Snapshots that are about to go, and where to. Nobody can open them any more.
     going: HashMap<Export, String>,
+    /// Lvols whose content commands move.
+    pub(super) transfers: Transfers,
     /// Lvols that are used as devices.
     ports: Vec<Port>,
     wakeup: Wakeup,
@@ -74,6 +77,7 @@ impl StoreBackend {
             request_bytes,
             withdrawn: HashSet::new(),
             going: HashMap::new(),
+            transfers: Transfers::default(),
             ports: Vec::new(),
             wakeup: Wakeup::new().context("cannot wait for devices")?,
             pool: BufferPool::new(),
@@ -171,6 +175,9 @@ impl StoreBackend {
         let state = self.state(export.store).context("the store is not served any more")?;
         let lvol = state.blob(export.lvol).context("there is no such lvol")?;
         let (size_bytes, read_only) = (state.bytes(lvol), lvol.is_read_only());
+        if !read_only && self.transfers.concern(export) {
+            bail!("the lvol is being exported");
+        }
         let block = u32::try_from(state.units.block).context("blocks that large")?;
         let hold = self.openings.open(export);
         let connected = lvol_device::connect(export, hold, size_bytes, block, read_only).and_then(|ends| {
@@ -497,6 +504,9 @@ impl StoreBackend {
         if lvol.uuid().is_some_and(|uuid| self.withdrawn.contains(&uuid)) {
             return Some("not exported".to_owned());
         }
+        if !lvol.is_read_only() && self.transfers.concern(Export { store: id, lvol: lvol.id }) {
+            return Some("being exported by a command".to_owned());
+        }
         if let Some(into) = self.going.get(&Export { store: id, lvol: lvol.id }) {
             return Some(format!("being merged into \"{into}\""));
         }
@@ -531,6 +541,9 @@ impl StoreBackend {
     }
 
     pub(super) fn open(&mut self, name: &str, peer: &Peer) -> Result<(ExportId, ExportInfo), OpenError> {
+        if let Some(opened) = self.open_transfer(name) {
+            return Ok(opened);
+        }
         let (export, info) = self.look_up(name, peer)?;
         Ok((self.openings.open(export), info))
     }

@@ -25,6 +25,7 @@ mod signals;
 mod slow;
 mod stats;
 mod systemd;
+mod transfers;
 mod wakeup;
 
 use access::Access;
@@ -175,6 +176,7 @@ fn serve(
     if let Some(tls) = listening.tls {
         server.set_tls(tls);
     }
+    rpc::listen_for_transfers(&mut server);
     let mut lines = Vec::new();
     for listen in listening.listens {
         let address = listen.start(&mut server, has_tls)?;

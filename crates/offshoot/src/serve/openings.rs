@@ -22,6 +22,8 @@ struct Opening {
     connections: usize,
     /// Whether the lvol is gone.
     revoked: bool,
+    /// Whether it is a command that moves content, and no client.
+    transfer: bool,
 }
 
 /// The lvols that connections have open. All connections to one lvol share its entry, and an entry without
@@ -34,17 +36,26 @@ pub(super) struct Openings {
 impl Openings {
     /// Another connection opens an lvol.
     pub(super) fn open(&mut self, export: Export) -> ExportId {
+        self.open_for(export, false)
+    }
+
+    /// A command opens an lvol for its content.
+    pub(super) fn open_transfer(&mut self, export: Export) -> ExportId {
+        self.open_for(export, true)
+    }
+
+    fn open_for(&mut self, export: Export, transfer: bool) -> ExportId {
         let entries = &self.entries;
         let index = entries
             .iter()
-            .position(|entry| entry.export == export && !entry.revoked)
+            .position(|entry| entry.export == export && !entry.revoked && entry.transfer == transfer)
             .or_else(|| entries.iter().position(|entry| entry.connections == 0));
         let index = index.unwrap_or_else(|| {
-            self.entries.push(Opening { export, connections: 0, revoked: false });
+            self.entries.push(Opening { export, connections: 0, revoked: false, transfer });
             self.entries.len() - 1
         });
         let entry = &mut self.entries[index];
-        (entry.export, entry.revoked) = (export, false);
+        (entry.export, entry.revoked, entry.transfer) = (export, false, transfer);
         entry.connections += 1;
         ExportId(index as u64)
     }
@@ -67,6 +78,12 @@ impl Openings {
     pub(super) fn count(&self, export: Export) -> usize {
         let entries = self.entries.iter().filter(|entry| entry.export == export && !entry.revoked);
         entries.map(|entry| entry.connections).sum()
+    }
+
+    /// Connections to an lvol, without those of commands that move its content.
+    pub(super) fn clients(&self, export: Export) -> usize {
+        let entries = self.entries.iter().filter(|entry| entry.export == export && !entry.revoked);
+        entries.filter(|entry| !entry.transfer).map(|entry| entry.connections).sum()
     }
 
     /// Whether a connection has an lvol of a store open.
@@ -106,6 +123,20 @@ mod tests {
         assert_eq!(openings.open(export(3)), first);
         assert_eq!(openings.find(first), Some(export(3)));
         assert_eq!(openings.find(ExportId(7)), None);
+    }
+
+    #[test]
+    fn a_command_is_no_client() {
+        let export = Export { store: StoreId(0), lvol: BlobId(1) };
+        let mut openings = Openings::default();
+        let command = openings.open_transfer(export);
+        assert_eq!((openings.count(export), openings.clients(export)), (1, 0));
+        let client = openings.open(export);
+        assert_ne!(client, command);
+        assert_eq!((openings.count(export), openings.clients(export)), (2, 1));
+        openings.close(command);
+        assert_eq!((openings.count(export), openings.clients(export)), (1, 1));
+        assert!(openings.has_open(StoreId(0)));
     }
 
     #[test]

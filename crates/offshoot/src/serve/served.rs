@@ -13,6 +13,7 @@ use super::stats::{LvolStats, Op, Reset};
 use crate::deed::{Growth, Job, View};
 use crate::growth;
 use crate::open;
+use crate::volume::Told;
 use anyhow::Context as _;
 use limited::Limited;
 use offshoot_block::BlockDevice as _;
@@ -47,6 +48,8 @@ pub(super) struct Served {
     limiters: HashMap<BlobId, Limiter<Limited>>,
     /// Which requests took so long that the log says so.
     slow: Option<SlowLog>,
+    /// Lvols whose content commands move, and what failed there last.
+    failures: HashMap<BlobId, Option<Told>>,
     /// Verbs and jobs under way that somebody waits for.
     verbs: HashSet<Ticket>,
     jobs: Jobs,
@@ -108,6 +111,7 @@ impl Served {
             histograms: HashMap::new(),
             limiters: HashMap::new(),
             slow: None,
+            failures: HashMap::new(),
             verbs: HashSet::new(),
             jobs: Jobs::default(),
             own: HashSet::new(),
@@ -225,6 +229,21 @@ impl Served {
             Some(histogram) => self.histograms.insert(lvol, histogram),
             None => self.histograms.remove(&lvol),
         };
+    }
+
+    /// Keeps in mind why requests to an lvol fail.
+    pub(super) fn watch_failures(&mut self, lvol: BlobId) {
+        self.failures.entry(lvol).or_default();
+    }
+
+    /// Does so no more.
+    pub(super) fn ignore_failures(&mut self, lvol: BlobId) {
+        self.failures.remove(&lvol);
+    }
+
+    /// Why the last one failed, told once.
+    pub(super) fn take_failure(&mut self, lvol: BlobId) -> Option<Told> {
+        self.failures.get_mut(&lvol)?.take()
     }
 
     /// Latencies of an lvol, if they are counted.
@@ -381,7 +400,11 @@ impl Served {
                 Ok(_) => Reply::Done,
                 Err(cause) => {
                     debug!(store = %self.path.display(), %cause, "request failed");
-                    Reply::Error(errno(cause.kind()))
+                    let reply = Reply::Error(errno(cause.kind()));
+                    if let Some(failure) = self.failures.get_mut(&lvol) {
+                        *failure = Some(cause.into());
+                    }
+                    reply
                 }
             };
             replies.push((id, reply));

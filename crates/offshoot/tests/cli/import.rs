@@ -1,6 +1,7 @@
 //! `import`: raw images from files and pipes.
 
 use super::bench::{Bench, KIB, MIB, noise, refusal};
+use std::io::Write as _;
 
 #[test]
 fn holes_and_zeros_are_not_stored() {
@@ -102,4 +103,25 @@ fn a_pipe_with_a_name_is_a_stream() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     bench.ok(&["export", "s", "a", "back"]);
     assert!(bench.read("back") == bytes);
+}
+
+#[test]
+fn an_import_that_is_killed_leaves_nothing() {
+    let bench = Bench::with_store();
+    let free = bench.json(&["info", "s", "--json"])["free_clusters"].clone();
+    let mut import = bench.holding(&["import", "s", "a", "-"]);
+    // Far more than the pipe holds: most of it is in the store.
+    import.stdin.as_mut().unwrap().write_all(&noise(1, 8 * MIB)).unwrap();
+    import.kill().unwrap();
+    import.wait().unwrap();
+    // Who looks writes nothing, and sees no lvol.
+    assert_eq!(bench.names("s"), [""; 0]);
+    let tree = bench.ok(&["tree", "s"]);
+    assert!(tree.contains(".unfinished-") && tree.contains(" unfinished "), "{tree}");
+    assert_eq!(bench.ok(&["check", "s"]), "no damage found in 0 lvols\n");
+    // Its name is free, and its space with the next change.
+    bench.ok(&["create", "s", "a", "64K"]);
+    bench.ok(&["rm", "s", "a"]);
+    assert!(!bench.ok(&["tree", "s"]).contains("unfinished"));
+    assert_eq!(bench.json(&["info", "s", "--json"])["free_clusters"], free);
 }

@@ -32,8 +32,13 @@ fn the_second_process_is_refused_with_the_pid_of_the_first() {
         &["create", "s", "a", "1M"],
         &["export", "s", "held", "out"],
         &["import", "s", "b", "s"],
-        &["init", "s", "--force"],
     ] {
+        assert_eq!(bench.refused(args), expected, "{args:?}");
+    }
+    for (args, what) in
+        [(&["init", "s", "--force"][..], "making it anew"), (&["check", "s", "--repair"], "a repair")]
+    {
+        let expected = format!("{expected}: {what} needs a store that nobody uses: stop that process first");
         assert_eq!(bench.refused(args), expected, "{args:?}");
     }
     drop(process.stdin.take());

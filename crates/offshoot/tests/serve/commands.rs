@@ -88,6 +88,7 @@ fn what_a_command_did_is_durable_and_clients_see_it() {
     assert_eq!(server.connect("snap").read(0, 4096).unwrap(), [1; 4096]);
     let busy = "offshoot: \"vol\" is in use\n";
     assert_eq!(refusal(&offshoot("rm", &store.path, &["vol"])), busy);
+    assert_eq!(refusal(&offshoot("rm", &store.path, &["vol", "--deferred"])), busy);
     assert_eq!(refusal(&offshoot("resize", &store.path, &["vol", "1M"])), busy);
     assert_eq!(refusal(&offshoot("revert", &store.path, &["vol", "snap"])), busy);
     connection.disconnect();
@@ -139,11 +140,44 @@ fn the_store_is_found_by_what_it_is_and_not_by_its_path() {
     // Names of stores tell their exports apart.
     let taken = refusal(&offshoot("rename", &one.path, &["--store", "two"]));
     assert!(taken.contains("another store that is served is called \"two\""), "{taken}");
-    // What no server does for others is refused as ever.
-    let held = refusal(&offshoot("check", &one.path, &["--repair"]));
-    assert!(held.contains(&format!("is held by process {}", server.pid())), "{held}");
     server.stop();
     let folder = Path::new(text(&one.path)).parent().unwrap();
     let left: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
+}
+
+#[test]
+fn what_takes_a_whole_store_is_refused_and_the_rest_is_not() {
+    let store = Store::init("lvs", "64M");
+    store.run("create", &["vol", "4M"]);
+    let server = store.serve();
+    let client = server.connect("vol");
+    let held = format!("offshoot: {} is held by process {}", text(&store.path), server.pid());
+    let undo = store.file("undo");
+    for (command, args, what) in [
+        ("check", &["--repair"][..], "a repair"),
+        ("check", &["--repair", "--dry-run"], "a repair"),
+        ("check", &["--repair", "--undo", text(&undo)], "a repair"),
+        ("init", &["--force"], "making it anew"),
+        ("init", &["--force", "--size", "1G"], "making it anew"),
+    ] {
+        let expected = format!("{held}: {what} needs a store that nobody uses: stop that process first\n");
+        let refused = refusal(&offshoot(command, &store.path, args));
+        assert_eq!(refused, expected, "{command} {args:?}");
+    }
+    let refused = refusal(&offshoot("init", &store.path, &[]));
+    assert!(refused.contains("is held by process"), "{refused}");
+    assert!(!undo.exists());
+    assert_eq!(fs::metadata(&store.path).unwrap().len(), 64 << 20);
+    // A client has an lvol open; none of these is in its way.
+    assert!(store.run("check", &[]).contains("no damage found in 1 lvols"));
+    assert!(store.run("dump", &[]).contains("[super block]"));
+    assert!(store.run("dump", &["--json"]).starts_with('['));
+    store.run("label", &["vol", "tier=gold"]);
+    assert_eq!(store.run("label", &["vol"]), "tier=gold\n");
+    assert!(store.run("grow", &["--size", "96M"]).starts_with("grew lvstore"));
+    assert!(store.run("seal", &[]).contains("closing makes it a store that SPDK can open"));
+    client.disconnect();
+    server.stop();
+    assert_eq!((store.info("sealed"), store.info("size")), (true.into(), (96 << 20).into()));
 }

@@ -1,6 +1,7 @@
 //! Clients that manage lvols while fio writes to others and verifies what it wrote.
 //!
 //! `cargo xtask load` makes it as large as a node of a cluster; here it only takes a moment. What is measured is printed.
+#![expect(clippy::print_stdout, reason = "a campaign prints what it has measured")]
 
 use std::env;
 use std::path::Path;

@@ -4,6 +4,7 @@
 mod clients;
 mod commands;
 mod config;
+mod content;
 mod exports;
 mod external;
 mod jobs;

@@ -4,6 +4,7 @@ use super::errors::{errno, refused};
 use crate::deed::{Said, Shown};
 use crate::errand::remote;
 use crate::job;
+use crate::volume::Imported;
 use offshoot_format::BlobId;
 use offshoot_rpc::{Method, Reply, RequestId, ResultText, RpcError};
 use offshoot_store::{Blob, Error, State};
@@ -54,6 +55,12 @@ pub(super) enum Then {
     AllMade(&'static Method),
     /// What a command prints, or the error as it prints it.
     Said(Said),
+    /// `true`, or the error as a command prints it.
+    Done,
+    /// An lvol that a command is to fill under this name, which was given that size if it is known.
+    Begun(String, Option<u64>),
+    /// What came of filling one.
+    Filled(BlobId),
 }
 
 impl Then {
@@ -61,7 +68,9 @@ impl Then {
     pub(super) fn failed(&self, cause: &Error) -> RpcError {
         match self {
             Self::True(method) | Self::Made(method) | Self::AllMade(method) => method.failed(errno(cause)),
-            Self::Said(_) => refused(&job::failed(cause.clone())),
+            Self::Said(_) | Self::Done | Self::Begun(..) | Self::Filled(_) => {
+                refused(&job::failed(cause.clone()))
+            }
         }
     }
 
@@ -70,7 +79,10 @@ impl Then {
         let state = state.ok_or(RpcError::INTERNAL)?;
         let uuid = |id: &BlobId| state.blob(*id).and_then(Blob::uuid);
         match self {
-            Self::True(_) => ResultText::of(&true),
+            Self::True(_) | Self::Done => ResultText::of(&true),
+            Self::Filled(lvol) => ResultText::of(&Imported::of(state, lvol).ok_or(RpcError::INTERNAL)?),
+            // It takes more than a State.
+            Self::Begun(..) => Err(RpcError::INTERNAL),
             Self::Made(_) => ResultText::of(&made.first().and_then(uuid)),
             Self::AllMade(_) => ResultText::of(&made.iter().map(uuid).collect::<Vec<_>>()),
             Self::Said(said) => ResultText::of(&remote::Answer::Shown(Shown::from(said(state, made)))),

@@ -8,6 +8,7 @@ use super::errors::refused;
 use crate::deed::{Deed, Job, Planned};
 use crate::errand::Errand;
 use crate::errand::remote::{self, Operation, SOCKET_NAMES, socket_name};
+use crate::errand::transfer::{self, Transfer};
 use crate::external::{External, file_identity};
 use offshoot_rpc::types::operation::CancelOperation;
 use offshoot_rpc::{Request, RpcError, Server};
@@ -51,16 +52,30 @@ impl Desk {
                 let _ = self.cancel_operation(stores, CancelOperation { operation_id });
                 now(&true)
             }
+            transfer::OPEN => self.open_lvol(stores, asker, &params(request)?),
+            transfer::BEGIN => self.begin_lvol(stores, asker, params(request)?),
+            transfer::RESIZE => self.resize_begun(stores, asker, &params(request)?),
+            transfer::FINISH => {
+                let Transfer { transfer } = params(request)?;
+                self.finish_lvol(stores, asker, &transfer)
+            }
+            transfer::GIVE_UP => {
+                let Transfer { transfer } = params(request)?;
+                self.give_up_lvol(stores, asker, &transfer)
+            }
+            transfer::EXTENTS => Self::extents(stores, &params(request)?),
+            transfer::RANGES => Self::copy_ranges(stores, &params(request)?),
+            transfer::WHY => {
+                let Transfer { transfer } = params(request)?;
+                Self::why(stores, &transfer)
+            }
             _ => Err(RpcError::METHOD),
         }
     }
 
     /// Runs a command, or begins to.
     fn run_errand(&mut self, stores: &mut StoreBackend, asker: Asker, errand: &Errand) -> Answer {
-        let path = &errand.store().path;
-        let id = served(stores, path).ok_or_else(|| {
-            refused(&format_args!("{} is held by a server that does not serve it", path.display()))
-        })?;
+        let id = served_store(stores, &errand.store().path)?;
         if !matches!(errand.deed(), Deed::Look(_)) {
             for external in &errand.store().externals {
                 self.attach_external(stores, id, external)?;
@@ -150,6 +165,15 @@ fn check_store_name(stores: &StoreBackend, id: StoreId, name: &str) -> Result<()
 }
 
 /// The store in a file or on a block device.
+///
+/// # Errors
+/// It has the file, and not as a store.
+pub(super) fn served_store(stores: &StoreBackend, path: &Path) -> Result<StoreId, RpcError> {
+    served(stores, path).ok_or_else(|| {
+        refused(&format_args!("{} is held by a server that does not serve it", path.display()))
+    })
+}
+
 fn served(stores: &StoreBackend, path: &Path) -> Option<StoreId> {
     let wanted = file_identity(path)?;
     stores.stores().find(|(_, store)| file_identity(store.path()) == Some(wanted)).map(|(id, _)| id)

@@ -27,16 +27,19 @@ use uuid::Uuid;
 
 /// What else a verb has changed when it is done.
 #[derive(Clone, Copy, Debug)]
-enum Effect {
+pub(super) enum Effect {
     Nothing,
     /// An lvol is gone.
     Gone(Export, Option<Uuid>),
     /// A store has another name.
     Renamed,
+    /// An lvol was filled. If it cannot become one like any other, it goes.
+    Filled(Export),
 }
 
 struct Waiting {
-    asker: Asker,
+    /// `None`: nobody waits.
+    asker: Option<Asker>,
     then: Then,
     effect: Effect,
 }
@@ -201,8 +204,14 @@ impl Desk {
         {
             return Err(then.failed(&Error::InUse(lvol.display_name())));
         }
+        if let Verb::SetParent { lvol, .. } = &verb
+            && stores.is_read_through(store, *lvol)
+        {
+            let name = state.blob(*lvol).map(Blob::display_name).unwrap_or_default();
+            return Err(then.failed(&Error::InUse(name)));
+        }
         let effect = match &verb {
-            Verb::Remove { lvol } => {
+            Verb::Remove { lvol } | Verb::RemoveDeferred { lvol } if goes(state, &verb) => {
                 let uuid = state.blob(*lvol).and_then(Blob::uuid);
                 Effect::Gone(Export { store, lvol: *lvol }, uuid)
             }
@@ -210,6 +219,18 @@ impl Desk {
             _ => Effect::Nothing,
         };
         self.snapshots.extend(parent_left(state, &verb).and_then(Blob::uuid));
+        self.launch(stores, Some(asker), store, verb, (then, effect))
+    }
+
+    /// Starts a verb that nobody can have anything against.
+    pub(super) fn launch(
+        &mut self,
+        stores: &mut StoreBackend,
+        asker: Option<Asker>,
+        store: StoreId,
+        verb: Verb,
+        (then, effect): (Then, Effect),
+    ) -> Answer {
         let ticket = stores.start(store, verb).ok_or(RpcError::INTERNAL)?;
         self.verbs.insert((store, ticket), Waiting { asker, then, effect });
         Ok(None)
@@ -240,19 +261,27 @@ impl Desk {
         let reply = match result {
             Ok(made) => {
                 self.take_effect(stores, effect);
-                then.reply(stores.state(store), &made)
+                match then {
+                    Then::Begun(name, size_bytes) => {
+                        Self::begun(stores, asker, (store, &made), name, size_bytes)
+                    }
+                    then => then.reply(stores.state(store), &made),
+                }
             }
             Err(cause) => {
                 debug!(%cause, "failed");
+                if let Effect::Filled(export) = effect {
+                    self.remove_unfinished(stores, export);
+                }
                 Err(then.failed(&cause))
             }
         };
-        self.answered.push((asker, reply));
+        self.answered.extend(asker.map(|asker| (asker, reply)));
     }
 
     fn take_effect(&mut self, stores: &mut StoreBackend, effect: Effect) {
         match effect {
-            Effect::Nothing => {}
+            Effect::Nothing | Effect::Filled(_) => {}
             Effect::Gone(export, uuid) => {
                 stores.forget(export, uuid);
                 uuid.map(|uuid| self.snapshots.remove(&uuid));
@@ -435,15 +464,26 @@ fn is_uring(kind: &Kind) -> bool {
 /// The lvol that a verb would change under a client's feet: what was read of it does not hold any more.
 fn disturbed<'s>(state: &'s State, verb: &Verb) -> Option<&'s Blob> {
     match verb {
-        Verb::Remove { lvol } | Verb::Revert { lvol, .. } => state.blob(*lvol),
+        Verb::Remove { lvol } | Verb::RemoveDeferred { lvol } | Verb::Revert { lvol, .. } => {
+            state.blob(*lvol)
+        }
         Verb::Resize { lvol, size_bytes } => state.blob(*lvol).filter(|lvol| *size_bytes < state.bytes(lvol)),
         _ => None,
+    }
+}
+
+/// Whether a verb removes an lvol now, and does not put that off.
+fn goes(state: &State, verb: &Verb) -> bool {
+    match verb {
+        Verb::RemoveDeferred { lvol } => state.blob(*lvol).is_none_or(|lvol| lvol.clones.len() < 2),
+        verb => matches!(verb, Verb::Remove { .. }),
     }
 }
 
 /// The snapshot that loses a clone by a verb, it may be the last.
 fn parent_left<'s>(state: &'s State, verb: &Verb) -> Option<&'s Blob> {
     match verb {
+        Verb::RemoveDeferred { lvol } if goes(state, verb) => state.blob(state.blob(*lvol)?.parent?),
         Verb::Remove { lvol } | Verb::Revert { lvol, .. } | Verb::SetParent { lvol, .. } => {
             state.blob(state.blob(*lvol)?.parent?)
         }

@@ -28,6 +28,7 @@ mod server;
 mod shallow_copy;
 mod site;
 mod stacked;
+mod transfers;
 mod works;
 
 use super::backend::StoreBackend;
@@ -47,6 +48,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tracing::{error, warn};
+pub(super) use transfers::listen as listen_for_transfers;
 
 /// How long the socket may wait for its turn while NBD clients keep the server busy. Looking at it costs a system call.
 const PACE: Duration = Duration::from_millis(1);
@@ -192,6 +194,7 @@ impl Rpc {
         let drained = doors
             .into_iter()
             .try_for_each(|(door, server)| server.run(&mut Counter { desk: &mut desk, stores, door }, stop));
+        desk.end_transfers(stores, None);
         desk.settle(stores, deadline);
         Ok(drained?)
     }
@@ -207,6 +210,12 @@ struct Counter<'r> {
 impl Backend for Counter<'_> {
     fn submit(&mut self, id: RequestId, request: Request) {
         self.desk.submit(self.stores, Asker { door: self.door, id }, &request);
+    }
+
+    fn closed(&mut self, connection: u64) {
+        if self.door == Door::Private {
+            self.desk.end_transfers(self.stores, Some(connection));
+        }
     }
 
     fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {

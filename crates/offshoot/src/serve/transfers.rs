@@ -1,0 +1,139 @@
+//! Lvols whose content commands move in or out, over connections of their own.
+
+use super::backend::StoreBackend;
+use super::exports;
+use super::openings::{Export, StoreId};
+use crate::volume::Told;
+use offshoot_format::BlobId;
+use offshoot_nbd::{ExportId, ExportInfo};
+use std::collections::HashMap;
+use std::iter;
+use uuid::Uuid;
+
+/// An lvol that a command has open.
+#[derive(Clone, Debug)]
+pub(super) struct Transfer {
+    pub(super) export: Export,
+    /// What keeps the lvol from being removed.
+    pub(super) hold: ExportId,
+    /// What is told of its size, in bytes.
+    pub(super) size_bytes: u64,
+    /// The connection to the private socket that it ends with.
+    pub(super) connection: u64,
+    /// What an lvol that is being filled is going to be called. `None`: it is read.
+    pub(super) fills: Option<String>,
+}
+
+/// All of them, each under a name that only its command knows.
+#[derive(Debug, Default)]
+pub(super) struct Transfers {
+    list: HashMap<String, Transfer>,
+}
+
+impl Transfers {
+    /// Takes one in. Returns its name.
+    pub(super) fn add(&mut self, transfer: Transfer) -> String {
+        let name = Uuid::new_v4().to_string();
+        self.list.insert(name.clone(), transfer);
+        name
+    }
+
+    /// The one of a name.
+    pub(super) fn find(&self, name: &str) -> Option<&Transfer> {
+        self.list.get(name)
+    }
+
+    /// Takes one out.
+    fn take(&mut self, name: &str) -> Option<Transfer> {
+        self.list.remove(name)
+    }
+
+    /// The names of those of a connection, or of all.
+    fn names(&self, connection: Option<u64>) -> Vec<String> {
+        let wanted = |transfer: &Transfer| connection.is_none_or(|one| transfer.connection == one);
+        self.list.iter().filter(|(_, transfer)| wanted(transfer)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether a command reads or fills an lvol.
+    pub(super) fn concern(&self, export: Export) -> bool {
+        self.list.values().any(|transfer| transfer.export == export)
+    }
+
+    /// The lvols of a store that commands have open.
+    pub(super) fn of(&self, store: StoreId) -> impl Iterator<Item = BlobId> + use<'_> {
+        let here = self.list.values().filter(move |transfer| transfer.export.store == store);
+        here.map(|transfer| transfer.export.lvol)
+    }
+}
+
+/// What commands have open.
+impl StoreBackend {
+    /// Opens an lvol for a command, until the connection ends that it came over. Nobody removes, shrinks or reverts the lvol
+    /// meanwhile, and no client is let in that could write to it. One that is to be called `fills` is written to. Returns the
+    /// name of the export.
+    pub(super) fn begin_transfer(
+        &mut self,
+        export: Export,
+        size_bytes: u64,
+        connection: u64,
+        fills: Option<String>,
+    ) -> String {
+        let hold = self.openings.open_transfer(export);
+        if let Some(store) = self.stores.get_mut(&export.store) {
+            store.watch_failures(export.lvol);
+        }
+        self.transfers.add(Transfer { export, hold, size_bytes, connection, fills })
+    }
+
+    /// The transfer of a name.
+    pub(super) fn transfer(&self, name: &str) -> Option<&Transfer> {
+        self.transfers.find(name)
+    }
+
+    /// The names of those of a connection to the private socket, or of all.
+    pub(super) fn transfers_of(&self, connection: Option<u64>) -> Vec<String> {
+        self.transfers.names(connection)
+    }
+
+    /// Ends one. Nobody reaches the lvol under its name any more who does not yet.
+    pub(super) fn end_transfer(&mut self, name: &str) -> Option<Transfer> {
+        let transfer = self.transfers.take(name)?;
+        let Transfer { export, hold, .. } = transfer;
+        self.openings.close(hold);
+        if !self.transfers.concern(export)
+            && let Some(store) = self.stores.get_mut(&export.store)
+        {
+            store.ignore_failures(export.lvol);
+        }
+        Some(transfer)
+    }
+
+    /// Why the last request to an lvol that a command has open failed.
+    pub(super) fn take_failure(&mut self, export: Export) -> Option<Told> {
+        self.stores.get_mut(&export.store)?.take_failure(export.lvol)
+    }
+
+    /// Whether a client uses an lvol: not a command.
+    pub(super) fn has_clients(&self, export: Export) -> bool {
+        self.openings.clients(export) > 0
+    }
+
+    /// Whether a command reads an lvol, or one that lies on it.
+    pub(super) fn is_read_through(&self, store: StoreId, lvol: BlobId) -> bool {
+        let Some(state) = self.state(store) else { return false };
+        let parent = |lvol: &BlobId| state.blob(*lvol)?.parent;
+        self.transfers.of(store).any(|read| iter::successors(Some(read), parent).any(|below| below == lvol))
+    }
+
+    /// Opens the export of a command, if there is one of that name.
+    pub(super) fn open_transfer(&mut self, name: &str) -> Option<(ExportId, ExportInfo)> {
+        let transfer = self.transfers.find(name)?;
+        let (export, size_bytes, read_only) =
+            (transfer.export, transfer.size_bytes, transfer.fills.is_none());
+        let store = self.stores.get(&export.store)?;
+        let lvol = store.engine().state().blob(export.lvol)?;
+        let info = exports::info(store.engine(), lvol, name.to_owned(), self.request_bytes);
+        let info = ExportInfo { size_bytes, read_only: read_only || info.read_only, ..info };
+        Some((self.openings.open_transfer(export), info))
+    }
+}
