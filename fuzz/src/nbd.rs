@@ -171,6 +171,8 @@ fn converse<'s>(
             };
         }
     });
+    // What was said before an error counts, however late the error was found.
+    talk.send();
     let finished = talk.connection.is_finished();
     (talk.sent, talk.sent_bytes, result.map(|()| finished))
 }
