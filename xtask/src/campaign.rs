@@ -27,6 +27,7 @@ const STEPS: &[Step] = &[
     Step { name: "load", run: |root| again(root, &["load"]), expected: 0 },
     Step { name: "kills", run: |root| again(root, &["kills", "--count", "200"]), expected: 0 },
     Step { name: "power cuts", run: |root| again(root, &["powercut"]), expected: 0 },
+    Step { name: "kernel disks", run: |root| again(root, &["kernel-disks"]), expected: 0 },
     Step { name: "bit flips", run: |root| again(root, &["bitflips"]), expected: 0 },
     Step { name: "fuzz targets", run: |root| again(root, &["fuzz", "--seconds", "3600"]), expected: 0 },
     Step { name: "without R1", run: |root| sim::status(root, &["--break", "R1"]), expected: FOUND_OUT },

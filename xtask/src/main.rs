@@ -9,6 +9,8 @@ mod counts;
 mod fuzz;
 mod gate;
 mod golden;
+mod guest;
+mod kernel_disks;
 mod kills;
 mod load;
 mod powercut;
@@ -32,6 +34,7 @@ usage: cargo xtask VERB
                         manage lvols over RPC while fio writes to others; 50 clients, 20 exports, 60 s unless told
   powercut [--seconds N] [--seed N] [--states N] [--again]
                         cut the power of a store in a guest, everywhere, and see what is left
+  kernel-disks          lvols as devices of the kernel's (/dev/nbdN), in a guest whose kernel has them
   bitflips              flip every bit of the metadata of small stores, and see what becomes of each
   sim [--seed N | --minutes M | --break RULE | ...]
                         what crashes do to a store, on a simulated disk
@@ -65,6 +68,8 @@ fn dispatch(args: &[&str]) -> Result<ExitCode> {
             load::run(&root, &options)
         }
         [verb @ ("powercut" | "powercut-inside"), args @ ..] => powercut::run(&root, verb, args),
+        ["kernel-disks"] => kernel_disks::run(&root),
+        ["kernel-disks-inside"] => kernel_disks::run_inside(),
         ["sim", args @ ..] => sim::run(&root, args),
         ["bitflips"] => bitflips::run(&root),
         ["campaign"] => campaign::run(&root),

@@ -2,7 +2,7 @@
 
 use offshoot_block::Buffer;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Instant;
 use thiserror::Error;
 
@@ -52,6 +52,20 @@ pub struct Peer {
     pub address: Option<IpAddr>,
     /// The DNS names that its certificate is for, where it has shown one that was signed by a known authority.
     pub names: Vec<String>,
+}
+
+/// A connection on which everything is agreed already: simple replies, the flags that [`crate::kernel`] tells its client, and an
+/// export that is open.
+#[derive(Debug)]
+pub struct Adopted {
+    /// What [`Backend::parted`] calls it.
+    pub tag: u64,
+    /// The server's end, which must not block.
+    pub socket: OwnedFd,
+    /// The export. It is closed when the connection ends.
+    pub export: ExportId,
+    /// What the client was told about it.
+    pub info: ExportInfo,
 }
 
 /// One request of a client, checked: the range lies within the export, its length is not zero, and
@@ -216,6 +230,15 @@ pub trait Backend {
 
     /// Takes a request. It may be held back until the next [`Backend::poll`], and is answered exactly once, there.
     fn submit(&mut self, id: RequestId, export: ExportId, command: Command);
+
+    /// A connection that the server is to take over, which counts for no limit. Asked for after each [`Backend::poll`] until
+    /// there is none.
+    fn adopted(&mut self) -> Option<Adopted> {
+        None
+    }
+
+    /// Such a connection has ended, after [`Backend::close`].
+    fn parted(&mut self, _tag: u64) {}
 
     /// A connection is gone, see [`RequestId::connection`]: nobody waits for its requests any more. Each is still answered
     /// once; those that were not begun need not be.

@@ -11,22 +11,26 @@
 //! - Whoever can reach it from another machine speaks TLS: Unix sockets can only be opened by their owner, and addresses
 //!   other than loopback are refused unless every client on them must ask for TLS.
 //!
-//! It will never know what an export is made of, or block anywhere but in one `epoll_wait`. Records of TLS are made and read
-//! by rustls.
+//! It will never know what an export is made of, and the server never blocks anywhere but in one `epoll_wait`. Records of TLS
+//! are made and read by rustls.
 //!
-//! [`Connection`] is the machine, fed with bytes and answers; [`Server`] drives it over sockets.
+//! [`Connection`] is the machine, fed with bytes and answers; [`Server`] drives it over sockets. [`kernel`] makes the kernel of
+//! this machine a client, for which there is no negotiation.
 //! The wire format is that of the NBD project's `doc/proto.md`: fixed newstyle negotiation, simple and
 //! structured replies, `base:allocation`.
 #![forbid(unsafe_code)]
 
 mod backend;
 mod connection;
+pub mod kernel;
 pub mod limits;
 mod pool;
 mod proto;
 mod server;
 
-pub use backend::{Backend, Command, Errno, ExportId, ExportInfo, Extent, OpenError, Peer, Reply, RequestId};
+pub use backend::{
+    Adopted, Backend, Command, Errno, ExportId, ExportInfo, Extent, OpenError, Peer, Reply, RequestId,
+};
 pub use connection::{Connection, Event, InputBuffer, ProtocolError, TlsPolicy};
 pub use limits::Limits;
 pub use pool::BufferPool;

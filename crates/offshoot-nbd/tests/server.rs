@@ -4,8 +4,9 @@
 mod common;
 
 use common::memory::export;
-use common::running::Running;
+use common::running::{RawClient, Running};
 use common::wire::{self, *};
+use offshoot_nbd::{Adopted, ExportId, ExportInfo};
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
@@ -80,6 +81,38 @@ fn a_client_that_dies_in_the_middle_leaves_nothing() {
     running.stop();
     assert_eq!(running.control.opened.load(Ordering::SeqCst), 5);
     assert_eq!(running.control.closed.load(Ordering::SeqCst), 5);
+}
+
+/// A connection to the first export on which nothing needs to be said before the first request.
+fn adopt(running: &Running, tag: u64, info: ExportInfo) -> RawClient {
+    let (server, client) = std::os::unix::net::UnixStream::pair().unwrap();
+    server.set_nonblocking(true).unwrap();
+    running.control.adopt(Adopted { tag, socket: server.into(), export: ExportId(0), info });
+    RawClient { stream: client }
+}
+
+#[test]
+fn a_connection_is_taken_over_where_it_is() {
+    let mut running = one_export();
+    let mut kernel = adopt(&running, 7, export("vol", 64 << 20, false));
+    kernel.send(&[wire::write(FUA, 1, 4096, &[0x5a; 4096]), request(READ, 0, 2, 4096, 4096)].concat());
+    assert_eq!(kernel.reply(), (1, 0, vec![]));
+    assert_eq!(kernel.reply(), (2, 0, vec![]));
+    assert_eq!(kernel.read(4096), [0x5a; 4096]);
+    kernel.send(&request(READ, 0, 3, 64 << 20, 512));
+    assert_eq!(kernel.reply(), (3, 22, vec![]), "beyond the end");
+    assert_eq!(running.control.durable_writes.load(Ordering::SeqCst), 1);
+    kernel.send(&request(DISC, 0, 4, 0, 0));
+    kernel.expect_close();
+    until(|| *running.control.parted.lock().unwrap() == [7]);
+    assert_eq!(running.control.closed.load(Ordering::SeqCst), 1);
+    // One that is read-only, and there when the server ends.
+    let mut sealed = adopt(&running, 8, export("vol", 64 << 20, true));
+    sealed.send(&wire::write(0, 1, 0, &[1; 512]));
+    assert_eq!(sealed.reply(), (1, 1, vec![]));
+    running.stop();
+    sealed.expect_close();
+    assert_eq!(*running.control.parted.lock().unwrap(), [7, 8]);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //! starts again, and keeps a trace of all that.
 
 mod client;
-mod server;
 mod work;
 
 use std::fmt::Write as _;
@@ -15,7 +14,7 @@ use anyhow::{Context as _, Result};
 
 use super::rng::Rng;
 use super::trace::{Event, VolumeNumber, name};
-use server::{Server, run};
+use crate::guest::server::{Server, run};
 use work::Work;
 
 /// Name under which device mapper knows the store's disk.
@@ -133,11 +132,11 @@ impl Session {
 
     /// A server's life, with clients.
     fn serve(&mut self, end: End) -> Result<()> {
-        let server = Server::start(&self.store)?;
+        let server = Server::start(&[self.store.to_str().context("a path that is no text")?])?;
         self.recorder.tell(Event::Ready);
         self.recorder.mark()?;
         let writable: Vec<VolumeNumber> = self.writable().collect();
-        let mut work = Work::begin(&mut self.rng, &mut self.recorder, &mut self.next_op, &server, &writable)?;
+        let mut work = Work::begin(&mut self.rng, &mut self.recorder, &mut self.next_op, &writable)?;
         work.go_on(VOLUME_BYTES)?;
         match end {
             End::InOrder => {

@@ -159,8 +159,20 @@ impl Connection {
     /// One whose client may, or must, ask for TLS, within other limits.
     #[must_use]
     pub fn with(policy: TlsPolicy, limits: Limits) -> Self {
-        let mut outbox = Outbox::default();
-        outbox.inline(handshake::encode_greeting);
+        let mut connection = Self::silent(policy, limits);
+        connection.outbox.inline(handshake::encode_greeting);
+        connection
+    }
+
+    /// One on which everything is agreed already: the transmission of an export begins, with simple replies.
+    #[must_use]
+    pub fn agreed(export: &ExportInfo, limits: Limits) -> Self {
+        let mut connection = Self::silent(TlsPolicy::Unavailable, limits);
+        connection.begin_transmission(export);
+        connection
+    }
+
+    fn silent(policy: TlsPolicy, limits: Limits) -> Self {
         Self {
             phase: Phase::ClientFlags,
             negotiation: Negotiation::new(policy),
@@ -172,7 +184,7 @@ impl Connection {
                 allocation: false,
             },
             requests: RequestTable::new(limits),
-            outbox,
+            outbox: Outbox::default(),
         }
     }
 

@@ -291,7 +291,7 @@ impl Connection {
         self.reply(option, option_reply::ACK, &[]);
     }
 
-    fn begin_transmission(&mut self, export: &ExportInfo) {
+    pub(super) fn begin_transmission(&mut self, export: &ExportInfo) {
         self.terms = Terms {
             size_bytes: export.size_bytes,
             payload_bytes: export.max_block.min(PAYLOAD_BYTES_MAX),

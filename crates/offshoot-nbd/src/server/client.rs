@@ -1,7 +1,7 @@
 //! A socket, its protocol machine, what is between them, and the export that it opened.
 
 use super::tls::{Session, SessionError, Tls};
-use crate::backend::{Backend, Errno, ExportId, Peer, Reply, RequestId};
+use crate::backend::{Adopted, Backend, Errno, ExportId, Peer, Reply, RequestId};
 use crate::connection::{Connection, Event, InputBuffer, ProtocolError, TlsPolicy};
 use crate::limits::{Limits, OUTPUT_SEGMENTS_MAX};
 use offshoot_reactor::Interest;
@@ -48,6 +48,8 @@ pub(super) struct Client {
     /// Present while bytes wait to be looked at.
     input: Option<InputBuffer>,
     export: Option<ExportId>,
+    /// What the backend calls it, if it is one that was taken over.
+    tag: Option<u64>,
     /// What the poller watches the socket for.
     pub(super) interest: Interest,
     /// Tells this client from an earlier one in the same slot.
@@ -87,9 +89,21 @@ impl Client {
             peer,
             input: None,
             export: None,
+            tag: None,
             interest: Interest::INPUT,
             serial,
             queued: false,
+        }
+    }
+
+    /// One with which everything is agreed already.
+    pub(super) fn adopted(adopted: Adopted, serial: u64, limits: Limits) -> Self {
+        let Adopted { tag, socket, export, info } = adopted;
+        Self {
+            connection: Connection::agreed(&info, limits),
+            export: Some(export),
+            tag: Some(tag),
+            ..Self::new(socket, serial, Peer::default(), None, limits)
         }
     }
 
@@ -262,6 +276,9 @@ impl Client {
     pub(super) fn close_export<B: Backend>(&mut self, backend: &mut B) {
         if let Some(export) = self.export.take() {
             backend.close(export);
+        }
+        if let Some(tag) = self.tag.take() {
+            backend.parted(tag);
         }
     }
 

@@ -177,6 +177,7 @@ impl<B: Backend> Server<B> {
                 self.accept()?;
             }
             self.collect_replies();
+            self.adopt();
             self.settle_queue();
         }
         self.cut_remaining();
@@ -336,9 +337,19 @@ impl<B: Backend> Server<B> {
         Ok(())
     }
 
+    /// Takes over the connections that the backend has made, as long as anything is taken.
+    fn adopt(&mut self) {
+        while self.drain_until.is_none()
+            && let Some(adopted) = self.backend.adopted()
+        {
+            self.welcome(Client::adopted(adopted, self.serials, self.limits));
+        }
+    }
+
     fn welcome(&mut self, client: Client) {
         let serial = client.serial;
         self.serials += 1;
+        let is_negotiating = client.connection.is_negotiating();
         let slot = self.clients.insert(client);
         let Some(client) = self.clients.get_mut(slot) else {
             return;
@@ -349,7 +360,9 @@ impl<B: Backend> Server<B> {
             Self::cut(slot, client, &errno.into(), &mut self.backend, &mut self.spares);
         }
         debug!(slot, "connection accepted");
-        self.negotiating.push_back((Instant::now() + self.limits.negotiation, slot, serial));
+        if is_negotiating {
+            self.negotiating.push_back((Instant::now() + self.limits.negotiation, slot, serial));
+        }
         Self::enqueue(&mut self.queue, slot, client);
     }
 

@@ -2,7 +2,8 @@
 
 use offshoot_block::Buffer;
 use offshoot_nbd::{
-    Backend, BufferPool, Command, Errno, ExportId, ExportInfo, Extent, OpenError, Peer, Reply, RequestId,
+    Adopted, Backend, BufferPool, Command, Errno, ExportId, ExportInfo, Extent, OpenError, Peer, Reply,
+    RequestId,
 };
 use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -32,6 +33,10 @@ pub struct Control {
     pub durable_writes: AtomicUsize,
     pub opened: AtomicUsize,
     pub closed: AtomicUsize,
+    /// Connections to take over.
+    adoptions: Mutex<Vec<Adopted>>,
+    /// Those that have ended.
+    pub parted: Mutex<Vec<u64>>,
 }
 
 impl Control {
@@ -43,6 +48,17 @@ impl Control {
     /// Answers what was held.
     pub fn open_gate(&self) {
         self.shut.store(false, Ordering::SeqCst);
+        self.ring();
+    }
+
+    /// Has the server take over a connection.
+    pub fn adopt(&self, adopted: Adopted) {
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        self.adoptions.lock().unwrap().push(adopted);
+        self.ring();
+    }
+
+    fn ring(&self) {
         let bell = self.bell.lock().unwrap();
         bell.as_ref().unwrap().write_all(&[1]).unwrap();
     }
@@ -191,6 +207,14 @@ impl Backend for MemoryBackend {
 
     fn close(&mut self, _export: ExportId) {
         self.control.closed.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn adopted(&mut self) -> Option<Adopted> {
+        self.control.adoptions.lock().unwrap().pop()
+    }
+
+    fn parted(&mut self, tag: u64) {
+        self.control.parted.lock().unwrap().push(tag);
     }
 
     fn submit(&mut self, id: RequestId, export: ExportId, command: Command) {

@@ -12,7 +12,7 @@ use crate::types::lvol::{
     LvolName, MergeSnapshots, RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
 };
 use crate::types::lvstore::{CreateLvstore, DeleteLvstore, GetLvstores, GrowLvstore, RenameLvstore};
-use crate::types::nbd::{AllowClients, ExportLvol, GetExports, StartDisk};
+use crate::types::nbd::{AllowClients, ExportLvol, GetDisks, GetExports, StartDisk, StopDisk};
 use crate::types::notify::GetNotifications;
 use crate::types::operation::CancelOperation;
 use crate::types::qos::SetQosLimit;
@@ -189,6 +189,10 @@ methods! {
     WaitForExamine = "bdev_wait_for_examine", Runtime, without("bdev_wait_for_examine requires no parameters");
     /// attaches a bdev to a device of the kernel's.
     StartDisk = "nbd_start_disk", Runtime, required(StartDisk, BDEV);
+    /// detaches it.
+    StopDisk = "nbd_stop_disk", Runtime, required(StopDisk, BDEV);
+    /// lists such devices, or one.
+    GetDisks = "nbd_get_disks", Runtime, optional(GetDisks, BDEV);
     /// offers an lvol to NBD clients. Not in SPDK.
     ExportLvol = "nbd_export", Runtime, required(ExportLvol, BDEV);
     /// says which NBD clients may open an lvol. Not in SPDK.

@@ -1,4 +1,4 @@
-//! Parameters and results of NBD exports. SPDK attaches bdevs to `/dev/nbdN`; offshoot exports lvols over sockets.
+//! Parameters and results of NBD exports: over sockets, and as devices of the kernel's as with SPDK.
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -12,6 +12,32 @@ pub struct StartDisk {
     /// The device of the kernel's; absent: the first that is free.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nbd_device: Option<String>,
+}
+
+/// Parameters of `nbd_stop_disk`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopDisk {
+    /// The device of the kernel's.
+    pub nbd_device: String,
+}
+
+/// Parameters of `nbd_get_disks`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetDisks {
+    /// One device; absent: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nbd_device: Option<String>,
+}
+
+/// An element of the result of `nbd_get_disks`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// The device of the kernel's.
+    pub nbd_device: String,
+    /// The bdev that it shows.
+    pub bdev_name: String,
 }
 
 /// Parameters of `nbd_export` and `nbd_unexport`. Not in SPDK.

@@ -17,7 +17,9 @@ use crate::open;
 use anyhow::{Context as _, Result, anyhow, bail};
 use offshoot_block::Buffer;
 use offshoot_device::HostDevice;
-use offshoot_nbd::{BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Peer, Reply, RequestId};
+use offshoot_nbd::{
+    Adopted, BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Peer, Reply, RequestId,
+};
 use offshoot_store::{Blob, Error, State, Ticket, Verb, Work};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -56,6 +58,8 @@ pub(super) struct StoreBackend {
     ports: Vec<Port>,
     wakeup: Wakeup,
     pool: BufferPool,
+    /// Connections that wait for the NBD server.
+    adoptions: Vec<Adopted>,
     /// Replies that were there at once, until the next poll.
     answered: Vec<(RequestId, Reply)>,
     /// From where on the log tells of requests.
@@ -81,6 +85,7 @@ impl StoreBackend {
             ports: Vec::new(),
             wakeup: Wakeup::new().context("cannot wait for devices")?,
             pool: BufferPool::new(),
+            adoptions: Vec::new(),
             answered: Vec::new(),
             slow: None,
         })
@@ -494,6 +499,30 @@ impl StoreBackend {
         self.stores().flat_map(|(id, store)| store.engine().state().lvols().map(move |lvol| (id, lvol)))
     }
 
+    /// Opens an lvol for a device of the kernel's. Lists of clients do not matter to who may say so.
+    ///
+    /// # Errors
+    /// Why it cannot be opened now.
+    pub(super) fn open_disk(&mut self, export: Export) -> Result<(ExportId, ExportInfo), String> {
+        let lvol = self.state(export.store).and_then(|state| state.blob(export.lvol));
+        let info = lvol.and_then(|lvol| Some((lvol, self.info_of(export.store, lvol)?)));
+        let (lvol, info) = info.ok_or_else(|| "it is gone".to_owned())?;
+        match self.obstacle(export.store, lvol) {
+            Some(reason) => Err(reason),
+            None => Ok((self.openings.open(export), info)),
+        }
+    }
+
+    /// The block of a store's lvols in bytes.
+    pub(super) fn block_bytes(&self, id: StoreId) -> u32 {
+        self.state(id).and_then(|state| u32::try_from(state.units.block).ok()).unwrap_or(4096)
+    }
+
+    /// Hands a connection to the NBD server.
+    pub(super) fn adopt(&mut self, adopted: Adopted) {
+        self.adoptions.push(adopted);
+    }
+
     fn info_of(&self, id: StoreId, lvol: &Blob) -> Option<ExportInfo> {
         let name = self.naming.name(id, &lvol.display_name());
         Some(exports::info(self.store(id)?.engine(), lvol, name, self.request_bytes))
@@ -504,6 +533,11 @@ impl StoreBackend {
         if lvol.uuid().is_some_and(|uuid| self.withdrawn.contains(&uuid)) {
             return Some("not exported".to_owned());
         }
+        self.obstacle(id, lvol)
+    }
+
+    /// Why nobody may open an lvol, whoever it is.
+    fn obstacle(&self, id: StoreId, lvol: &Blob) -> Option<String> {
         if !lvol.is_read_only() && self.transfers.concern(Export { store: id, lvol: lvol.id }) {
             return Some("being exported by a command".to_owned());
         }
@@ -571,7 +605,11 @@ impl StoreBackend {
     }
 
     pub(super) fn has_answers(&self) -> bool {
-        !self.answered.is_empty()
+        !self.answered.is_empty() || !self.adoptions.is_empty()
+    }
+
+    pub(super) fn adopted(&mut self) -> Option<Adopted> {
+        self.adoptions.pop()
     }
 
     pub(super) fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {

@@ -8,7 +8,7 @@ use super::systemd::ServiceManager;
 use super::wakeup::Wakeup;
 use anyhow::{Context as _, Result};
 use offshoot_block::Buffer;
-use offshoot_nbd::{Backend, Command, ExportId, ExportInfo, OpenError, Peer, Reply, RequestId};
+use offshoot_nbd::{Adopted, Backend, Command, ExportId, ExportInfo, OpenError, Peer, Reply, RequestId};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -124,12 +124,21 @@ impl Backend for Daemon<'_> {
         self.stores.submit(id, export, command);
     }
 
+    fn adopted(&mut self) -> Option<Adopted> {
+        self.stores.adopted()
+    }
+
+    fn parted(&mut self, tag: u64) {
+        self.rpc.disk_parted(tag);
+    }
+
     fn abandon(&mut self, connection: u64) {
         self.stores.abandon(connection);
     }
 
     fn stopping(&mut self) {
         self.upkeep.manager.stopping();
+        self.rpc.detach_disks();
     }
 
     fn poll(&mut self, replies: &mut Vec<(RequestId, Reply)>) {

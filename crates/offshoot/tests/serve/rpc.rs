@@ -211,9 +211,31 @@ fn exports_are_listed_withdrawn_and_offered_again() {
     assert_eq!(client.call("nbd_get_exports", &Value::Null), json!([]));
     assert_eq!(client.call("nbd_export", &name)["name"], "vol");
     server.connect("vol").disconnect();
+    server.stop();
+}
+
+/// What can be told without the kernel. `cargo xtask kernel-disks` has one that has NBD.
+#[test]
+fn devices_of_the_kernel_s_are_refused_with_a_way_out() {
+    let store = Store::init("lvs", "64M");
+    let (server, mut client) = serve(&store);
+    create(&mut client, "vol", 4);
+    assert_eq!(client.call("nbd_get_disks", &Value::Null), json!([]));
+    client.refuse("nbd_get_disks", &json!({"nbd_device": "/dev/nbd0"}), -19);
+    client.refuse("nbd_stop_disk", &json!({"nbd_device": "/dev/nbd0"}), -19);
+    client.refuse("nbd_start_disk", &json!({"bdev_name": "lvs/none"}), -19);
+    let answer = client.ask("nbd_start_disk", &json!({"bdev_name": "lvs/vol", "nbd_device": "/dev/sda"}));
+    assert_eq!(answer["error"], json!({"code": -19, "message": "illegal nbd device /dev/sda"}));
+    if std::fs::exists("/sys/module/nbd").unwrap() {
+        return server.stop();
+    }
     let answer = client.ask("nbd_start_disk", &json!({"bdev_name": "lvs/vol", "nbd_device": "/dev/nbd0"}));
-    assert_eq!(answer["error"]["code"], -95);
-    assert!(answer["error"]["message"].as_str().unwrap().ends_with(&server.uri("vol")), "{answer}");
+    assert_eq!(answer["error"]["code"], -19);
+    let text = answer["error"]["message"].as_str().unwrap();
+    assert!(text.starts_with("nbd device not found") && text.ends_with(&server.uri("vol")), "{answer}");
+    // It is as free as before.
+    assert_eq!(client.call("nbd_get_exports", &Value::Null)[0]["connections"], 0);
+    assert_eq!(client.call("bdev_lvol_delete", &json!({"name": "lvs/vol"})), json!(true));
     server.stop();
 }
 

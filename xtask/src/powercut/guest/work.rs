@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use super::super::rng::Rng;
 use super::super::trace::{Change, Event, VolumeNumber, name};
 use super::Recorder;
 use super::client::{Answer, Command, Connection};
-use super::server::Server;
+use crate::guest::server::SOCKET;
 
 /// Requests under way, over all volumes.
 const DEPTH: usize = 12;
@@ -51,12 +52,11 @@ impl<'a> Work<'a> {
         rng: &'a mut Rng,
         recorder: &'a mut Recorder,
         next_op: &'a mut u32,
-        server: &Server,
         volumes: &[VolumeNumber],
     ) -> Result<Self> {
         let (sender, answers) = channel();
         let connect = |&volume: &VolumeNumber| {
-            Ok((volume, Connection::open(server.socket(), &name(volume), sender.clone())?))
+            Ok((volume, Connection::open(Path::new(SOCKET), &name(volume), sender.clone())?))
         };
         let connections = volumes.iter().map(connect).collect::<Result<_>>()?;
         Ok(Self { rng, recorder, next_op, connections, answers, pending: HashMap::new() })

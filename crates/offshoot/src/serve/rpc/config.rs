@@ -10,7 +10,7 @@ use super::nbd::clients_of;
 use super::qos::rate_limits;
 use offshoot_rpc::types::bdev::{BdevName, CreateAio, CreateMalloc, CreateUring};
 use offshoot_rpc::types::config::{Config, ConfigCall, GetConfig, Subsystem, SubsystemInfo};
-use offshoot_rpc::types::nbd::{AllowClients, ExportLvol};
+use offshoot_rpc::types::nbd::{AllowClients, Disk as DiskEntry, ExportLvol, StartDisk};
 use offshoot_rpc::types::qos::SetQosLimit;
 use offshoot_rpc::types::vbdev::{CreateDelay, CreateError};
 use offshoot_rpc::{Errno, RpcError};
@@ -76,7 +76,12 @@ impl Desk {
                     let clients = Some(clients_of(stores, uuid)?);
                     Some(self::call("nbd_allow", &AllowClients { bdev_name: uuid.to_string(), clients }))
                 });
-                Some(withdrawn.map(call).chain(allowed).collect())
+                let disks = self.disks.entries().map(|disk| {
+                    let DiskEntry { nbd_device, bdev_name } = disk;
+                    let params = StartDisk { bdev_name, nbd_device: Some(nbd_device) };
+                    self::call("nbd_start_disk", &params)
+                });
+                Some(disks.chain(withdrawn.map(call)).chain(allowed).collect())
             }
             _ => None,
         }

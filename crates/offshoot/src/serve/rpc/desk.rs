@@ -8,11 +8,12 @@ use super::super::openings::{Export, StoreId};
 use super::super::served::{Device, Finished, Served};
 use super::answers::{Answer, Asker, Awaited, Door, Then, now};
 use super::bases::{Bases, Ground, Holds, Kind, bare};
+use super::disks::Disks;
 use super::operations::Operations;
 use super::replay::Replay;
 use super::shallow_copy::Copies;
 use super::stacked::Deferred;
-use super::works::{Done, Works};
+use super::works::{Done, Outcome, Works};
 use offshoot_block::BlockDevice as _;
 use offshoot_rpc::types::framework::Version;
 use offshoot_rpc::{Call, Dispatch, Errno, Method, Reply, Request, RequestId, ResultText, RpcError};
@@ -49,6 +50,8 @@ pub(super) struct Desk {
     dispatch: Dispatch,
     pub(super) bases: Bases,
     pub(super) works: Works,
+    /// Lvols as devices of the kernel's.
+    pub(super) disks: Disks,
     /// External snapshots of stores that are opened later: id and file.
     pub(super) externals: Vec<(String, PathBuf)>,
     /// Where NBD clients connect.
@@ -83,6 +86,7 @@ impl Desk {
             dispatch: Dispatch::new(|_| true),
             bases: Bases::default(),
             works: Works::new()?,
+            disks: Disks::default(),
             externals,
             addresses: Vec::new(),
             snapshots: HashSet::new(),
@@ -246,7 +250,12 @@ impl Desk {
         if let Some(base) = self.bases.find_mut(base) {
             base.holds = Holds::Busy;
         }
-        if let Err(cause) = self.works.start(asker, base.to_owned(), work) {
+        let name = base.to_owned();
+        let work = move || {
+            let (ground, reply) = work();
+            Outcome::Base(name, ground, reply)
+        };
+        if let Err(cause) = self.works.start(asker, work) {
             warn!(base, %cause, "no thread: the bdev is gone");
             self.lose(base);
             return Err(RpcError::refused(Errno::NoMem));
@@ -296,7 +305,11 @@ impl Desk {
     }
 
     fn work_done(&mut self, stores: &mut StoreBackend, done: Done) {
-        let Done { asker, base, ground, reply } = done;
+        let Done { asker, outcome } = done;
+        let (base, ground, reply) = match outcome {
+            Outcome::Base(base, ground, reply) => (base, ground, reply),
+            Outcome::Disk(done) => return self.disk_done(stores, asker, done),
+        };
         let geometry = match &ground {
             Ground::Gone | Ground::Deleted(_) => None,
             Ground::Nothing(bare) => Some(bare.device.geometry()),
@@ -426,7 +439,9 @@ impl Desk {
                 Ok(None)
             }
             Call::WaitForExamine | Call::WaitInit => now(&true),
-            Call::StartDisk(params) => self.start_disk(stores, &params),
+            Call::StartDisk(params) => self.start_disk(stores, asker, &params),
+            Call::StopDisk(params) => self.stop_disk(asker, &params),
+            Call::GetDisks(params) => self.get_disks(params.as_ref()),
             Call::ExportLvol(params) => self.export_lvol(stores, &params),
             Call::AllowClients(params) => Self::allow_clients(stores, &params),
             Call::UnexportLvol(params) => Self::unexport_lvol(stores, &params),

@@ -12,6 +12,7 @@ mod bdevs;
 mod commands;
 mod config;
 mod desk;
+mod disks;
 mod errors;
 mod esnap;
 mod files;
@@ -133,6 +134,16 @@ impl Rpc {
     /// Whether no configuration is being loaded.
     pub(super) fn is_configured(&self) -> bool {
         self.desk.replay.is_idle()
+    }
+
+    /// The connection of a device of the kernel's has ended.
+    pub(super) fn disk_parted(&mut self, tag: u64) {
+        self.desk.disk_parted(tag);
+    }
+
+    /// The server ends: no device of the kernel's stays behind.
+    pub(super) fn detach_disks(&mut self) {
+        self.desk.detach_disks();
     }
 
     /// NBD clients are served there too.

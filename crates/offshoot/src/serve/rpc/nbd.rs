@@ -1,27 +1,17 @@
-//! Methods of NBD exports. Every sound lvol is exported from the start, wherever the server listens.
+//! Methods of NBD exports over sockets. Every sound lvol is exported from the start, wherever the server listens.
 
 use super::super::backend::StoreBackend;
+use super::super::listen::Address;
 use super::answers::{Answer, now};
 use super::desk::Desk;
 use super::resolve::{self, Found};
-use offshoot_rpc::types::nbd::{AllowClients, Export, ExportLvol, GetExports, StartDisk};
+use offshoot_rpc::types::nbd::{AllowClients, Export, ExportLvol, GetExports};
 use offshoot_rpc::types::selector::LvolSelector;
 use offshoot_rpc::{Errno, RpcError};
 use std::borrow::Cow;
 use uuid::Uuid;
 
 impl Desk {
-    /// There are no devices of the kernel's here: says what there is instead.
-    pub(super) fn start_disk(&self, stores: &StoreBackend, params: &StartDisk) -> Answer {
-        let found = resolve::lvol(stores, LvolSelector::new(&params.bdev_name))?;
-        let place = self.export(stores, found).uris.into_iter().next();
-        let message = match place {
-            Some(uri) => format!("offshoot has no kernel NBD devices: connect a client to {uri}"),
-            None => "offshoot has no kernel NBD devices, and this server no NBD socket".to_owned(),
-        };
-        Err(RpcError { code: -Errno::NotSup.number(), message: Cow::Owned(message) })
-    }
-
     pub(super) fn export_lvol(&self, stores: &mut StoreBackend, params: &ExportLvol) -> Answer {
         let found = resolve::lvol(stores, LvolSelector::new(&params.bdev_name))?;
         let uuid = found.lvol.uuid().ok_or(RpcError::refused(Errno::Inval))?;
@@ -68,7 +58,7 @@ impl Desk {
     }
 
     fn export(&self, stores: &StoreBackend, found: Found<'_>) -> Export {
-        let name = stores.naming().name(found.store, &found.lvol.display_name());
+        let name = name(stores, found);
         Export {
             bdev_name: found.lvol.uuid().unwrap_or_default(),
             uris: self.addresses.iter().map(|address| address.uri(&name)).collect(),
@@ -77,6 +67,15 @@ impl Desk {
             name,
         }
     }
+}
+
+fn name(stores: &StoreBackend, found: Found<'_>) -> String {
+    stores.naming().name(found.store, &found.lvol.display_name())
+}
+
+/// The first place where an lvol is served.
+pub(super) fn place(addresses: &[Address], stores: &StoreBackend, found: Found<'_>) -> Option<String> {
+    addresses.first().map(|address| address.uri(&name(stores, found)))
 }
 
 /// Who may open an lvol, where that was said of it alone.

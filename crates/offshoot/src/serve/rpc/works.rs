@@ -1,7 +1,8 @@
-//! What cannot be done without waiting, on threads: making, opening and closing stores.
+//! What cannot be done without waiting, on threads: making, opening and closing stores, and calls to the kernel's NBD client.
 
 use super::answers::Asker;
 use super::bases::Ground;
+use super::disks::DiskDone;
 use offshoot_rpc::Reply;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,12 +14,15 @@ use std::thread;
 pub(super) struct Done {
     /// Who waits for it.
     pub(super) asker: Option<Asker>,
-    /// The bdev that it was about.
-    pub(super) base: String,
-    /// What the bdev holds now.
-    pub(super) ground: Ground,
-    /// What to answer.
-    pub(super) reply: Reply,
+    pub(super) outcome: Outcome,
+}
+
+/// What there is to do about it.
+pub(super) enum Outcome {
+    /// A bdev holds something else now, and that is what to answer.
+    Base(String, Ground, Reply),
+    /// Something has become of a device of the kernel's.
+    Disk(DiskDone),
 }
 
 /// Works under way, a thread each.
@@ -40,21 +44,20 @@ impl Works {
         Ok(Self { sender, receiver, bell, rung, running: 0 })
     }
 
-    /// Starts a work on the bdev `base`.
+    /// Starts a work.
     ///
     /// # Errors
     /// There is no thread to be had; the work, and what it held, is gone.
     pub(super) fn start(
         &mut self,
         asker: Option<Asker>,
-        base: String,
-        work: impl FnOnce() -> (Ground, Reply) + Send + 'static,
+        work: impl FnOnce() -> Outcome + Send + 'static,
     ) -> io::Result<()> {
         let (sender, mut bell) = (self.sender.clone(), self.bell.try_clone()?);
         thread::Builder::new().name("rpc".to_owned()).spawn(move || {
-            let (ground, reply) = work();
+            let outcome = work();
             // Fails when nobody is there any more who would want to know.
-            let _ = sender.send(Done { asker, base, ground, reply });
+            let _ = sender.send(Done { asker, outcome });
             // A full socket is readable already.
             let _ = bell.write(&[1]);
         })?;

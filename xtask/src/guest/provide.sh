@@ -1,11 +1,11 @@
 #!/bin/sh
-# provide.sh BED: puts into the folder BED what a guest is booted from and is not built here: Debian's 6.12 kernel with
-# the modules for device mapper and virtio, busybox, and dmsetup with its libraries. QEMU is installed, which takes
-# root; the packages of the guest are unpacked into BED and nowhere else. Everything that is there already is kept.
+# provide.sh BED: puts into the folder BED what guests are booted from and is not built here: Debian's 6.12 kernel with
+# the modules for device mapper, virtio, NBD and ext4, busybox, dmsetup and what makes file systems. QEMU is installed, which takes
+# root; the packages of guests are unpacked into BED and nowhere else. Everything that is there already is kept.
 set -eu
 bed=$1
 suite=bookworm-backports
-modules='virtio_pci virtio_blk dm_mod dm_log_writes'
+modules='virtio_pci virtio_blk dm_mod dm_log_writes nbd crc32c_generic ext4'
 
 mkdir -p "$bed/apt/parts" "$bed/apt/lists/partial" "$bed/apt/archives/partial"
 
@@ -61,15 +61,15 @@ provide_busybox() {
     cp "$bed/busybox.new/bin/busybox" "$bed/busybox"
 }
 
-# dmsetup and every library that it names, each where it looks for it.
-add_dmsetup() {
+# The program $2 of the package $3 and every library that it names, each where it looks for it.
+add_program() {
     root=$1
-    program=$(PATH=$PATH:/usr/sbin:/sbin command -v dmsetup) || {
+    program=$(PATH=$PATH:/usr/sbin:/sbin command -v "$2") || {
         update
-        apt apt-get install -y --no-install-recommends dmsetup
-        program=/sbin/dmsetup
+        apt apt-get install -y --no-install-recommends "$3"
+        program=$(PATH=$PATH:/usr/sbin:/sbin command -v "$2")
     }
-    cp "$program" "$root/bin/dmsetup"
+    cp "$program" "$root/bin/$2"
     ldd "$program" | grep -o '/[^ ]*' | while read -r library; do
         mkdir -p "$root$(dirname "$library")"
         cp -L "$library" "$root$library"
@@ -108,7 +108,9 @@ provide_root() {
     for applet in $("$bed/busybox" --list); do
         [ "$applet" = busybox ] || ln -s busybox "$bed/root.new/bin/$applet"
     done
-    add_dmsetup "$bed/root.new"
+    add_program "$bed/root.new" dmsetup dmsetup
+    add_program "$bed/root.new" mkfs.ext4 e2fsprogs
+    add_program "$bed/root.new" e2fsck e2fsprogs
     add_modules "$bed/root.new"
     mv "$bed/root.new" "$bed/root"
     rm -rf "$bed/busybox.new" "$bed/module.ko" "$bed/deb"

@@ -1,7 +1,6 @@
-//! Programs that are run: the server, and those that do one thing.
+//! Programs that run in a guest: the server, and those that do one thing.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -10,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 ///
 /// # Errors
 /// It cannot be run, or fails.
-pub(super) fn run(program: &str, args: &[&str]) -> Result<()> {
+pub(crate) fn run(program: &str, args: &[&str]) -> Result<()> {
     let mut command = Command::new(program);
     let output = command.args(args).stdin(Stdio::null()).output().with_context(|| program.to_owned())?;
     let said = String::from_utf8_lossy(&output.stderr);
@@ -18,23 +17,22 @@ pub(super) fn run(program: &str, args: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// `offshoot serve` of one store.
+/// `offshoot serve`.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     process: Child,
     /// Kept open: a server may say more.
     _output: BufReader<ChildStdout>,
-    socket: PathBuf,
 }
+
+/// Where NBD clients find it.
+pub(crate) const SOCKET: &str = "/run/nbd";
 
 impl Server {
     /// Starts it, and waits until clients can come.
-    pub(super) fn start(store: &Path) -> Result<Self> {
-        let socket = PathBuf::from("/run/nbd");
-        // A server that was killed leaves it behind.
-        let _ = std::fs::remove_file(&socket);
+    pub(crate) fn start(args: &[&str]) -> Result<Self> {
         let mut command = Command::new("offshoot");
-        command.arg("serve").arg(store).arg("--nbd").arg("unix:/run/nbd");
+        command.arg("serve").args(args).args(["--nbd", &format!("unix:{SOCKET}")]);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut process = command.spawn().context("offshoot serve")?;
         let output = process.stdout.take().context("the server has no output")?;
@@ -46,16 +44,11 @@ impl Server {
                 bail!("the server ended before it was ready: {}", process.wait()?);
             }
         }
-        Ok(Self { process, _output: output, socket })
-    }
-
-    /// Where it listens.
-    pub(super) fn socket(&self) -> &Path {
-        &self.socket
+        Ok(Self { process, _output: output })
     }
 
     /// Asks it to end in order, and waits for that.
-    pub(super) fn stop(mut self) -> Result<()> {
+    pub(crate) fn stop(mut self) -> Result<()> {
         run("kill", &["-TERM", &self.process.id().to_string()])?;
         let status = self.process.wait()?;
         ensure!(status.success(), "the server ended with {status}");
@@ -63,7 +56,7 @@ impl Server {
     }
 
     /// Kills it.
-    pub(super) fn kill(mut self) -> Result<()> {
+    pub(crate) fn kill(mut self) -> Result<()> {
         self.process.kill()?;
         self.process.wait()?;
         Ok(())
