@@ -4,12 +4,12 @@ use super::{Errors, Method, When, optional, required};
 use crate::error::RpcError;
 use crate::types::bdev::{BdevName, CreateAio, CreateMalloc, CreateUring, GetBdevs};
 use crate::types::config::{Config, GetConfig};
-use crate::types::framework::{GetMethods, KillInstance};
+use crate::types::framework::{ContextSwitchMonitor, GetMethods, KillInstance, SetScheduler};
 use crate::types::iostat::{EnableHistogram, GetIostat, ResetIostat};
 use crate::types::log::{LogFlag, SetLogLevel};
 use crate::types::lvol::{
-    CloneBdev, CloneLvol, CreateLvol, DecoupleParent, DiffLvols, GetLvols, GroupSnapshot, InflateLvol,
-    LvolName, MergeSnapshots, RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
+    CloneBdev, CloneLvol, CreateLvol, DecoupleParent, DeleteLvol, DiffLvols, GetLvols, GroupSnapshot,
+    InflateLvol, LvolName, MergeSnapshots, RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
 };
 use crate::types::lvstore::{CreateLvstore, DeleteLvstore, GetLvstores, GrowLvstore, RenameLvstore};
 use crate::types::nbd::{AllowClients, ExportLvol, GetDisks, GetExports, StartDisk, StopDisk};
@@ -108,7 +108,7 @@ methods! {
     /// makes an lvol read-only.
     SetReadOnly = "bdev_lvol_set_read_only", Runtime, required(LvolName, LVOL);
     /// deletes an lvol.
-    DeleteLvol = "bdev_lvol_delete", Runtime, required(LvolName, BDEV);
+    DeleteLvol = "bdev_lvol_delete", Runtime, required(DeleteLvol, BDEV);
     /// gives an lvol a cluster of its own everywhere.
     InflateLvol = "bdev_lvol_inflate", Runtime, required(InflateLvol, LVOL);
     /// makes an lvol independent of its parent.
@@ -211,6 +211,14 @@ methods! {
     GetConfig = "framework_get_config", Always, required(GetConfig, SERVER);
     /// tells all of them. Not in SPDK, where its client does.
     SaveConfig = "save_config", Runtime, without("save_config requires no parameters");
+    /// tells of the thread that serves.
+    GetReactors = "framework_get_reactors", Runtime, without("`framework_get_reactors` requires no arguments");
+    /// tells who moves threads.
+    GetScheduler = "framework_get_scheduler", Always, without("'rpc_get_scheduler' requires no arguments");
+    /// says who does.
+    SetScheduler = "framework_set_scheduler", Always, required(SetScheduler, SERVER);
+    /// has the log tell of switches of context, or tells whether it does.
+    MonitorContextSwitch = "framework_monitor_context_switch", Runtime, optional(ContextSwitchMonitor, SERVER);
     /// makes the calls of a configuration. Not in SPDK, where its client does.
     LoadConfig = "load_config", Runtime, required(Config, SERVER);
     /// sends the server a signal.

@@ -25,6 +25,9 @@ pub struct CreateLvol {
     /// What becomes of its clusters when it lets go of them; absent: default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clear_method: Option<LvolClear>,
+    /// Whether what it may need for being overwritten is kept for it; absent: no. Not in SPDK.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserve: Option<bool>,
 }
 
 impl CreateLvol {
@@ -151,6 +154,25 @@ impl ResizeLvol {
 pub struct LvolName {
     /// The lvol.
     pub name: String,
+}
+
+/// Parameters of `bdev_lvol_delete`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteLvol {
+    /// The lvol: UUID or alias.
+    pub name: String,
+    /// Whether a snapshot with several clones goes out of sight now and goes when one is left; absent: it is refused. Not in SPDK.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deferred: Option<bool>,
+}
+
+impl DeleteLvol {
+    /// The lvol.
+    #[must_use]
+    pub fn lvol(&self) -> LvolSelector<'_> {
+        LvolSelector::new(&self.name)
+    }
 }
 
 impl LvolName {

@@ -174,6 +174,43 @@ fn an_lvol_goes_back_to_its_snapshot() {
 }
 
 #[test]
+fn a_snapshot_with_clones_goes_when_it_can() {
+    let store = Store::init("lvs", "64M");
+    let (server, mut client) = serve(&store);
+    create(&mut client, "vol", 4);
+    snapshot(&mut client, "vol", "snap");
+    client.call("bdev_lvol_clone", &json!({"snapshot_name": "lvs/snap", "clone_name": "clone"}));
+    let delete = |deferred: bool| json!({"name": "lvs/snap", "deferred": deferred});
+    client.refuse("bdev_lvol_delete", &delete(false), -32603);
+    assert_eq!(client.call("bdev_lvol_delete", &delete(true)), json!(true));
+    client.refuse("bdev_lvol_delete", &delete(true), -19);
+    // Its name is free at once.
+    snapshot(&mut client, "vol", "snap");
+    client.call("bdev_lvol_delete", &lvol("clone"));
+    server.stop();
+    let lvols: Value = serde_json::from_str(&store.run("ls", &["--json"])).unwrap();
+    assert_eq!(lvols.as_array().unwrap().len(), 2, "{lvols}");
+}
+
+#[test]
+fn what_is_reserved_is_there_when_it_is_needed() {
+    let store = Store::init("lvs", "64M");
+    let (server, mut client) = serve(&store);
+    let params = |name: &str, reserve: bool, mib: u64| json!({"lvol_name": name, "size_in_mib": mib, "thin_provision": true, "lvs_name": "lvs", "reserve": reserve});
+    client.call("bdev_lvol_create", &params("kept", true, 32));
+    // Not a second time, but as many thin ones as anybody likes.
+    client.refuse("bdev_lvol_create", &params("other", true, 32), -32602);
+    client.call("bdev_lvol_create", &params("thin", false, 512));
+    server.stop();
+    let lvols: Value = serde_json::from_str(&store.run("ls", &["--json"])).unwrap();
+    let reserved = |name: &str| {
+        let lvol = lvols.as_array().unwrap().iter().find(|lvol| lvol["name"] == name).unwrap();
+        lvol["reserved"].clone()
+    };
+    assert_eq!((reserved("kept"), reserved("thin")), (json!(true), json!(false)));
+}
+
+#[test]
 fn what_a_client_has_open_is_busy() {
     let store = Store::init("lvs", "64M");
     let (server, mut client) = serve(&store);

@@ -3,6 +3,8 @@
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -98,6 +100,33 @@ fn the_state_tells_what_waits() {
 }
 
 #[test]
+fn the_thread_that_serves_is_a_reactor() {
+    let store = Store::init("lvs", "64M");
+    let (server, mut client) = serve(&store);
+    let busy = |client: &mut Client| {
+        let reactors = client.call("framework_get_reactors", &Value::Null);
+        let reactor = &reactors["reactors"][0];
+        assert_eq!((&reactors["pid"], &reactors["tick_rate"]), (&reactor["tid"], &json!(1_000_000_000)));
+        assert_eq!(reactor["lw_threads"][0]["name"], "app_thread");
+        let elapsed = reactor["lw_threads"][0]["elapsed"].as_u64().unwrap();
+        let [busy, idle] = ["busy", "idle"].map(|part| reactor[part].as_u64().unwrap());
+        assert_eq!(busy + idle, elapsed);
+        busy
+    };
+    let before = busy(&mut client);
+    assert!(before > 0 && busy(&mut client) > before);
+    let scheduler = client.call("framework_get_scheduler", &Value::Null);
+    assert_eq!((&scheduler["scheduler_name"], &scheduler["scheduler_period"]), (&json!("static"), &json!(0)));
+    client.call("framework_set_scheduler", &json!({"name": "static", "period": 5000}));
+    client.call("framework_set_scheduler", &json!({"name": "static"}));
+    assert_eq!(client.call("framework_get_scheduler", &Value::Null)["scheduler_period"], 5000);
+    client.refuse("framework_set_scheduler", &json!({"name": "dynamic"}), -32603);
+    client.refuse("framework_set_scheduler", &json!({"name": "static", "mappings": "a:1"}), -32603);
+    client.refuse("framework_get_scheduler", &json!({"a": 1}), -32602);
+    server.stop();
+}
+
+#[test]
 fn the_log_follows_rpc_and_tells_of_slow_requests() {
     let store = Store::init("lvs", "64M");
     store.run("create", &["vol", "4M"]);
@@ -129,6 +158,14 @@ fn the_log_follows_rpc_and_tells_of_slow_requests() {
     client.refuse("log_set_flag", &json!({"flag": "no such part"}), -32602);
     client.refuse("log_set_level", &json!({"level": "LOUD"}), -32602);
     connection.disconnect();
+    client.call("log_set_print_level", &json!({"level": "INFO"}));
+    let monitor = |enabled: bool| json!({ "enabled": enabled });
+    assert_eq!(client.call("framework_monitor_context_switch", &Value::Null), monitor(false));
+    assert_eq!(client.call("framework_monitor_context_switch", &monitor(true)), monitor(true));
+    while !fs::read_to_string(&log).unwrap().contains("context switches in the last second") {
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(client.call("framework_monitor_context_switch", &monitor(false)), monitor(false));
     client.call("spdk_kill_instance", &json!({"sig_name": "SIGINT"}));
     assert_eq!(child.wait().unwrap().code(), Some(0));
     let log = fs::read_to_string(&log).unwrap();

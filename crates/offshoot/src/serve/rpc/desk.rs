@@ -10,6 +10,7 @@ use super::answers::{Answer, Asker, Awaited, Door, Then, now};
 use super::bases::{Bases, Ground, Holds, Kind, bare};
 use super::disks::Disks;
 use super::operations::Operations;
+use super::reactor::Scheduling;
 use super::replay::Replay;
 use super::shallow_copy::Copies;
 use super::stacked::Deferred;
@@ -72,6 +73,7 @@ pub(super) struct Desk {
     /// A configuration that is being loaded.
     pub(super) replay: Replay,
     pub(super) logging: Logging,
+    pub(super) scheduling: Scheduling,
     pub(super) notices: Notices,
     /// Whether bdevs may have come or gone since [`Desk::take_note`] looked.
     pub(super) bdevs_changed: bool,
@@ -99,6 +101,7 @@ impl Desk {
             examined: Vec::new(),
             replay: Replay::default(),
             logging,
+            scheduling: Scheduling::default(),
             notices: Notices::default(),
             bdevs_changed: true,
             looked: None,
@@ -147,6 +150,7 @@ impl Desk {
         self.step_copies(stores);
         self.answer_awaited(stores);
         self.take_note(stores);
+        self.watch_switches();
         let here = self.answered.extract_if(.., |(asker, _)| asker.door == door);
         replies.extend(here.map(|(asker, reply)| (asker.id, reply)));
     }
@@ -163,7 +167,7 @@ impl Desk {
 
     /// When to poll at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.awaited.iter().map(|awaited| awaited.until).min()
+        self.awaited.iter().map(|awaited| awaited.until).chain(self.next_look()).min()
     }
 
     /// Calls that wait for a verb or a job.
@@ -448,6 +452,10 @@ impl Desk {
             Call::GetExports(params) => self.get_exports(stores, params.as_ref()),
             Call::GetMethods(params) => now(&self.dispatch.names(params.as_ref())),
             Call::GetVersion => now(&Version::compatible(env!("CARGO_PKG_VERSION"))),
+            Call::GetReactors => self.get_reactors(),
+            Call::GetScheduler => self.get_scheduler(),
+            Call::SetScheduler(params) => self.set_scheduler(method, &params),
+            Call::MonitorContextSwitch(params) => self.monitor_context_switch(params.as_ref()),
             Call::GetSubsystems => Self::get_subsystems(),
             Call::GetConfig(params) => self.get_config(stores, &params),
             Call::SaveConfig => self.save_config(stores),

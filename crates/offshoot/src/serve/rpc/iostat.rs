@@ -20,9 +20,15 @@ use offshoot_rpc::types::iostat::{
 use offshoot_rpc::types::selector::LvolSelector;
 use offshoot_rpc::{Errno, RpcError};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Ticks of a second.
-const TICK_RATE: u64 = 1_000_000_000;
+pub(super) const TICK_RATE: u64 = 1_000_000_000;
+
+/// A time in ticks.
+pub(super) fn ticks(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// A bdev of a name.
 enum Named<'d> {
@@ -45,7 +51,7 @@ impl Desk {
                 named.collect::<Result<_, RpcError>>()?
             }
         };
-        let ticks = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let ticks = ticks(self.started.elapsed());
         let answer = match (per_channel, &names, &bdevs[..]) {
             (Some(true), Some(_), [BdevIostat { name, counts }]) => {
                 // Everything happens on one thread.

@@ -8,8 +8,8 @@ use super::errors::errno;
 use super::resolve;
 use crate::commands::identity;
 use offshoot_rpc::types::lvol::{
-    CloneLvol, CreateLvol, DiffLvols, DiffRange, GetLvols, GroupSnapshot, Lvol, LvolClear, LvolDiff,
-    LvolName, LvstoreRef, RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
+    CloneLvol, CreateLvol, DeleteLvol, DiffLvols, DiffRange, GetLvols, GroupSnapshot, Lvol, LvolClear,
+    LvolDiff, LvolName, LvstoreRef, RenameLvol, ResizeLvol, RevertLvol, SetParent, SnapshotLvol,
 };
 use offshoot_rpc::types::selector::{LvolSelector, alias};
 use offshoot_rpc::{Errno, Method, RpcError};
@@ -41,7 +41,7 @@ impl Desk {
             Some(LvolClear::Unmap) => ClearMethod::Unmap,
             Some(LvolClear::WriteZeroes) => ClearMethod::WriteZeroes,
         };
-        let options = CreateOptions { clear_method, ..CreateOptions::provisioned(thick) };
+        let options = CreateOptions { thick, reserve: params.reserve.unwrap_or(false), clear_method };
         let verb = Verb::Create { identity: identity(&params.lvol_name), size_bytes, options };
         self.start(stores, asker, store, verb, Then::Made(method))
     }
@@ -138,11 +138,13 @@ impl Desk {
         stores: &mut StoreBackend,
         asker: Asker,
         method: &'static Method,
-        params: &LvolName,
+        params: &DeleteLvol,
     ) -> Answer {
         let found = resolve::lvol(stores, params.lvol())?;
         let (store, lvol) = (found.store, found.lvol.id);
-        self.start(stores, asker, store, Verb::Remove { lvol }, Then::True(method))
+        let deferred = params.deferred.unwrap_or(false);
+        let verb = if deferred { Verb::RemoveDeferred { lvol } } else { Verb::Remove { lvol } };
+        self.start(stores, asker, store, verb, Then::True(method))
     }
 
     pub(super) fn detach_parent(

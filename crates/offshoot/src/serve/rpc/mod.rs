@@ -23,6 +23,7 @@ mod lvstores;
 mod nbd;
 mod operations;
 mod qos;
+mod reactor;
 mod replay;
 mod resolve;
 mod server;
