@@ -144,7 +144,7 @@ enum OpOwner {
     /// A run of a write.
     Run { task: TaskId },
     /// Zeroing for a verb.
-    VerbZero { task: TaskId },
+    VerbZero { task: TaskId, bytes: u64 },
     /// A frame of the journal.
     Frame,
     /// A sync of a barrier.
@@ -396,7 +396,7 @@ impl Engine {
                 );
             }
             OpOwner::Run { task } => self.run_done(task, buffer, result),
-            OpOwner::VerbZero { task } => self.verb_zero_done(task, result),
+            OpOwner::VerbZero { task, bytes } => self.verb_zero_done(task, bytes, result),
             OpOwner::Frame => self.frame_done(result),
             OpOwner::Barrier => self.barrier_sync_done(result),
             OpOwner::Checkpoint => self.checkpoint_op_done(result),

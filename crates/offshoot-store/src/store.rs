@@ -241,9 +241,9 @@ impl<D: BlockDevice> Store<D> {
         self.engine.allow(job, bytes);
     }
 
-    /// Ends a job. See [`Engine::cancel`].
-    pub fn cancel(&mut self, job: Ticket) {
-        self.engine.cancel(job);
+    /// Ends a job, or a verb. See [`Engine::cancel`].
+    pub fn cancel(&mut self, ticket: Ticket) {
+        self.engine.cancel(ticket);
     }
 
     /// Runs a job to its durable end. `watch` sees how far it has come, and may break it off.
@@ -349,10 +349,29 @@ impl<D: BlockDevice> Store<D> {
     /// # Errors
     /// Why it was refused or failed; nothing has changed then.
     pub fn execute(&mut self, verb: Verb) -> Result<Vec<BlobId>, Error> {
+        self.execute_watched(verb, |_| ControlFlow::Continue(()))
+    }
+
+    /// Runs a verb to its durable end. `watch` sees how far its zeroing has come, and may break it off.
+    ///
+    /// # Errors
+    /// Why it was refused, failed or was ended; nothing has changed then.
+    pub fn execute_watched(
+        &mut self,
+        verb: Verb,
+        mut watch: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Vec<BlobId>, Error> {
         let ticket = self.engine.execute(verb);
-        match self.wait_for(ticket)? {
-            Reply::Made(made) => Ok(made),
-            _ => Ok(Vec::new()),
+        loop {
+            while let Some((done, result)) = self.engine.poll_reply() {
+                if done == ticket {
+                    return result.map(|reply| if let Reply::Made(made) = reply { made } else { Vec::new() });
+                }
+            }
+            if self.engine.progress(ticket).map(&mut watch) == Some(ControlFlow::Break(())) {
+                self.engine.cancel(ticket);
+            }
+            self.step();
         }
     }
 

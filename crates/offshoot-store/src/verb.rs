@@ -207,6 +207,21 @@ pub struct Plan {
     pub handed_over: Option<BlobId>,
 }
 
+impl Verb {
+    /// Bytes that are zeroed before it is done: what a thick lvol gets. 0 for a verb that is refused.
+    #[must_use]
+    pub fn zeroed_bytes(&self, state: &State) -> u64 {
+        let may_zero = match self {
+            Self::Create { options, .. } => options.thick,
+            Self::Resize { .. } => true,
+            _ => false,
+        };
+        let plan = if may_zero { self.plan(state) } else { Ok(Plan::default()) };
+        let clusters: u64 = plan.unwrap_or_default().zero.iter().map(|run| u64::from(run.length)).sum();
+        clusters * state.units.cluster
+    }
+}
+
 impl Plan {
     pub(crate) fn promises(&self) -> usize {
         usize::try_from(self.promised).unwrap_or(usize::MAX)

@@ -109,7 +109,6 @@ impl Errand {
         match self {
             // More than what a server does of them.
             Self::Check(args) => return check::look(args),
-            Self::Create(args) => return Ok(create::run(args)?.into()),
             Self::Seal(args) => return Ok(seal::run(args)?.into()),
             _ => {}
         }
@@ -117,7 +116,7 @@ impl Errand {
             Deed::Look(look) => self.store().show(look),
             Deed::Change(change) => self.store().change(|store| {
                 let Planned { verb, said, .. } = change.plan(store.state())?;
-                let made = store.execute(verb)?;
+                let made = job::execute(store, verb)?;
                 Ok(said(store.state(), &made).into())
             }),
             Deed::Toil(toil) => self.store().change(|store| {
@@ -125,7 +124,7 @@ impl Errand {
                 Ok(job::run(store, job)?.into())
             }),
             Deed::Grow(growth) => self.store().change(|store| {
-                let job = growth::prepare(&growth, store, |device, size| device.inner_mut().grow(size))?;
+                let job = growth::prepare(&growth, store, |device, size| device.grow(size))?;
                 Ok(job::run(store, job)?.into())
             }),
         }

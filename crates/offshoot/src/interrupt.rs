@@ -37,10 +37,4 @@ impl Interrupt {
     pub(crate) fn check(&self) -> Result<(), Interrupted> {
         if self.raised.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
     }
-
-    /// Asks for the end.
-    #[cfg(test)]
-    pub(crate) fn raise(&self) {
-        self.raised.store(true, Ordering::Relaxed);
-    }
 }

@@ -2,14 +2,15 @@
 //! it, and the same command goes on from there.
 
 use crate::deed::Job;
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::open::Store;
 use crate::pace::Budget;
 use crate::progress::Progress;
 use crate::report;
 use crate::size::{Bytes, Size};
 use anyhow::{Result, anyhow, bail};
-use offshoot_store::{Engine, Error, Work, WorkCost};
+use offshoot_format::BlobId;
+use offshoot_store::{Engine, Error, Verb, Work, WorkCost};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -41,6 +42,37 @@ pub(crate) fn run(store: &mut Store, job: Job) -> Result<String> {
     });
     done.map_err(failed)?;
     Ok(said(store.state(), &[]))
+}
+
+/// Carries out a verb. Returns what it made. Long zeroing is shown, and Ctrl-C ends it.
+///
+/// # Errors
+/// Why it was refused, failed or was interrupted. Nothing has changed then.
+pub(crate) fn execute(store: &mut Store, verb: Verb) -> Result<Vec<BlobId>> {
+    let bytes = verb.zeroed_bytes(store.state());
+    if bytes == 0 {
+        return Ok(store.execute(verb)?);
+    }
+    let interrupt = Interrupt::install()?;
+    let mut progress = Progress::new(zeroing(&verb), Some(bytes));
+    let made = store.execute_watched(verb, |zeroed| {
+        progress.reach(zeroed.bytes_done);
+        if interrupt.check().is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    made.map_err(undone)
+}
+
+/// What a verb that zeroes is called while it does.
+pub(crate) fn zeroing(verb: &Verb) -> &'static str {
+    if matches!(verb, Verb::Create { .. }) { "create" } else { "resize" }
+}
+
+/// Why a verb has changed nothing.
+pub(crate) fn undone(error: Error) -> anyhow::Error {
+    match error {
+        Error::Cancelled => Interrupted.into(),
+        error => error.into(),
+    }
 }
 
 /// Why a job has ended before it was done.

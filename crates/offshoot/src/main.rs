@@ -32,7 +32,6 @@ mod table;
 mod time;
 mod tree;
 mod volume;
-mod watched;
 mod zeros;
 
 use clap::Parser as _;

@@ -2,7 +2,6 @@
 
 use crate::deed::{Look, Shown, View};
 use crate::external::External;
-use crate::watched::{Watch, Watched};
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 use offshoot_block::BlockDevice as _;
@@ -17,7 +16,7 @@ use uuid::Uuid;
 const SECTOR_BYTES: u32 = 512;
 
 /// What stores lie on: a file or block device.
-pub(crate) type Device = Watched<FileDevice>;
+pub(crate) type Device = FileDevice;
 
 /// An open store.
 pub(crate) type Store = offshoot_store::Store<Device>;
@@ -58,7 +57,7 @@ impl StoreArgs {
     /// # Errors
     /// It cannot be opened, a writer holds it, or nothing of it can be read.
     pub(crate) fn look(&self) -> Result<Store> {
-        self.open(OpenOptions::read_only(), || None)
+        self.open(OpenOptions::read_only())
     }
 
     /// Opens the store for looking, and looks.
@@ -68,13 +67,7 @@ impl StoreArgs {
     pub(crate) fn show(&self, what: &dyn Look) -> Result<Shown> {
         let store = self.look()?;
         let (engine, findings) = (store.engine(), store.findings());
-        what.show(&View {
-            path: &self.path,
-            engine,
-            findings,
-            device: store.device().inner(),
-            is_served: false,
-        })
+        what.show(&View { path: &self.path, engine, findings, device: store.device(), is_served: false })
     }
 
     /// Opens the store under its exclusive lock, changes it, and closes it again, also when the change failed.
@@ -82,19 +75,7 @@ impl StoreArgs {
     /// # Errors
     /// It cannot be opened, somebody holds it, or it cannot be closed; else those of the change.
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Store) -> Result<T>) -> Result<T> {
-        self.change_watched(|| None, change)
-    }
-
-    /// [`StoreArgs::change`] with somebody who watches long zeroing.
-    ///
-    /// # Errors
-    /// As there.
-    pub(crate) fn change_watched<T>(
-        &self,
-        watch: impl Fn() -> Option<Watch>,
-        change: impl FnOnce(&mut Store) -> Result<T>,
-    ) -> Result<T> {
-        let mut store = self.open(OpenOptions::writable(), watch)?;
+        let mut store = self.open(OpenOptions::writable())?;
         let changed = change(&mut store);
         let (_, closed) = store.close();
         // Why the change failed is the reason to tell, whatever happened to the store afterwards.
@@ -103,14 +84,12 @@ impl StoreArgs {
         Ok(changed)
     }
 
-    fn open(&self, options: OpenOptions, watch: impl Fn() -> Option<Watch>) -> Result<Store> {
-        let below = Watched::new(device(&self.path, &options)?, watch());
-        let externals = self.externals.iter().map(|external| {
-            let file = external_device(&external.file)?;
-            Ok((external.id.clone(), Watched::new(file, None)))
-        });
+    fn open(&self, options: OpenOptions) -> Result<Store> {
+        let below = device(&self.path, &options)?;
+        let externals =
+            self.externals.iter().map(|external| Ok((external.id.clone(), external_device(&external.file)?)));
         let externals: Vec<ExternalDevice<Device>> = externals.collect::<Result<_>>()?;
-        let opening = opening(below.inner(), options.read_only);
+        let opening = opening(&below, options.read_only);
         Store::open(below, externals, &opening).with_context(|| self.path.display().to_string())
     }
 }

@@ -25,6 +25,10 @@ pub enum OperationKind {
     Seal,
     /// A store becomes larger, or gets more md pages.
     Grow,
+    /// A thick lvol is made.
+    Create,
+    /// An lvol gets more clusters.
+    Resize,
     /// What an lvol holds is put onto a bdev.
     ShallowCopy,
     /// Something that this version has no word for.

@@ -27,7 +27,7 @@ use core::ops::Range;
 use targets::Targets;
 pub use work::Work;
 
-/// How far a job has come.
+/// How far a job, or the zeroing of a verb, has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Clusters that are done.
@@ -142,16 +142,19 @@ impl Engine {
     }
 
     /// Ends a job: what it has begun is completed, nothing else is begun, and it replies with [`Error::Cancelled`]. What
-    /// it has done stays done. A job that is done already is not touched.
-    pub fn cancel(&mut self, job: Ticket) {
-        self.end_job(job, Error::Cancelled);
-        self.step_job(job);
+    /// it has done stays done. Ends a verb likewise, as long as its records are not on their way, and nothing has changed then.
+    /// What is done already is not touched.
+    pub fn cancel(&mut self, ticket: Ticket) {
+        self.end_job(ticket, Error::Cancelled);
+        self.step_job(ticket);
+        self.cancel_verb(ticket);
     }
 
-    /// How far a job has come, while it runs.
+    /// How far a job has come, while it runs, or a verb, while it zeroes.
     #[must_use]
-    pub fn progress(&self, job: Ticket) -> Option<Progress> {
-        self.jobs.jobs.get(&job).map(|job| Progress { waits: job.waits(), ..job.progress })
+    pub fn progress(&self, ticket: Ticket) -> Option<Progress> {
+        let job = self.jobs.jobs.get(&ticket).map(|job| Progress { waits: job.waits(), ..job.progress });
+        job.or_else(|| self.verb_progress(ticket))
     }
 
     /// Ends every job: the store is about to be closed.

@@ -4,17 +4,19 @@
 //! run beside each other. Barriers are shared: a batch of verbs waits for one.
 
 mod queue;
+mod zeroing;
 
 pub(super) use queue::VerbQueue;
 
 use super::journal::After;
-use super::{Engine, OpOwner, Reply, Target, Task, TaskId, Ticket};
+use super::{Engine, OpOwner, Progress, Reply, Target, Task, TaskId, Ticket};
 use crate::error::Error;
 use crate::io::Mode;
 use crate::verb::{Plan, Step, Verb};
 use alloc::{string::String, vec::Vec};
-use offshoot_block::{DeviceError, DeviceOp};
+use offshoot_block::{DeviceError, DeviceOffset, DeviceOp};
 use offshoot_format::BlobId;
+use zeroing::Zeroing;
 
 /// What is planned and committed as one transaction.
 #[derive(Debug)]
@@ -36,7 +38,8 @@ pub(super) struct VerbTask {
     /// Whether it waits in line for the next one.
     waits_for_lvol: bool,
     plan: Option<Plan>,
-    pending: usize,
+    zeroing: Zeroing,
+    /// Why it is not committed when the zeroing that has begun is done.
     error: Option<Error>,
 }
 
@@ -63,7 +66,7 @@ impl Engine {
             held: 0,
             waits_for_lvol: false,
             plan: None,
-            pending: 0,
+            zeroing: Zeroing::default(),
             error: None,
         };
         let task = TaskId(self.tasks.insert(Task::Verb(verb)));
@@ -125,6 +128,11 @@ impl Engine {
     fn plan_verb(&mut self, task: TaskId) {
         let planned = match (self.check_writable(), self.verb_task(task)) {
             (Err(error), _) => Err(error),
+            // It was ended while it waited.
+            (Ok(()), Some(VerbTask { error: Some(error), .. })) => {
+                let error = error.clone();
+                return self.finish_verb(task, Err(error));
+            }
             (Ok(()), Some(VerbTask { what: Planned::Verb(verb), .. })) => {
                 self.check_no_job(verb).and_then(|()| verb.plan(&self.state))
             }
@@ -161,39 +169,33 @@ impl Engine {
         for id in plan.made.iter().chain(&plan.aside) {
             self.state.md.hold(id.root().0);
         }
-        let mut ops = Vec::new();
         for run in &plan.zero {
             (run.cluster.0..run.cluster.0 + run.length).for_each(|cluster| self.state.clusters.hold(cluster));
-            let offset = self.state.block_offset(run.cluster, 0);
-            let len = u64::from(run.length) * self.state.units.cluster;
-            ops.push(DeviceOp::WriteZeroes { offset, len, may_unmap: false });
         }
+        let zeroing = Zeroing::new(plan.zero.iter().map(|run| {
+            let start = self.state.block_offset(run.cluster, 0).0;
+            start..start + u64::from(run.length) * self.state.units.cluster
+        }));
         self.state.md_reserved += plan.md_pages;
         let is_kept = self.state.clusters.set_aside(plan.promises());
         debug_assert!(is_kept, "a plan promises clusters that are not there");
         if let Some(verb) = self.verb_task_mut(task) {
             verb.plan = Some(plan);
-            verb.pending = ops.len();
+            verb.zeroing = zeroing;
         }
-        if ops.is_empty() {
-            return self.commit_verb(task);
-        }
-        for op in ops {
-            self.emit(Target::Store, OpOwner::VerbZero { task }, op);
-        }
+        self.zero_on(task);
     }
 
-    pub(super) fn verb_zero_done(&mut self, task: TaskId, result: Result<(), DeviceError>) {
-        let Some(verb) = self.verb_task_mut(task) else {
+    /// Zeroes the next pieces. When all is zeroed the verb is committed.
+    fn zero_on(&mut self, task: TaskId) {
+        while let Some(piece) = self.verb_task_mut(task).and_then(|verb| verb.zeroing.begin()) {
+            let len = piece.end - piece.start;
+            let op = DeviceOp::WriteZeroes { offset: DeviceOffset(piece.start), len, may_unmap: false };
+            self.emit(Target::Store, OpOwner::VerbZero { task, bytes: len }, op);
+        }
+        let Some(verb) = self.verb_task_mut(task).filter(|verb| !verb.zeroing.goes_on()) else {
             return;
         };
-        verb.pending -= 1;
-        if let Err(error) = result {
-            verb.error = Some(Error::Device(error));
-        }
-        if verb.pending > 0 {
-            return;
-        }
         match verb.error.take() {
             None => self.commit_verb(task),
             Some(error) => {
@@ -202,6 +204,42 @@ impl Engine {
                 self.finish_verb(task, Err(error));
             }
         }
+    }
+
+    pub(super) fn verb_zero_done(&mut self, task: TaskId, bytes: u64, result: Result<(), DeviceError>) {
+        let Some(verb) = self.verb_task_mut(task) else {
+            return;
+        };
+        verb.zeroing.end(bytes);
+        if let Err(error) = result {
+            verb.error = Some(Error::Device(error));
+            verb.zeroing.stop();
+        }
+        self.zero_on(task);
+    }
+
+    /// Ends a verb whose records are not on their way yet: it replies with [`Error::Cancelled`], and nothing has changed.
+    pub(super) fn cancel_verb(&mut self, ticket: Ticket) {
+        let mut tasks = self.tasks.values_mut().filter_map(|task| match task {
+            Task::Verb(verb) if verb.ticket == ticket && matches!(verb.what, Planned::Verb(_)) => Some(verb),
+            _ => None,
+        });
+        if let Some(verb) = tasks.find(|verb| verb.plan.is_none() || verb.zeroing.under_way > 0) {
+            verb.error = Some(Error::Cancelled);
+            verb.zeroing.stop();
+        }
+    }
+
+    /// How far the zeroing of a verb is, while there is some.
+    pub(super) fn verb_progress(&self, ticket: Ticket) -> Option<Progress> {
+        let mut zeroings = self.tasks.values().filter_map(|task| match task {
+            Task::Verb(verb) if verb.ticket == ticket && verb.zeroing.goes_on() => Some(&verb.zeroing),
+            _ => None,
+        });
+        let Zeroing { bytes, bytes_done, .. } = *zeroings.next()?;
+        let clusters = |bytes: u64| bytes / self.state.units.cluster;
+        let (clusters_done, clusters) = (clusters(bytes_done), clusters(bytes));
+        Some(Progress { clusters_done, clusters, bytes_done, bytes, waits: false })
     }
 
     fn commit_verb(&mut self, task: TaskId) {

@@ -3,11 +3,8 @@
 use super::identity;
 use crate::clear::ClearMethod;
 use crate::deed::{Change, Planned};
-use crate::interrupt::Interrupt;
 use crate::open::StoreArgs;
-use crate::progress::Progress;
 use crate::size::{Bytes, Size};
-use crate::watched::Watch;
 use anyhow::{Result, bail};
 use clap::Args;
 use offshoot_store::{CreateOptions, State, Verb, escape};
@@ -38,7 +35,10 @@ pub(crate) struct CreateArgs {
 
 impl Change for CreateArgs {
     fn plan(&self, _state: &State) -> Result<Planned> {
-        let size_bytes = self.size_bytes()?;
+        let size_bytes = match self.size.bytes()? {
+            0 => bail!("an lvol of size 0 holds nothing"),
+            size_bytes => size_bytes,
+        };
         let options = CreateOptions {
             thick: self.thick,
             reserve: self.reserve,
@@ -58,39 +58,4 @@ impl Change for CreateArgs {
             format!("created lvol \"{name}\": {} ({size_bytes} bytes), {kind}\n", Bytes(size_bytes))
         }))
     }
-}
-
-impl CreateArgs {
-    fn size_bytes(&self) -> Result<u64> {
-        match self.size.bytes()? {
-            0 => bail!("an lvol of size 0 holds nothing"),
-            size_bytes => Ok(size_bytes),
-        }
-    }
-}
-
-/// Makes the lvol, and shows how far the zeroing of a thick one is. Returns what to print.
-///
-/// # Errors
-/// Why not.
-pub(crate) fn run(args: &CreateArgs) -> Result<String> {
-    let size_bytes = args.size_bytes()?;
-    let interrupt = args.thick.then(Interrupt::install).transpose()?;
-    let watch = || {
-        let progress = Progress::new("create", Some(size_bytes));
-        let interrupt = interrupt.clone()?;
-        Some(Watch { progress, interrupt })
-    };
-    let made = args.store.change_watched(watch, |store| {
-        let Planned { verb, said, .. } = args.plan(store.state())?;
-        let made = store.execute(verb)?;
-        Ok(said(store.state(), &made))
-    });
-    if made.is_err()
-        && let Some(interrupt) = interrupt
-    {
-        // What the device says of being interrupted is no news to who did it.
-        interrupt.check()?;
-    }
-    made
 }

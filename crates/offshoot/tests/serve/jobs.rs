@@ -264,3 +264,39 @@ fn create_other(client: &mut Client) {
     let params = json!({"lvol_name": "other", "size_in_mib": 1, "thin_provision": true, "lvs_name": "lvs"});
     client.call("bdev_lvol_create", &params);
 }
+
+/// Zeroing that does not end, since the device does not answer, and then does.
+#[test]
+fn a_thick_lvol_is_an_operation_while_it_is_zeroed() {
+    let server = Server::start_with_rpc(&[]);
+    let mut client = Client::connect(&server.rpc_socket());
+    let mib = |mib: u64| json!({"name": "memory", "block_size": 512, "num_blocks": mib * 2048});
+    client.call("bdev_malloc_create", &mib(300));
+    client.call("bdev_error_create", &json!({"base_name": "memory"}));
+    client.call("bdev_lvol_create_lvstore", &json!({"bdev_name": "EE_memory", "lvs_name": "lvs"}));
+    let inject = |io: &str| json!({"name": "EE_memory", "io_type": io, "error_type": "pending", "num": 1000});
+    client.call("bdev_error_inject_error", &inject("all"));
+    let mut maker = Client::connect(&server.rpc_socket());
+    let thick = json!({"lvol_name": "vol", "size_in_mib": 200, "lvs_name": "lvs"});
+    maker.begin(7, "bdev_lvol_create", &thick);
+    let operation = running(&mut client);
+    assert_eq!((&operation["kind"], &operation["lvol_name"]), (&json!("create"), &json!("lvs/vol")));
+    assert_eq!((&operation["bytes_done"], &operation["total_bytes"]), (&json!(0), &json!(200 << 20)));
+    client.call("bdev_lvol_cancel", &json!({"operation_id": operation["operation_id"]}));
+    client.call("bdev_error_inject_error", &inject("clear"));
+    assert_eq!(error(&maker.receive()), (-32602, "Operation canceled".to_owned()));
+    assert_eq!(client.call("bdev_lvol_get_lvols", &Value::Null), json!([]));
+    assert_eq!(operations(&mut client)[0]["state"], "error");
+    // Nothing of it is in the way.
+    let uuid = maker.call("bdev_lvol_create", &thick);
+    let made = &operations(&mut client)[1];
+    assert_eq!((&made["state"], &made["lvol_uuid"]), (&json!("complete"), &uuid));
+    assert_eq!(made["bytes_done"], made["total_bytes"]);
+    let size = |mib: u64| json!({"name": "lvs/vol", "size_in_mib": mib});
+    client.call("bdev_lvol_resize", &size(240));
+    client.call("bdev_lvol_resize", &size(220));
+    let resized = &operations(&mut client)[2..];
+    assert_eq!(resized.len(), 1, "making it smaller is not long: {resized:?}");
+    assert_eq!((&resized[0]["kind"], &resized[0]["total_bytes"]), (&json!("resize"), &json!(40 << 20)));
+    server.stop();
+}

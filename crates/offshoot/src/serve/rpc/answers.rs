@@ -74,6 +74,14 @@ impl Then {
         }
     }
 
+    /// The error for a verb that has changed nothing.
+    pub(super) fn undone(&self, cause: &Error) -> RpcError {
+        match self {
+            Self::Said(_) => refused(&job::undone(cause.clone())),
+            _ => self.failed(cause),
+        }
+    }
+
     /// The answer when it is done.
     pub(super) fn reply(self, state: Option<&State>, made: &[BlobId]) -> Reply {
         let state = state.ok_or(RpcError::INTERNAL)?;

@@ -5,11 +5,13 @@ use super::super::openings::StoreId;
 use super::answers::{Answer, Asker, Then, now};
 use super::desk::Desk;
 use super::errors::refused;
+use super::operations::Zeroing;
 use crate::deed::{Deed, Job, Planned};
 use crate::errand::Errand;
 use crate::errand::remote::{self, Operation, SOCKET_NAMES, socket_name};
 use crate::errand::transfer::{self, Transfer};
 use crate::external::{External, file_identity};
+use crate::job;
 use offshoot_rpc::types::operation::CancelOperation;
 use offshoot_rpc::{Request, RpcError, Server};
 use offshoot_store::Verb;
@@ -96,7 +98,14 @@ impl Desk {
                 if let Verb::RenameStore { name } = &verb {
                     check_store_name(stores, id, name)?;
                 }
-                self.start(stores, asker, id, verb, Then::Said(said))
+                let zeroing = stores.state(id).and_then(|state| Zeroing::of(state, &verb));
+                let Some(zeroing) = zeroing else {
+                    return self.start(stores, asker, id, verb, Then::Said(said));
+                };
+                let (what, bytes) = (job::zeroing(&verb).to_owned(), zeroing.bytes);
+                let ticket = self.begin_verb(stores, None, id, verb, Then::Said(said))?;
+                let operation = self.operations.add_zeroing(id, ticket, zeroing);
+                now(&remote::Answer::Begun(remote::Begun { operation, what, takes: String::new(), bytes }))
             }
             Deed::Grow(growth) => {
                 let job = stores.prepare_growth(id, &growth);

@@ -9,7 +9,7 @@ use super::super::served::{Device, Finished, Served};
 use super::answers::{Answer, Asker, Awaited, Door, Then, now};
 use super::bases::{Bases, Ground, Holds, Kind, bare};
 use super::disks::Disks;
-use super::operations::Operations;
+use super::operations::{Operations, Zeroing};
 use super::reactor::Scheduling;
 use super::replay::Replay;
 use super::shallow_copy::Copies;
@@ -206,6 +206,23 @@ impl Desk {
         verb: Verb,
         then: Then,
     ) -> Answer {
+        let zeroing = stores.state(store).and_then(|state| Zeroing::of(state, &verb));
+        let ticket = self.begin_verb(stores, Some(asker), store, verb, then)?;
+        if let Some(zeroing) = zeroing {
+            self.operations.add_zeroing(store, ticket, zeroing);
+        }
+        Ok(None)
+    }
+
+    /// Starts a verb. Without anybody who waits it is to become an operation, which keeps what there is to answer.
+    pub(super) fn begin_verb(
+        &mut self,
+        stores: &mut StoreBackend,
+        asker: Option<Asker>,
+        store: StoreId,
+        verb: Verb,
+        then: Then,
+    ) -> Result<Ticket, RpcError> {
         let state = stores.state(store).ok_or(RpcError::INTERNAL)?;
         if let Some(lvol) = disturbed(state, &verb)
             && stores.is_open(Export { store, lvol: lvol.id })
@@ -227,7 +244,7 @@ impl Desk {
             _ => Effect::Nothing,
         };
         self.snapshots.extend(parent_left(state, &verb).and_then(Blob::uuid));
-        self.launch(stores, Some(asker), store, verb, (then, effect))
+        self.launch(stores, asker, store, verb, (then, effect))
     }
 
     /// Starts a verb that nobody can have anything against.
@@ -238,10 +255,10 @@ impl Desk {
         store: StoreId,
         verb: Verb,
         (then, effect): (Then, Effect),
-    ) -> Answer {
+    ) -> Result<Ticket, RpcError> {
         let ticket = stores.start(store, verb).ok_or(RpcError::INTERNAL)?;
         self.verbs.insert((store, ticket), Waiting { asker, then, effect });
-        Ok(None)
+        Ok(ticket)
     }
 
     /// Starts a work on a bdev, which is busy until it is done.
@@ -286,10 +303,11 @@ impl Desk {
                 if let Effect::Filled(export) = effect {
                     self.remove_unfinished(stores, export);
                 }
-                Err(then.failed(&cause))
+                Err(then.undone(&cause))
             }
         };
-        self.answered.extend(asker.map(|asker| (asker, reply)));
+        let unclaimed = self.operations.end_zeroing((store, ticket), asker.is_none(), reply);
+        self.answered.extend(asker.zip(unclaimed));
     }
 
     fn take_effect(&mut self, stores: &mut StoreBackend, effect: Effect) {

@@ -11,7 +11,7 @@ use offshoot_format::BlobId;
 use offshoot_rpc::types::operation::{self, CancelOperation, OperationKind, OperationState};
 use offshoot_rpc::types::selector::alias;
 use offshoot_rpc::{Errno, Reply, RpcError};
-use offshoot_store::{Blob, Progress, State, Ticket, Work};
+use offshoot_store::{Blob, Progress, State, Ticket, Verb, Work};
 use std::borrow::Cow;
 use std::iter;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ const FIRST_JOB: u32 = 1 << 31;
 /// Operations that have ended and are still listed.
 const ENDED_MAX: usize = 32;
 
-/// A job of a store.
+/// A job of a store, or a verb that zeroes.
 struct Operation {
     id: u32,
     store: StoreId,
@@ -39,6 +39,32 @@ struct Operation {
     asker: Option<Asker>,
     then: Option<Then>,
     outcome: Option<Outcome>,
+}
+
+/// What there is to know of a verb that zeroes, before it begins.
+pub(super) struct Zeroing {
+    kind: OperationKind,
+    name: String,
+    uuid: Option<Uuid>,
+    pub(super) bytes: u64,
+}
+
+impl Zeroing {
+    /// `None`: it does not.
+    pub(super) fn of(state: &State, verb: &Verb) -> Option<Self> {
+        let bytes = Some(verb.zeroed_bytes(state)).filter(|bytes| *bytes > 0)?;
+        let (kind, name, uuid) = match verb {
+            Verb::Create { identity, .. } => {
+                (OperationKind::Create, identity.name.clone(), Some(identity.uuid))
+            }
+            Verb::Resize { lvol, .. } => {
+                let lvol = state.blob(*lvol)?;
+                (OperationKind::Resize, lvol.display_name(), lvol.uuid())
+            }
+            _ => return None,
+        };
+        Some(Self { kind, name, uuid, bytes })
+    }
 }
 
 /// How it ended.
@@ -64,6 +90,48 @@ impl Operations {
 
     fn find(&mut self, id: u32) -> Option<&mut Operation> {
         self.list.iter_mut().find(|operation| operation.id == id)
+    }
+
+    /// A verb that zeroes is under way. Returns its number.
+    pub(super) fn add_zeroing(&mut self, store: StoreId, verb: Ticket, zeroing: Zeroing) -> u32 {
+        let Zeroing { kind, name, uuid, bytes } = zeroing;
+        let id = self.next();
+        self.list.push(Operation {
+            id,
+            store,
+            job: verb,
+            kind,
+            lvol: None,
+            name: Some(name),
+            uuid,
+            going: Vec::new(),
+            progress: Progress { bytes, ..Progress::default() },
+            asker: None,
+            then: None,
+            outcome: None,
+        });
+        id
+    }
+
+    /// A verb has ended, which may be one that zeroed. Keeps its reply, where that is wanted and it is one.
+    pub(super) fn end_zeroing(
+        &mut self,
+        (store, verb): (StoreId, Ticket),
+        keep: bool,
+        reply: Reply,
+    ) -> Option<Reply> {
+        let mut list = self.list.iter_mut();
+        let found = list.find(|operation| (operation.store, operation.job) == (store, verb));
+        let Some(operation) = found else { return Some(reply) };
+        let error = reply.as_ref().err().map(ToString::to_string);
+        if error.is_none() {
+            let Progress { bytes, clusters, .. } = operation.progress;
+            (operation.progress.bytes_done, operation.progress.clusters_done) = (bytes, clusters);
+        }
+        let (kept, unclaimed) = if keep { (Some(reply), None) } else { (None, Some(reply)) };
+        operation.outcome = Some(Outcome { error, reply: kept });
+        self.tidy();
+        unclaimed
     }
 
     /// Forgets those that ended first, when there are many.

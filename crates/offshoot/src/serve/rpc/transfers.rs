@@ -104,7 +104,7 @@ impl Desk {
         let id = served_store(stores, &store.path)?;
         let verb = Verb::Begin { identity: identity(&name), size_bytes: size_bytes.unwrap_or(0) };
         let then = Then::Begun(name, size_bytes);
-        self.launch(stores, Some(asker), id, verb, (then, Effect::Nothing))
+        self.launch(stores, Some(asker), id, verb, (then, Effect::Nothing)).map(|_| None)
     }
 
     /// It is there, and is opened for who asked for it.
@@ -136,7 +136,7 @@ impl Desk {
     ) -> Answer {
         let Export { store, lvol } = filling(stores, &resize.transfer)?;
         let verb = Verb::Resize { lvol, size_bytes: resize.size_bytes };
-        self.launch(stores, Some(asker), store, verb, (Then::Done, Effect::Nothing))
+        self.launch(stores, Some(asker), store, verb, (Then::Done, Effect::Nothing)).map(|_| None)
     }
 
     /// One is filled.
@@ -147,7 +147,7 @@ impl Desk {
         };
         let verb = Verb::Finish { lvol: export.lvol, name };
         let (then, effect) = (Then::Filled(export.lvol), Effect::Filled(export));
-        self.launch(stores, Some(asker), export.store, verb, (then, effect))
+        self.launch(stores, Some(asker), export.store, verb, (then, effect)).map(|_| None)
     }
 
     /// One is not going to be filled.
@@ -156,7 +156,7 @@ impl Desk {
         stores.end_transfer(name);
         let verb = Verb::Remove { lvol: export.lvol };
         let effect = (Then::Done, gone(stores, export));
-        self.launch(stores, Some(asker), export.store, verb, effect)
+        self.launch(stores, Some(asker), export.store, verb, effect).map(|_| None)
     }
 
     /// Removes what was not filled. If that fails, the next opening of the store does it.
