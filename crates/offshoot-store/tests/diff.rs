@@ -241,3 +241,22 @@ fn a_copy_hides_what_is_below_a_shorter_parent() {
         assert_eq!(copy(&store, "long"), expected);
     }
 }
+
+#[test]
+fn a_diff_can_be_taken_up_behind_any_of_its_ranges() {
+    let mut store = store(true);
+    for at in [0, 5, 511, 512, 513, 600, 1023, 1024, 1500, 2047] {
+        write(&mut store, "new", at * CLUSTER + BLOCK..(at + 1) * CLUSTER, 2);
+    }
+    write(&mut store, "new", 1200 * CLUSTER..1300 * CLUSTER, 3);
+    let all = diff(&store, "old", "new");
+    assert!(all.len() > 10, "{all:?}");
+    for (number, change) in all.iter().enumerate() {
+        let behind = change.start + change.len;
+        let rest = store.state().diff(store.id("old"), store.id("new")).unwrap().starting_near(behind);
+        let rest: Vec<Change> = rest.skip_while(|change| change.start < behind).collect();
+        assert_eq!(rest, all[number + 1..]);
+    }
+    let last = store.state().diff(store.id("old"), store.id("new")).unwrap().starting_near(2047 * CLUSTER);
+    assert!(last.count() < 3, "what lies before is not looked at");
+}

@@ -7,8 +7,8 @@ mod lvols;
 
 use lvols::{Lvols as _, named, options, pattern, writable};
 use offshoot_device::MemDevice;
-use offshoot_format::BlobId;
-use offshoot_store::{Error, OpenOptions, Store, Verb};
+use offshoot_format::{BlobId, MdPageIdx};
+use offshoot_store::{Blob, Error, Finding, Found, OpenOptions, Store, Verb};
 
 const CLUSTER: u64 = 16_384;
 
@@ -110,4 +110,44 @@ fn its_name_is_looked_at_twice() {
     let snapshot = store.id("s");
     store.run(Verb::RemoveDeferred { lvol: snapshot }).unwrap();
     assert_eq!(finish(&mut store, snapshot, "s"), Err(Error::UnknownBlob(snapshot)));
+}
+
+#[test]
+fn one_that_is_damaged_goes_too() {
+    let mut store = store();
+    let kept = store.create("kept", CLUSTER, false).unwrap();
+    store.write(kept, 0, pattern(CLUSTER, 7)).unwrap();
+    // Large enough for a map in pages of its own.
+    let identity = named("a");
+    let lvol = store.run(Verb::Begin { identity, size_bytes: 2000 * CLUSTER }).unwrap()[0];
+    for at in [0, 600, 1999] {
+        store.write(lvol, at * CLUSTER, pattern(CLUSTER, 1)).unwrap();
+    }
+    let layout = store.state().layout.clone();
+    let (device, closed) = store.close();
+    closed.unwrap();
+    let mut damaged = 0;
+    for page in 0..layout.md_len {
+        let mut device = device.clone();
+        device.write_at(layout.md_page_offset(MdPageIdx(page)) + 100, &[0x5a; 8]);
+        let Ok(found) = Store::open(device.clone(), Vec::new(), &OpenOptions::read_only(None)) else {
+            continue;
+        };
+        let is_left = |blob: &Blob| found.state().is_unfinished(blob) && blob.damage.is_some();
+        let is_hit = found.state().deferred().any(is_left);
+        damaged += usize::from(is_hit);
+        let store = Store::open(device, Vec::new(), &writable()).unwrap();
+        if is_hit {
+            assert_eq!(store.state().deferred().count(), 0, "page {page}");
+            assert_eq!(names(&store), ["kept"]);
+            // Clusters that only the lost page told of are left for a repair, as after any removal of what is damaged.
+            let (device, closed) = store.close();
+            closed.unwrap();
+            let store = Store::open(device, Vec::new(), &writable()).unwrap();
+            assert!(store.state().blob(lvol).is_none());
+            let is_surplus = |finding: &Finding| matches!(finding.what, Found::Mask { missing: 0, .. });
+            assert!(store.findings().iter().all(is_surplus), "{:?}", store.findings());
+        }
+    }
+    assert!(damaged >= 2, "{damaged}");
 }

@@ -38,18 +38,11 @@ impl StoreArgs {
     /// # Errors
     /// There is no such file, or its path is not UTF-8.
     pub(crate) fn absolute(&self) -> Result<Self> {
-        let whole = |path: &Path| {
-            let whole = fs::canonicalize(path).with_context(|| path.display().to_string())?;
-            match whole.to_str() {
-                Some(_) => Ok(whole),
-                None => bail!("{}: the path of a file is not UTF-8", path.display()),
-            }
-        };
         let externals = self.externals.iter();
         let externals = externals
-            .map(|external| Ok(External { id: external.id.clone(), file: whole(&external.file)? }))
+            .map(|external| Ok(External { id: external.id.clone(), file: absolute(&external.file)? }))
             .collect::<Result<_>>()?;
-        Ok(Self { path: whole(&self.path)?, externals })
+        Ok(Self { path: absolute(&self.path)?, externals })
     }
 
     /// Opens the store for looking: under a lock that readers share, without ever writing to it.
@@ -91,6 +84,18 @@ impl StoreArgs {
         let externals: Vec<ExternalDevice<Device>> = externals.collect::<Result<_>>()?;
         let opening = opening(&below, options.read_only);
         Store::open(below, externals, &opening).with_context(|| self.path.display().to_string())
+    }
+}
+
+/// The path of a file for a process that runs elsewhere.
+///
+/// # Errors
+/// There is no such file, or its path is not UTF-8.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    let whole = fs::canonicalize(path).with_context(|| path.display().to_string())?;
+    match whole.to_str() {
+        Some(_) => Ok(whole),
+        None => bail!("{}: the path of a file is not UTF-8", path.display()),
     }
 }
 

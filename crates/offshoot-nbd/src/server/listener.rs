@@ -43,6 +43,8 @@ pub enum ListenError {
 #[derive(Debug)]
 pub(super) enum Listener {
     Unix(UnixListener),
+    /// In the abstract namespace.
+    Abstract(UnixListener),
     Tcp(OwnedFd),
 }
 
@@ -54,7 +56,7 @@ impl Listener {
 
     /// Listens under a name in the abstract namespace. Only the owner of the process and root can connect.
     pub(super) fn abstract_unix(name: &[u8]) -> Result<Self, Errno> {
-        Ok(Self::Unix(UnixListener::bind_abstract(name)?))
+        Ok(Self::Abstract(UnixListener::bind_abstract(name)?))
     }
 
     /// Listens on an address, which is a loopback address unless every client must speak TLS. Port 0 takes any free port;
@@ -78,15 +80,20 @@ impl Listener {
     pub(super) fn tls_policy(&self) -> TlsPolicy {
         match self {
             // The file system says who may connect, and nobody listens in between.
-            Self::Unix(_) => TlsPolicy::Offered,
+            Self::Unix(_) | Self::Abstract(_) => TlsPolicy::Offered,
             Self::Tcp(_) => TlsPolicy::Required,
         }
+    }
+
+    /// Whether its clients wait when there are many already. Those of the owner's own programs do not.
+    pub(super) fn is_limited(&self) -> bool {
+        !matches!(self, Self::Abstract(_))
     }
 
     /// The next client, if one has arrived. The socket does not block.
     pub(super) fn accept(&self) -> Result<(OwnedFd, Peer), Errno> {
         let socket = match self {
-            Self::Unix(listener) => {
+            Self::Unix(listener) | Self::Abstract(listener) => {
                 let client = listener.accept()?;
                 let uid = sockopt::socket_peercred(&client).ok().map(|user| user.uid.as_raw());
                 return Ok((client, Peer { uid, ..Peer::default() }));
@@ -106,7 +113,7 @@ impl Listener {
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Unix(listener) => listener.as_fd(),
+            Self::Unix(listener) | Self::Abstract(listener) => listener.as_fd(),
             Self::Tcp(socket) => socket.as_fd(),
         }
     }

@@ -120,7 +120,7 @@ impl<B: Backend> Server<B> {
     }
 
     /// Listens under a name in the abstract namespace of Unix sockets. Connections of other users than the owner of the
-    /// process and root are closed at once.
+    /// process and root are closed at once; those of these two are taken however many there are.
     ///
     /// # Errors
     /// [`ServerError`], among others when the name is taken.
@@ -312,11 +312,12 @@ impl<B: Backend> Server<B> {
     /// Accepts those who wait, up to a number.
     fn accept(&mut self) -> Result<(), ServerError> {
         let mut accepted = 0;
+        let mut is_full = false;
         for index in 0..self.listeners.len() {
             while accepted < ACCEPTS_PER_TURN_MAX {
-                if self.clients.len() >= self.limits.connections {
-                    warn!(max = self.limits.connections, "too many connections");
-                    return self.pause_accepting();
+                if self.listeners[index].is_limited() && self.clients.len() >= self.limits.connections {
+                    is_full = true;
+                    break;
                 }
                 match self.listeners[index].accept() {
                     Ok((socket, peer)) => {
@@ -329,10 +330,14 @@ impl<B: Backend> Server<B> {
                     Err(OsError::INTR | OsError::CONNABORTED) => accepted += 1,
                     Err(errno) => {
                         warn!(%errno, "cannot accept a connection");
-                        return self.pause_accepting();
+                        return self.pause_accepting(|_| true);
                     }
                 }
             }
+        }
+        if is_full {
+            warn!(max = self.limits.connections, "too many connections");
+            self.pause_accepting(Listener::is_limited)?;
         }
         Ok(())
     }
@@ -366,17 +371,12 @@ impl<B: Backend> Server<B> {
         Self::enqueue(&mut self.queue, slot, client);
     }
 
-    /// Leaves those who wait to wait: the process has no descriptor for them, or enough clients.
-    fn pause_accepting(&mut self) -> Result<(), ServerError> {
-        self.watch_listeners(Interest::NONE)?;
-        self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
-        Ok(())
-    }
-
-    fn watch_listeners(&self, interest: Interest) -> Result<(), ServerError> {
-        for listener in &self.listeners {
-            self.poller.modify(listener, TOKEN_LISTENER, interest)?;
+    /// Leaves those who wait at some listeners to wait: the process has no descriptor for them, or enough clients.
+    fn pause_accepting(&mut self, pauses: fn(&Listener) -> bool) -> Result<(), ServerError> {
+        for listener in self.listeners.iter().filter(|listener| pauses(listener)) {
+            self.poller.modify(listener, TOKEN_LISTENER, Interest::NONE)?;
         }
+        self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
         Ok(())
     }
 
@@ -400,7 +400,9 @@ impl<B: Backend> Server<B> {
         }
         if self.accept_again.is_some_and(|until| until <= now) {
             self.accept_again = None;
-            self.watch_listeners(Interest::INPUT)?;
+            for listener in &self.listeners {
+                self.poller.modify(listener, TOKEN_LISTENER, Interest::INPUT)?;
+            }
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use once_cell::race::OnceBox;
 pub(super) struct OwnPart {
     /// The other one, which is no such node itself.
     of: Arc<Node>,
-    /// Whose layers remain. They are the newest in each entry.
+    /// Whose layers remain, in order. They are the newest in each entry.
     tags: Arc<[Tag]>,
     /// What remains, once somebody asked. `None`: nothing.
     picked: OnceBox<Option<Arc<Node>>>,
@@ -46,16 +46,18 @@ impl OwnPart {
                 Some(Arc::new(Node::Inner(core::array::from_fn(|index| part(&children[index])))))
             }
             Node::Leaf(leaf) => {
-                let own = leaf.own_part(&|tag| self.tags.contains(&tag));
+                let own = leaf.own_part(&|tag| self.tags.binary_search(&tag).is_ok());
                 (!own.is_empty()).then(|| Arc::new(Node::Leaf(own)))
             }
+            // `of` sees to it that there is none. It would be as good.
             Node::Own(inner) => Self::of(inner.node()?, &self.tags),
         }
     }
 
-    /// Those of its tags that are among others.
+    /// Those of its tags that are among others, which are in order.
     fn tags_among(&self, others: &[Tag]) -> Arc<[Tag]> {
-        let both: Vec<Tag> = self.tags.iter().copied().filter(|tag| others.contains(tag)).collect();
+        let both: Vec<Tag> =
+            self.tags.iter().copied().filter(|tag| others.binary_search(tag).is_ok()).collect();
         both.into()
     }
 }

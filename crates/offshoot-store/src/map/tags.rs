@@ -37,8 +37,10 @@ impl Tags {
         self.owners[tag.0 as usize] = Some(blob);
     }
 
-    /// Gives a tag back, to be used for another blob. Only the tree of a dying blob may still hold entries with it,
-    /// and that is read for what the dying blob itself owns and nothing else.
+    /// Gives a tag back, to be used for another blob. Entries with it may still be held by the tree of a dying blob, which is
+    /// read for what that blob itself owns and nothing else, and by maps of which a part is to be picked out
+    /// (`OwnPart`): that part was named by tags when they stood for who picks, none of which is given back as long as he has
+    /// the map.
     pub fn retire(&mut self, tag: Tag) {
         self.owners[tag.0 as usize] = None;
         self.unused.push(tag);

@@ -92,6 +92,8 @@ impl Tree {
     /// they own nothing. Takes the same time whatever the map: nodes are worked out when they are first looked at.
     #[must_use]
     pub fn own_part(&self, tags: &[Tag]) -> Self {
+        let mut tags = tags.to_vec();
+        tags.sort_unstable();
         let root = self.root.as_ref().and_then(|root| OwnPart::of(root, &tags.into()));
         Self { root, height: self.height }
     }

@@ -158,6 +158,16 @@ impl<'s> Diff<'s> {
         Self { state, from, to, len, ordinals, rest: 0..0, ready: VecDeque::new(), open: None }
     }
 
+    /// Leaves out what lies before a byte, in leaves of the maps that this one is not in.
+    #[must_use]
+    pub fn starting_near(mut self, start: u64) -> Self {
+        let at = start / self.state.units.cluster;
+        let is_before = |ordinal: &ExtentOrdinal| ordinal.first_cluster().0 + SLOTS as u64 <= at;
+        let before = self.ordinals.as_slice().partition_point(is_before);
+        self.ordinals.by_ref().take(before).for_each(drop);
+        self
+    }
+
     /// Looks at one more cluster, or at all up to where one of the two maps says something.
     fn step(&mut self) {
         let (cluster, pos) = (self.state.units.cluster, self.rest.start);

@@ -89,12 +89,14 @@ impl State {
         core::iter::successors(parent(id), move |id| parent(*id))
     }
 
-    /// A removed snapshot that nothing keeps any more: SPDK, or the removal of what was damaged, has taken its clones.
+    /// What is out of sight and nothing keeps any more: a removed snapshot whose clones SPDK, or the removal of what was damaged, has
+    /// taken, or an lvol that was not finished. One without clones goes as it is, damaged or not.
     #[must_use]
     pub fn needless_deferred(&self) -> Option<BlobId> {
         let is_free = |blob: &&Blob| {
             let sound = |id: &BlobId| self.blob(*id).is_some_and(|blob| blob.damage.is_none());
-            blob.damage.is_none() && blob.clones.len() < 2 && blob.clones.iter().all(sound)
+            blob.clones.is_empty()
+                || (blob.damage.is_none() && blob.clones.len() < 2 && blob.clones.iter().all(sound))
         };
         self.deferred().find(is_free).map(|blob| blob.id)
     }

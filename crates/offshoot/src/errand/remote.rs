@@ -6,14 +6,15 @@
 use super::Errand;
 use crate::deed::Shown;
 use crate::interrupt::Interrupt;
+use crate::open;
 use crate::progress::Progress;
 use crate::report;
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use offshoot_rpc::{Client, ClientError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -90,7 +91,9 @@ pub(super) fn ask(mut client: Client, errand: &Errand) -> Result<Shown> {
         let files = (0..externals).map(|number| format!("/store/externals/{number}/file"));
         for pointer in ["/store/path".into(), "/from_external".into()].into_iter().chain(files) {
             if let Some(path) = args.pointer_mut(&pointer).filter(|path| !path.is_null()) {
-                make_absolute(path)?;
+                // The server may have been started elsewhere.
+                let text = path.as_str().ok_or_else(|| anyhow!("the path of a file is not UTF-8"))?;
+                *path = serde_json::to_value(open::absolute(Path::new(text))?)?;
             }
         }
     }
@@ -99,14 +102,6 @@ pub(super) fn ask(mut client: Client, errand: &Errand) -> Result<Shown> {
         Answer::Begun(begun) => follow(&mut client, begun),
         Answer::Running { .. } => Err(anyhow!("the server answered something else than was asked")),
     }
-}
-
-/// The server may have been started elsewhere.
-fn make_absolute(path: &mut Value) -> Result<()> {
-    let text = path.as_str().ok_or_else(|| anyhow!("the path of a file is not UTF-8"))?;
-    let whole = fs::canonicalize(text).with_context(|| text.to_owned())?;
-    *path = serde_json::to_value(whole)?;
-    Ok(())
 }
 
 /// Shows how far a job is until it is done. Ctrl-C ends it.
@@ -140,7 +135,7 @@ pub(super) fn call<R: DeserializeOwned>(
     match client.call(method, Some(params)) {
         Err(ClientError::Rpc(error)) => Err(anyhow!("{}", error.message)),
         // As text: a broken pipe means another one where errors are told.
-        Err(error @ ClientError::Io(_)) => bail!("the server has ended: run it again to go on: {error}"),
+        Err(error @ ClientError::Io(_)) => bail!("the server has ended: {error}"),
         answer => Ok(answer?),
     }
 }

@@ -39,11 +39,11 @@ pub(crate) const EXTENTS: &str = "offshoot_extents";
 /// more.
 pub(crate) const RANGES: &str = "offshoot_copy_ranges";
 
-/// Why the last request that failed did. Parameters: [`Transfer`]. Result: [`Told`] or null.
+/// Why a request failed. Parameters: [`Failed`]. Result: [`Told`] or null.
 pub(crate) const WHY: &str = "offshoot_why";
 
 /// Ranges that are told at a time.
-const RANGES_AT_ONCE: usize = 1024;
+const RANGES_AT_ONCE: usize = 4096;
 
 /// What an lvol is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,14 @@ pub(crate) struct Opened {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Transfer {
     pub(crate) transfer: String,
+}
+
+/// A request that failed.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Failed {
+    pub(crate) transfer: String,
+    /// Its first byte.
+    pub(crate) offset: u64,
 }
 
 /// A part of an open lvol.
@@ -193,6 +201,7 @@ pub(crate) struct ServedVolume {
 }
 
 struct Asked {
+    offset: u64,
     buffer: Buffer,
     reads: bool,
 }
@@ -256,14 +265,14 @@ impl ServedVolume {
         let data = if reads { &[] } else { buffer.as_slice() };
         let cookie =
             self.connection.send(command, offset, buffer.len(), data).map_err(|error| gone(&error))?;
-        self.asked.insert(cookie, Asked { buffer, reads });
+        self.asked.insert(cookie, Asked { offset, buffer, reads });
         Ok(Ticket(cookie))
     }
 
-    /// What the server says about the last request that failed.
-    fn why(&mut self, errno: u32) -> Result<VolumeError> {
-        let transfer = self.transfer();
-        let told: Option<Told> = call(&mut self.client, WHY, &transfer)?;
+    /// What the server says about a request that failed.
+    fn why(&mut self, offset: u64, errno: u32) -> Result<VolumeError> {
+        let failed = Failed { transfer: self.opened.transfer.clone(), offset };
+        let told: Option<Told> = call(&mut self.client, WHY, &failed)?;
         let unknown = || VolumeError::Other(anyhow!("the server answers with error {errno}"));
         Ok(told.map_or_else(unknown, VolumeError::from))
     }
@@ -290,7 +299,7 @@ impl Volume for ServedVolume {
     fn wait(&mut self, done: &mut Vec<Done>) -> Result<(), VolumeError> {
         let (cookie, errno) = self.connection.receive().map_err(|error| gone(&error))?;
         let asked = self.asked.remove(&cookie);
-        let Asked { mut buffer, reads } = asked.context("the server answers what was not asked")?;
+        let Asked { offset, mut buffer, reads } = asked.context("the server answers what was not asked")?;
         let result = match errno {
             0 if reads => {
                 let received: io::Result<()> = self.connection.receive_data(buffer.as_mut_slice());
@@ -298,7 +307,7 @@ impl Volume for ServedVolume {
                 Ok(buffer)
             }
             0 => Ok(buffer),
-            errno => Err(self.why(errno)?),
+            errno => Err(self.why(offset, errno)?),
         };
         done.push((Ticket(cookie), result));
         Ok(())
@@ -327,7 +336,7 @@ impl Volume for ServedVolume {
         match errno {
             0 if answered == cookie => Ok(()),
             0 => Err(anyhow!("the server answers what was not asked").into()),
-            errno => Err(self.why(errno)?),
+            errno => Err(self.why(0, errno)?),
         }
     }
 }

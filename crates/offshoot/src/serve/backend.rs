@@ -373,6 +373,11 @@ impl StoreBackend {
         self.going.remove(&export);
     }
 
+    /// What a snapshot is about to go into.
+    pub(super) fn going_into(&self, export: Export) -> Option<&str> {
+        self.going.get(&export).map(String::as_str)
+    }
+
     /// Whether NBD clients can open an lvol.
     pub(super) fn is_offered(&self, id: StoreId, lvol: &Blob) -> bool {
         self.refusal(id, lvol).is_none()
@@ -541,7 +546,7 @@ impl StoreBackend {
         if !lvol.is_read_only() && self.transfers.concern(Export { store: id, lvol: lvol.id }) {
             return Some("being exported by a command".to_owned());
         }
-        if let Some(into) = self.going.get(&Export { store: id, lvol: lvol.id }) {
+        if let Some(into) = self.going_into(Export { store: id, lvol: lvol.id }) {
             return Some(format!("being merged into \"{into}\""));
         }
         if self.device_use(Export { store: id, lvol: lvol.id }) == Some(true) {

@@ -36,6 +36,9 @@ pub(super) type Device = Box<dyn HostDevice>;
 /// next at the latest, within a second.
 const TICK: Duration = Duration::from_millis(400);
 
+/// Failures that are kept for each lvol.
+const FAILURES_MAX: usize = 1024;
+
 /// A store and the requests that are under way in it.
 pub(super) struct Served {
     path: PathBuf,
@@ -48,8 +51,8 @@ pub(super) struct Served {
     limiters: HashMap<BlobId, Limiter<Limited>>,
     /// Which requests took so long that the log says so.
     slow: Option<SlowLog>,
-    /// Lvols whose content commands move, and what failed there last.
-    failures: HashMap<BlobId, Option<Told>>,
+    /// Lvols whose content commands move, and what failed there, by first byte.
+    failures: HashMap<BlobId, BTreeMap<u64, Told>>,
     /// Verbs and jobs under way that somebody waits for.
     verbs: HashSet<Ticket>,
     jobs: Jobs,
@@ -241,9 +244,9 @@ impl Served {
         self.failures.remove(&lvol);
     }
 
-    /// Why the last one failed, told once.
-    pub(super) fn take_failure(&mut self, lvol: BlobId) -> Option<Told> {
-        self.failures.get_mut(&lvol)?.take()
+    /// Why the last one from that byte on failed. Several commands may ask.
+    pub(super) fn failure(&self, lvol: BlobId, offset: u64) -> Option<&Told> {
+        self.failures.get(&lvol)?.get(&offset)
     }
 
     /// Latencies of an lvol, if they are counted.
@@ -401,8 +404,12 @@ impl Served {
                 Err(cause) => {
                     debug!(store = %self.path.display(), %cause, "request failed");
                     let reply = Reply::Error(errno(cause.kind()));
-                    if let Some(failure) = self.failures.get_mut(&lvol) {
-                        *failure = Some(cause.into());
+                    if let Some(failures) = self.failures.get_mut(&lvol) {
+                        failures.insert(offset, cause.into());
+                        if failures.len() > FAILURES_MAX {
+                            // They are asked about right after they happen, mostly from the first byte to the last.
+                            failures.pop_first();
+                        }
                     }
                     reply
                 }

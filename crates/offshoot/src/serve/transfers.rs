@@ -5,6 +5,7 @@ use super::exports;
 use super::openings::{Export, StoreId};
 use crate::volume::Told;
 use offshoot_format::BlobId;
+use offshoot_nbd::limits::PAYLOAD_BYTES_MAX;
 use offshoot_nbd::{ExportId, ExportInfo};
 use std::collections::HashMap;
 use std::iter;
@@ -108,9 +109,9 @@ impl StoreBackend {
         Some(transfer)
     }
 
-    /// Why the last request to an lvol that a command has open failed.
-    pub(super) fn take_failure(&mut self, export: Export) -> Option<Told> {
-        self.stores.get_mut(&export.store)?.take_failure(export.lvol)
+    /// Why the last request from that byte on, to an lvol that a command has open, failed.
+    pub(super) fn failure(&self, export: Export, offset: u64) -> Option<&Told> {
+        self.stores.get(&export.store)?.failure(export.lvol, offset)
     }
 
     /// Whether a client uses an lvol: not a command.
@@ -132,7 +133,8 @@ impl StoreBackend {
             (transfer.export, transfer.size_bytes, transfer.fills.is_none());
         let store = self.stores.get(&export.store)?;
         let lvol = store.engine().state().blob(export.lvol)?;
-        let info = exports::info(store.engine(), lvol, name.to_owned(), self.request_bytes);
+        // Commands ask for as much as they like: limits are for clients.
+        let info = exports::info(store.engine(), lvol, name.to_owned(), PAYLOAD_BYTES_MAX);
         let info = ExportInfo { size_bytes, read_only: read_only || info.read_only, ..info };
         Some((self.openings.open_transfer(export), info))
     }

@@ -245,6 +245,33 @@ fn what_is_left_of_a_damaged_lvol_is_exported_by_a_server_too() {
     server.stop();
 }
 
+/// Several parts that cannot be read, and two commands that come upon them.
+#[test]
+fn what_a_device_has_lost_is_left_out_by_a_server_too() {
+    let store = with_vol();
+    let server = store.serve();
+    let [total, free, cluster] =
+        ["total_clusters", "free_clusters", "cluster_size"].map(|part| store.info(part).as_u64().unwrap());
+    // What was imported lies behind everything else.
+    let end = (total - free) * cluster;
+    File::options().write(true).open(&store.path).unwrap().set_len(end - (3 << 20)).unwrap();
+    let outs = ["one", "two"].map(|name| store.file(name));
+    let exports = outs.each_ref().map(|out| start("export", &store.path, &["snap", text(out)]));
+    let ended = exports.map(|export| export.wait_with_output().unwrap());
+    let said = ended.map(|output| {
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    });
+    assert_eq!(said[0].replace(text(&outs[0]), ""), said[1].replace(text(&outs[1]), ""));
+    assert!(said[0].contains("7340032"), "{}", said[0]);
+    let image = fs::read(store.file("image")).unwrap();
+    let exported = outs.map(|out| fs::read(out).unwrap());
+    assert!(exported[0] == exported[1]);
+    assert!(exported[0][..1 << 20] == image[..1 << 20], "what is there is exported");
+    assert!(exported[0][7 << 20..8 << 20] == vec![0; 1 << 20][..], "what is not is left out");
+    drop(server);
+}
+
 #[test]
 fn a_copy_is_the_same_with_a_server_and_without() {
     let served = with_vol();

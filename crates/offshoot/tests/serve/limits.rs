@@ -2,12 +2,13 @@
 
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::rpc::{Client, create};
-use crate::server::{Server, Store, refused, text};
+use crate::server::{OFFSHOOT, Server, Store, refused, text};
 
 const EINVAL: u32 = 22;
 
@@ -73,6 +74,34 @@ fn connections_above_the_limit_wait() {
     drop(client);
     assert_eq!(waiting.receive()["id"], 1);
     server.stop();
+}
+
+/// Limits are for clients: a command that moves content neither waits for a place nor asks for less at a time.
+#[test]
+fn a_command_is_no_client() {
+    let store = Store::init("lvs", "64M");
+    let image = store.file("image");
+    std::fs::write(&image, vec![7; 3 << 20]).unwrap();
+    store.run("import", &["vol", text(&image)]);
+    store.run("snapshot", &["vol=snap"]);
+    let server = Server::start(&[&store.path], &["--max-connections", "1", "--max-request", "64K"]);
+    let client = server.connect("vol");
+    for (command, args) in [
+        ("export", &["snap", text(&store.file("out"))][..]),
+        ("copy", &["snap", text(&store.file("copy"))]),
+        ("import", &["new", text(&image)]),
+    ] {
+        // One that waits for a place would do so for ever.
+        let mut run = Command::new("timeout");
+        let output = run.arg("60").arg(OFFSHOOT).arg(command).arg(&store.path).args(args).output().unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+    }
+    for file in ["out", "copy"] {
+        assert!(std::fs::read(store.file(file)).unwrap() == vec![7; 3 << 20], "{file}");
+    }
+    client.disconnect();
+    server.stop();
+    assert_eq!(store.sha256("new"), store.sha256("snap"));
 }
 
 /// A device that does not answer any more holds up the end for as long as that was allowed, and costs nothing that was

@@ -67,10 +67,7 @@ impl Desk {
             }
             transfer::EXTENTS => Self::extents(stores, &params(request)?),
             transfer::RANGES => Self::copy_ranges(stores, &params(request)?),
-            transfer::WHY => {
-                let Transfer { transfer } = params(request)?;
-                Self::why(stores, &transfer)
-            }
+            transfer::WHY => Self::why(stores, &params(request)?),
             _ => Err(RpcError::METHOD),
         }
     }

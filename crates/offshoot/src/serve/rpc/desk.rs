@@ -16,6 +16,7 @@ use super::shallow_copy::Copies;
 use super::stacked::Deferred;
 use super::works::{Done, Outcome, Works};
 use offshoot_block::BlockDevice as _;
+use offshoot_format::BlobId;
 use offshoot_rpc::types::framework::Version;
 use offshoot_rpc::{Call, Dispatch, Errno, Method, Reply, Request, RequestId, ResultText, RpcError};
 use offshoot_store::{Blob, Error, State, Store, Ticket, Verb};
@@ -42,6 +43,8 @@ pub(super) enum Effect {
 struct Waiting {
     /// `None`: nobody waits.
     asker: Option<Asker>,
+    /// The lvol that reads something else when it is done.
+    disturbs: Option<BlobId>,
     then: Then,
     effect: Effect,
 }
@@ -170,6 +173,13 @@ impl Desk {
         self.awaited.iter().map(|awaited| awaited.until).chain(self.next_look()).min()
     }
 
+    /// Whether a verb is under way after which one of these lvols reads something else.
+    pub(super) fn disturbs_any(&self, store: StoreId, mut lvols: impl Iterator<Item = BlobId>) -> bool {
+        let verbs = self.verbs.iter().filter(|((other, _), _)| *other == store);
+        let disturbed: Vec<BlobId> = verbs.filter_map(|(_, waiting)| waiting.disturbs).collect();
+        !disturbed.is_empty() && lvols.any(|lvol| disturbed.contains(&lvol))
+    }
+
     /// Calls that wait for a verb or a job.
     pub(super) fn waiting_calls(&self) -> usize {
         self.verbs.len()
@@ -256,8 +266,12 @@ impl Desk {
         verb: Verb,
         (then, effect): (Then, Effect),
     ) -> Result<Ticket, RpcError> {
+        let disturbs = match &verb {
+            Verb::SetParent { lvol, .. } => Some(*lvol),
+            verb => stores.state(store).and_then(|state| disturbed(state, verb)).map(|lvol| lvol.id),
+        };
         let ticket = stores.start(store, verb).ok_or(RpcError::INTERNAL)?;
-        self.verbs.insert((store, ticket), Waiting { asker, then, effect });
+        self.verbs.insert((store, ticket), Waiting { asker, disturbs, then, effect });
         Ok(ticket)
     }
 
@@ -285,7 +299,7 @@ impl Desk {
     }
 
     fn verb_done(&mut self, stores: &mut StoreBackend, store: StoreId, (ticket, result): Finished) {
-        let Some(Waiting { asker, then, effect }) = self.verbs.remove(&(store, ticket)) else {
+        let Some(Waiting { asker, then, effect, .. }) = self.verbs.remove(&(store, ticket)) else {
             return self.job_done(stores, store, (ticket, result));
         };
         let reply = match result {

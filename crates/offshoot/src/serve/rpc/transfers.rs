@@ -10,13 +10,16 @@ use super::desk::{Desk, Effect};
 use super::errors::refused;
 use crate::commands::identity;
 use crate::errand::remote::SOCKET_NAMES;
-use crate::errand::transfer::{Begin, Open, Opened, Part, Purpose, Resize, Stretch, data_socket_name};
+use crate::errand::transfer::{
+    Begin, Failed, Open, Opened, Part, Purpose, Resize, Stretch, data_socket_name,
+};
 use crate::volume::{self, Subject};
 use offshoot_format::BlobId;
 use offshoot_nbd::Server;
 use offshoot_rpc::{Reply, ResultText, RpcError};
 use offshoot_store::limits::LVOL_BYTES_MAX;
 use offshoot_store::{Blob, Verb};
+use std::iter;
 use tracing::warn;
 
 /// Stretches that are told at a time, at most.
@@ -56,6 +59,13 @@ impl Desk {
             }
             Purpose::Export => {}
         }
+        let parent = |lvol: &BlobId| state.blob(*lvol)?.parent;
+        if let Some(into) = stores.going_into(export) {
+            return Err(refused(&format_args!("\"{}\" is being merged into \"{into}\"", subject.name)));
+        }
+        if self.disturbs_any(id, iter::successors(Some(blob.id), parent)) {
+            return Err(refused(&format_args!("\"{}\" is about to be changed: try again", subject.name)));
+        }
         let (cluster_bytes, damage) = (state.units.cluster, blob.damage.clone().unwrap_or_default());
         let transfer = stores.begin_transfer(export, subject.size_bytes, asker.id.connection(), None);
         now(&Opened { transfer, subject, cluster_bytes, damage })
@@ -76,14 +86,14 @@ impl Desk {
         let export = stores.transfer(&part.transfer).ok_or_else(over)?.export;
         let state = stores.state(export.store).ok_or(RpcError::INTERNAL)?;
         let ranges = state.shallow_copy(export.lvol).map_err(|cause| refused(&cause))?;
-        let ranges = ranges.skip_while(|range| range.start < part.start);
+        let ranges = ranges.starting_near(part.start).skip_while(|range| range.start < part.start);
         now(&ranges.take(part.limit.min(STRETCHES_MAX)).map(Stretch::from).collect::<Vec<_>>())
     }
 
-    /// Why the last request to an open lvol that failed did.
-    pub(super) fn why(stores: &mut StoreBackend, transfer: &str) -> Answer {
-        let export = stores.transfer(transfer).ok_or_else(over)?.export;
-        now(&stores.take_failure(export))
+    /// Why the last request to a part of an open lvol failed.
+    pub(super) fn why(stores: &StoreBackend, failed: &Failed) -> Answer {
+        let export = stores.transfer(&failed.transfer).ok_or_else(over)?.export;
+        now(&stores.failure(export, failed.offset))
     }
 
     /// A connection to the private socket is gone, or all are, and with it what was open for it. What was not filled goes.
