@@ -14,7 +14,7 @@ pub(crate) use open::sync_parent;
 pub use options::{Direct, EngineChoice, EngineKind, OpenOptions};
 
 use crate::check::{check, completion};
-use crate::{DeviceStats, HostDevice, LoggedOp, PowerSession, StoreLock};
+use crate::{DeviceStats, HostDevice, LoggedOp, PowerSession, Presence, StoreLock};
 use engine::{Engine, Finished};
 use job::{Job, Medium};
 use offshoot_block::{BlockDevice, Completion, DeviceGeometry, DeviceOp, OpId};
@@ -23,6 +23,8 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A regular file or a block device.
@@ -173,6 +175,19 @@ impl HostDevice for FileDevice {
 
     fn stats(&self) -> DeviceStats {
         self.stats
+    }
+
+    fn presence(&self) -> Presence {
+        // Without an answer nothing is known to be wrong.
+        let Ok(metadata) = self.file.metadata() else { return Presence::There };
+        if self.findings.is_block_device {
+            let number = metadata.rdev();
+            let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+            let is_known = Path::new("/sys/dev/block").exists();
+            let is_there = Path::new(&format!("/sys/dev/block/{major}:{minor}")).exists();
+            return if is_known && !is_there { Presence::Gone } else { Presence::There };
+        }
+        if metadata.nlink() == 0 { Presence::Unlinked } else { Presence::There }
     }
 
     /// A regular file is made longer, durably. A block device grows by other means; this only notices it.

@@ -5,6 +5,17 @@ use offshoot_block::BlockDevice;
 use std::io;
 use std::os::fd::BorrowedFd;
 
+/// What has become of a file or block device that is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there.
+    There,
+    /// The file has no name any more. What it holds goes when it is closed.
+    Unlinked,
+    /// The block device is gone, and nothing that is asked of it succeeds. One that comes back is another one.
+    Gone,
+}
+
 /// A device that an event loop can sleep on.
 ///
 /// The loop submits, polls once to start what it submitted, and sleeps. Woken by
@@ -26,6 +37,11 @@ pub trait HostDevice: BlockDevice + Send {
     /// What it was asked to do since it was made; nothing where nobody counts.
     fn stats(&self) -> DeviceStats {
         DeviceStats::default()
+    }
+
+    /// Whether what it was opened from is there. Asks the operating system, so not with every operation.
+    fn presence(&self) -> Presence {
+        Presence::There
     }
 
     /// Another device that holds what this one holds now, where there can be one at no cost worth mentioning.
@@ -61,6 +77,10 @@ impl<D: HostDevice + ?Sized> HostDevice for Box<D> {
 
     fn stats(&self) -> DeviceStats {
         (**self).stats()
+    }
+
+    fn presence(&self) -> Presence {
+        (**self).presence()
     }
 
     fn duplicate(&self) -> Option<Box<dyn HostDevice>> {

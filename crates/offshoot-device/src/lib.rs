@@ -25,7 +25,7 @@ pub use check::{check, completion};
 pub use delay::{Clock, Delay, DelayDevice, Latencies, Latency, SystemClock};
 pub use fault::{ErrorDevice, Fault, Faults};
 pub use file::{Direct, EngineChoice, EngineKind, FileDevice, OpenError, OpenOptions};
-pub use host::HostDevice;
+pub use host::{HostDevice, Presence};
 pub use lock::{LockError, LockMode, StoreLock};
 pub use mem::MemDevice;
 pub use offshoot_block::OpKind;

@@ -20,7 +20,7 @@ use offshoot_device::HostDevice;
 use offshoot_nbd::{
     Adopted, BufferPool, Command, Errno, ExportId, ExportInfo, OpenError, Peer, Reply, RequestId,
 };
-use offshoot_store::{Blob, Error, State, Ticket, Verb, Work};
+use offshoot_store::{Blob, Error, State, Store, Ticket, Verb, Work};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::iter;
@@ -116,6 +116,20 @@ impl StoreBackend {
         if self.is_in_use(id) {
             return None;
         }
+        self.take_out(id)
+    }
+
+    /// Takes a store out that has lost its device, unless a verb is under way in it. What clients have open of it is gone, and
+    /// their requests fail.
+    pub(super) fn take_lost(&mut self, id: StoreId) -> Option<Store<Device>> {
+        self.store(id).filter(|store| store.can_be_abandoned())?;
+        let (store, waiting) = self.take_out(id)?.abandon();
+        self.openings.revoke_store(id);
+        self.answered.extend(waiting.into_iter().map(|id| (id, Reply::Error(Errno::Shutdown))));
+        Some(store)
+    }
+
+    fn take_out(&mut self, id: StoreId) -> Option<Served> {
         let store = self.stores.remove(&id)?;
         for device in store.devices() {
             // One that is watched by mistake costs a wakeup too many, until it is closed.

@@ -99,6 +99,13 @@ impl Openings {
         }
     }
 
+    /// What connections have open of a store is gone.
+    pub(super) fn revoke_store(&mut self, store: StoreId) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.export.store == store) {
+            entry.revoked = true;
+        }
+    }
+
     fn index(id: ExportId) -> Option<usize> {
         usize::try_from(id.0).ok()
     }

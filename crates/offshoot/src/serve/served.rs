@@ -17,7 +17,7 @@ use crate::volume::Told;
 use anyhow::Context as _;
 use limited::Limited;
 use offshoot_block::BlockDevice as _;
-use offshoot_device::{DeviceStats, FileDevice, HostDevice, OpenOptions};
+use offshoot_device::{DeviceStats, FileDevice, HostDevice, OpenOptions, Presence};
 use offshoot_format::BlobId;
 use offshoot_nbd::{BufferPool, Command, Errno, Extent, Reply, RequestId, limits};
 use offshoot_store::{
@@ -284,6 +284,23 @@ impl Served {
     /// Ends a job. What it has done stays done.
     pub(super) fn cancel(&mut self, job: Ticket) {
         self.store.cancel(job);
+    }
+
+    /// Whether nobody but clients waits for something.
+    pub(super) fn can_be_abandoned(&self) -> bool {
+        self.verbs.is_empty() && self.own.is_empty() && self.ended.is_empty()
+    }
+
+    /// What has become of its file or block device.
+    pub(super) fn presence(&self) -> Presence {
+        self.store.device().presence()
+    }
+
+    /// Lets go of the store, and of requests under way: those of clients.
+    pub(super) fn abandon(self) -> (Store<Device>, Vec<RequestId>) {
+        let limited = self.limiters.values().flat_map(Limiter::waiting).map(|limited| limited.id);
+        let waiting = self.pending.values().map(|pending| pending.id).chain(limited).collect();
+        (self.store, waiting)
     }
 
     /// Whether a verb or a job has ended.

@@ -18,6 +18,7 @@ mod nested;
 mod program;
 mod qos;
 mod real_input;
+mod returns;
 mod rpc;
 mod sealing;
 mod server;

@@ -81,7 +81,7 @@ impl Desk {
             (_, Holds::Busy) => Err(RpcError::refused(Errno::Busy)),
             (Kind::File(file), Holds::Nothing(_)) => {
                 let file = file.clone();
-                self.examine_file(asker, &name, file, block)
+                self.examine_file(Some(asker), &name, file, block)
             }
             (Kind::Error(..) | Kind::Delay(..), Holds::Nothing(_)) => {
                 self.examine(stores, Some(asker), Place::Base(name), ResultText::of(&true))
@@ -174,7 +174,9 @@ impl Desk {
         is_meant: impl Fn(&Kind) -> bool,
     ) -> Answer {
         let base = self.bases.find(name).filter(|base| is_meant(&base.kind));
-        let Some(base) = base else { return self.delete_deferred(name) };
+        let Some(base) = base else {
+            return if self.forget_away(name) { now(&true) } else { self.delete_deferred(name) };
+        };
         let (name, is_over) = (base.name.clone(), base.kind.base().is_some());
         match base.holds {
             Holds::Below | Holds::Busy => Err(RpcError::refused(Errno::Busy)),

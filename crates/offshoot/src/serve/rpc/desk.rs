@@ -12,6 +12,7 @@ use super::disks::Disks;
 use super::operations::{Operations, Zeroing};
 use super::reactor::Scheduling;
 use super::replay::Replay;
+use super::returns::{Away, Retry};
 use super::shallow_copy::Copies;
 use super::stacked::Deferred;
 use super::works::{Done, Outcome, Works};
@@ -75,6 +76,12 @@ pub(super) struct Desk {
     examined: Vec<Asker>,
     /// A configuration that is being loaded.
     pub(super) replay: Replay,
+    /// Bdevs that are to come back.
+    pub(super) away: Vec<Away>,
+    /// When to see whether the devices of stores that have failed can be read.
+    pub(super) probes: HashMap<StoreId, Retry>,
+    /// Stores whose file has no name any more.
+    pub(super) unlinked: HashSet<StoreId>,
     pub(super) logging: Logging,
     pub(super) scheduling: Scheduling,
     pub(super) notices: Notices,
@@ -82,6 +89,8 @@ pub(super) struct Desk {
     pub(super) bdevs_changed: bool,
     /// When it looked.
     pub(super) looked: Option<Instant>,
+    /// When it is to look again, if something has happened since.
+    pub(super) look_again: Option<Instant>,
     pub(super) answered: Vec<(Asker, Reply)>,
 }
 
@@ -103,11 +112,15 @@ impl Desk {
             awaited: Vec::new(),
             examined: Vec::new(),
             replay: Replay::default(),
+            away: Vec::new(),
+            probes: HashMap::new(),
+            unlinked: HashSet::new(),
             logging,
             scheduling: Scheduling::default(),
             notices: Notices::default(),
             bdevs_changed: true,
             looked: None,
+            look_again: None,
             answered: Vec::new(),
         })
     }
@@ -170,7 +183,13 @@ impl Desk {
 
     /// When to poll at the latest.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.awaited.iter().map(|awaited| awaited.until).chain(self.next_look()).min()
+        self.awaited
+            .iter()
+            .map(|awaited| awaited.until)
+            .chain(self.next_look())
+            .chain(self.next_return())
+            .chain(self.look_again)
+            .min()
     }
 
     /// Whether a verb is under way after which one of these lvols reads something else.
@@ -345,6 +364,7 @@ impl Desk {
         let (base, ground, reply) = match outcome {
             Outcome::Base(base, ground, reply) => (base, ground, reply),
             Outcome::Disk(done) => return self.disk_done(stores, asker, done),
+            Outcome::Probed(store, is_lost) => return self.probed(stores, store, is_lost),
         };
         let geometry = match &ground {
             Ground::Gone | Ground::Deleted(_) => None,
@@ -370,7 +390,10 @@ impl Desk {
                     return self.close_unserved(asker, &base, *store, reply);
                 }
                 match stores.add(Served::new(path, *store)) {
-                    Ok(id) => self.hold(&base, Holds::Store(id)),
+                    Ok(id) => {
+                        self.hold(&base, Holds::Store(id));
+                        self.returned(stores, &base, id);
+                    }
                     Err(cause) => {
                         warn!(base, %cause, "not served");
                         self.lose(&base);

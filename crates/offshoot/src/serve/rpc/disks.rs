@@ -221,6 +221,13 @@ impl Desk {
         self.disconnect(disk);
     }
 
+    /// Lvols are gone: so are their devices.
+    pub(super) fn drop_disks(&mut self, are_gone: impl Fn(Uuid) -> bool) {
+        let gone: Vec<Disk> =
+            self.disks.attached.extract_if(.., |disk| !disk.going && are_gone(disk.lvol)).collect();
+        gone.into_iter().for_each(|disk| self.disconnect(disk));
+    }
+
     /// The server ends: no device stays behind.
     pub(super) fn detach_disks(&mut self) {
         self.disks.ending = true;

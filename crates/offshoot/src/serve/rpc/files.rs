@@ -29,7 +29,7 @@ impl Desk {
             nowait: params.nowait.unwrap_or(false),
         };
         let file = FileBdev { aio, is_uring: false };
-        self.create_file(asker, params.name, params.uuid, file, block)
+        self.create_file(Some(asker), params.name, params.uuid, file, block)
     }
 
     pub(super) fn create_uring(&mut self, asker: Asker, params: CreateUring) -> Answer {
@@ -42,13 +42,14 @@ impl Desk {
             nowait: false,
         };
         let file = FileBdev { aio, is_uring: true };
-        let created = self.create_file(asker, params.name, params.uuid, file, block);
+        let created = self.create_file(Some(asker), params.name, params.uuid, file, block);
         created.map_err(|_| RpcError::CREATE_URING)
     }
 
-    fn create_file(
+    /// Makes a bdev of a file, and looks for a store on it.
+    pub(super) fn create_file(
         &mut self,
-        asker: Asker,
+        asker: Option<Asker>,
         name: String,
         uuid: Option<Uuid>,
         file: FileBdev,
@@ -71,7 +72,7 @@ impl Desk {
         });
         let looks = !self.is_waited_for(&name);
         let (base, externals) = (name.clone(), self.externals.clone());
-        self.work(Some(asker), &name, move || {
+        self.work(asker, &name, move || {
             let (ground, reply) = open(&base, &file, block, looks.then_some(&externals));
             let is_uring = file.is_uring;
             (ground, reply.map_err(|error| if is_uring { RpcError::CREATE_URING } else { error }))
@@ -79,13 +80,19 @@ impl Desk {
     }
 
     /// Looks once more for a store on a file that has none.
-    pub(super) fn examine_file(&mut self, asker: Asker, name: &str, file: FileBdev, block: u32) -> Answer {
+    pub(super) fn examine_file(
+        &mut self,
+        asker: Option<Asker>,
+        name: &str,
+        file: FileBdev,
+        block: u32,
+    ) -> Answer {
         let (base, externals) = (name.to_owned(), self.externals.clone());
         // Its lock would keep the one who looks out.
         if let Some(base) = self.bases.find_mut(name) {
             base.holds = Holds::Busy;
         }
-        self.work(Some(asker), name, move || {
+        self.work(asker, name, move || {
             let (ground, reply) = open(&base, &file, block, Some(&externals));
             (ground, reply.and_then(|_| ResultText::of(&true)))
         })
@@ -153,7 +160,7 @@ fn fits(path: &Path, geometry: &DeviceGeometry, block: u32) -> bool {
 }
 
 /// Opens a file, and, with the external snapshots that there are, the store on it if there is one.
-fn open(
+pub(super) fn open(
     name: &str,
     file: &FileBdev,
     block: u32,

@@ -26,6 +26,7 @@ mod qos;
 mod reactor;
 mod replay;
 mod resolve;
+mod returns;
 mod server;
 mod shallow_copy;
 mod site;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 /// How often stores are looked at for what nobody asked for.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Signals.
 impl Desk {
@@ -87,11 +87,16 @@ impl Desk {
     }
 
     /// Takes note of what has happened, if it is time for that.
-    pub(super) fn take_note(&mut self, stores: &StoreBackend) {
+    pub(super) fn take_note(&mut self, stores: &mut StoreBackend) {
         let now = Instant::now();
-        if self.looked.is_none_or(|looked| now >= looked + LOOK_INTERVAL) {
-            self.looked = Some(now);
-            self.look(stores);
+        match self.looked.map(|looked| looked + LOOK_INTERVAL).filter(|next| now < *next) {
+            Some(next) => self.look_again = Some(next),
+            None => {
+                (self.looked, self.look_again) = (Some(now), None);
+                self.look(stores);
+                self.watch_files(stores);
+                self.look_for_devices(stores, now);
+            }
         }
     }
 

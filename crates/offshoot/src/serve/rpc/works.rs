@@ -1,5 +1,6 @@
 //! What cannot be done without waiting, on threads: making, opening and closing stores, and calls to the kernel's NBD client.
 
+use super::super::openings::StoreId;
 use super::answers::Asker;
 use super::bases::Ground;
 use super::disks::DiskDone;
@@ -21,6 +22,8 @@ pub(super) struct Done {
 pub(super) enum Outcome {
     /// A bdev holds something else now, and that is what to answer.
     Base(String, Ground, Reply),
+    /// Whether the device of a store is lost.
+    Probed(StoreId, bool),
     /// Something has become of a device of the kernel's.
     Disk(DiskDone),
 }
