@@ -23,6 +23,8 @@ pub enum OperationKind {
     Merge,
     /// A store becomes one that SPDK can open.
     Seal,
+    /// A store is made.
+    CreateLvstore,
     /// A store becomes larger, or gets more md pages.
     Grow,
     /// A thick lvol is made.

@@ -300,3 +300,31 @@ fn a_thick_lvol_is_an_operation_while_it_is_zeroed() {
     assert_eq!((&resized[0]["kind"], &resized[0]["total_bytes"]), (&json!("resize"), &json!(40 << 20)));
     server.stop();
 }
+
+#[test]
+fn a_store_is_an_operation_while_it_is_made() {
+    let folder = Store::init("folder", "64M");
+    let image = folder.file("image");
+    std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
+    let server = Server::start_with_rpc(&[]);
+    let mut client = Client::connect(&server.rpc_socket());
+    client.call("bdev_aio_create", &json!({"filename": text(&image), "name": "file", "block_size": 4096}));
+    client.call("bdev_error_create", &json!({"base_name": "file"}));
+    let inject = |io: &str| json!({"name": "EE_file", "io_type": io, "error_type": "pending", "num": 1000});
+    client.call("bdev_error_inject_error", &inject("all"));
+    let mut maker = Client::connect(&server.rpc_socket());
+    let params = |bdev: &str| json!({"bdev_name": bdev, "lvs_name": "lvs", "clear_method": "write_zeroes"});
+    maker.begin(7, "bdev_lvol_create_lvstore", &params("EE_file"));
+    let operation = running(&mut client);
+    assert_eq!((&operation["kind"], &operation["lvs_name"]), (&json!("create_lvstore"), &json!("lvs")));
+    client.call("bdev_lvol_cancel", &json!({"operation_id": operation["operation_id"]}));
+    client.call("bdev_error_inject_error", &inject("clear"));
+    assert_eq!(error(&maker.receive()), (-32602, "Operation canceled".to_owned()));
+    assert_eq!(operations(&mut client)[0]["state"], "error");
+    assert_eq!(client.call("bdev_lvol_get_lvstores", &Value::Null), json!([]));
+    client.call("bdev_lvol_create_lvstore", &params("file"));
+    let made = &operations(&mut client)[1];
+    assert_eq!((&made["state"], &made["bytes_done"]), (&json!("complete"), &made["total_bytes"]));
+    assert!(made["total_bytes"].as_u64().unwrap() > 60 << 20, "all of it is zeroed: {made}");
+    server.stop();
+}

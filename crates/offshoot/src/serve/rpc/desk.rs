@@ -9,6 +9,7 @@ use super::super::served::{Device, Finished, Served};
 use super::answers::{Answer, Asker, Awaited, Door, Then, now};
 use super::bases::{Bases, Ground, Holds, Kind, bare};
 use super::disks::Disks;
+use super::makings::Makings;
 use super::operations::{Operations, Zeroing};
 use super::reactor::Scheduling;
 use super::replay::Replay;
@@ -66,6 +67,7 @@ pub(super) struct Desk {
     verbs: HashMap<(StoreId, Ticket), Waiting>,
     pub(super) operations: Operations,
     pub(super) copies: Copies,
+    pub(super) makings: Makings,
     /// When the server began: what ticks are counted from.
     pub(super) started: Instant,
     /// Bdevs over others that there are not yet.
@@ -107,6 +109,7 @@ impl Desk {
             verbs: HashMap::new(),
             operations: Operations::default(),
             copies: Copies::default(),
+            makings: Makings::default(),
             started: Instant::now(),
             deferred: Vec::new(),
             awaited: Vec::new(),
@@ -366,6 +369,7 @@ impl Desk {
             Outcome::Disk(done) => return self.disk_done(stores, asker, done),
             Outcome::Probed(store, is_lost) => return self.probed(stores, store, is_lost),
         };
+        self.end_making(&base, reply.as_ref().err().map(ToString::to_string));
         let geometry = match &ground {
             Ground::Gone | Ground::Deleted(_) => None,
             Ground::Nothing(bare) => Some(bare.device.geometry()),

@@ -7,6 +7,7 @@ use super::answers::{Answer, Asker, Then, now};
 use super::bases::{Bare, Base, Ground, Kind, bare, complete};
 use super::desk::Desk;
 use super::errors::{errno, lacks_room};
+use super::makings::Watched;
 use super::resolve;
 use super::site::Taken;
 use crate::deed::Growth;
@@ -15,8 +16,9 @@ use offshoot_rpc::types::lvstore::{
     CreateLvstore, DeleteLvstore, GetLvstores, GrowLvstore, Lvstore, LvstoreClear, RenameLvstore,
 };
 use offshoot_rpc::{Errno, Method, Reply, ResultText, RpcError};
-use offshoot_store::{ClearMethod, Error, InitOptions, OpenOptions, Store, Verb, check_name};
+use offshoot_store::{ClearMethod, CreateError, Error, InitOptions, OpenOptions, Store, Verb, check_name};
 use std::path::PathBuf;
+use std::sync::Arc;
 use tracing::warn;
 use uuid::Uuid;
 
@@ -54,7 +56,13 @@ impl Desk {
         let Some(Taken { name, path, bare }) = self.take(stores, site.place) else {
             return refused(Errno::Perm);
         };
-        self.work(Some(asker), &name, move || make(bare, path, &options, method))
+        // The others take no time.
+        let watched = match options.clear_method {
+            ClearMethod::WriteZeroes => self.add_making(&name, &options.name, options.cluster_size),
+            _ => Arc::default(),
+        };
+        let kind = self.bases.find_mut(&name).map(|base| (base.kind.clone(), base.block));
+        self.work(Some(asker), &name, move || make(bare, path, kind, &options, &watched, method))
     }
 
     pub(super) fn delete_lvstore(
@@ -168,11 +176,25 @@ fn options(block: u32, params: &CreateLvstore) -> Result<InitOptions, RpcError> 
 }
 
 /// Makes a store. A device that fails takes its bdev with it.
-fn make(bare: Bare, path: PathBuf, options: &InitOptions, method: &Method) -> (Ground, Reply) {
+fn make(
+    bare: Bare,
+    path: PathBuf,
+    kind: Option<(Kind, u32)>,
+    options: &InitOptions,
+    watched: &Watched,
+    method: &Method,
+) -> (Ground, Reply) {
     let uuid = options.uuid;
     let opening = OpenOptions::writable(Uuid::new_v4().into_bytes(), bare.session);
-    match Store::init(bare.device, options, &opening) {
+    match Store::init_watched(bare.device, options, &opening, |done, total| watched.reach(done, total)) {
         Ok(store) => (Ground::Store(path, Box::new(store)), ResultText::of(&uuid)),
+        Err(CreateError::Cancelled) => {
+            let file = kind.and_then(|(kind, block)| match kind {
+                Kind::File(file) => Bare::open(&file, block).ok(),
+                _ => None,
+            });
+            (file.map_or(Ground::Gone, Ground::Nothing), Err(method.failed(Errno::Canceled)))
+        }
         Err(cause) => {
             warn!(path = %path.display(), %cause, "no store was made");
             (Ground::Gone, Err(method.failed(Errno::Io)))

@@ -20,6 +20,7 @@ mod iostat;
 mod jobs;
 mod lvols;
 mod lvstores;
+mod makings;
 mod nbd;
 mod operations;
 mod qos;
@@ -203,6 +204,7 @@ impl Rpc {
         let Self { doors, mut desk, .. } = self;
         // Nobody waits for hours here: who asked for a job is told that it ended before it was done.
         desk.cancel_jobs(stores);
+        desk.cancel_making(None);
         desk.abandon_replay();
         let drained = doors
             .into_iter()

@@ -82,7 +82,8 @@ pub(super) struct Operations {
 }
 
 impl Operations {
-    fn next(&mut self) -> u32 {
+    /// A number that none has.
+    pub(super) fn next(&mut self) -> u32 {
         let id = FIRST_JOB.wrapping_add(self.begun) | FIRST_JOB;
         self.begun = self.begun.wrapping_add(1);
         id
@@ -283,7 +284,7 @@ impl Desk {
     }
 
     pub(super) fn cancel_operation(&mut self, stores: &mut StoreBackend, params: CancelOperation) -> Answer {
-        if self.cancel_copy(params.operation_id) {
+        if self.cancel_copy(params.operation_id) || self.cancel_making(Some(params.operation_id)) {
             return now(&true);
         }
         let running =
@@ -296,7 +297,7 @@ impl Desk {
     pub(super) fn get_operations(&mut self, stores: &StoreBackend) -> Answer {
         self.look_at_jobs(stores);
         let described = self.operations.list.iter().map(|operation| operation.describe(stores));
-        now(&described.chain(self.list_copies()).collect::<Vec<_>>())
+        now(&described.chain(self.list_makings()).chain(self.list_copies()).collect::<Vec<_>>())
     }
 }
 
