@@ -1,8 +1,8 @@
 //! The part of the bdev layer that clients of lvols use.
 
-use super::selector::parse_uuid;
+use super::selector::uuid_text;
 use super::vbdev::CreateDelay;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -87,12 +87,6 @@ pub struct CreateMalloc {
     /// Bytes of a physical block.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub physical_block_size: Option<u32>,
-}
-
-/// The text of a UUID, which is a wrong parameter when it is none.
-pub(super) fn uuid_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    parse_uuid(&text).map(Some).ok_or_else(|| serde::de::Error::custom("no UUID"))
 }
 
 /// An element of the result of `bdev_get_bdevs`.

@@ -1,6 +1,7 @@
 //! How clients name lvstores and lvols.
 
 use crate::error::{Errno, RpcError};
+use serde::{Deserialize as _, Deserializer};
 use uuid::Uuid;
 
 /// Bytes of a UUID's text.
@@ -10,6 +11,12 @@ const UUID_TEXT_BYTES: usize = 36;
 #[must_use]
 pub fn parse_uuid(text: &str) -> Option<Uuid> {
     if text.len() == UUID_TEXT_BYTES { Uuid::try_parse(text).ok() } else { None }
+}
+
+/// A UUID as a parameter, which is wrong when its text is none.
+pub(super) fn uuid_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Uuid>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_uuid(&text).map(Some).ok_or_else(|| serde::de::Error::custom("no UUID"))
 }
 
 /// One lvstore.

@@ -1,6 +1,6 @@
 //! Bdevs without a medium of their own, for tests and measurements: none, one that fails, one that is slow.
 
-use super::bdev::uuid_text;
+use super::selector::uuid_text;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 

@@ -3,7 +3,7 @@
 mod entry;
 mod flat;
 mod leaf;
-mod own;
+mod node;
 mod states;
 mod tags;
 mod tree;

@@ -4,14 +4,11 @@
 //! others stay shared. So a snapshot is O(1), an idle clone costs nothing, and comparing two trees skips
 //! every part that they share.
 
-use super::own::OwnPart;
+use super::node::{FANOUT, FANOUT_BITS, Node, OwnPart, seen, settled};
 use super::{Entry, Leaf, SLOTS, Stack, Tag};
 use alloc::{sync::Arc, vec::Vec};
 use core::array;
 use offshoot_format::{BlobCluster, ExtentOrdinal};
-
-const FANOUT_BITS: u32 = 6;
-const FANOUT: usize = 1 << FANOUT_BITS;
 
 /// A cluster map. Leaf `n` covers blob clusters `512 * n ..`.
 #[derive(Clone, Debug, Default)]
@@ -19,15 +16,6 @@ pub struct Tree {
     root: Option<Arc<Node>>,
     /// Inner levels above the leaves.
     height: u32,
-}
-
-#[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "nodes are few and always behind a pointer")]
-pub(super) enum Node {
-    Inner([Option<Arc<Node>>; FANOUT]),
-    Leaf(Leaf),
-    /// A part of either of them, of the same level. Stands for it until it is changed.
-    Own(OwnPart),
 }
 
 impl Tree {
@@ -230,20 +218,6 @@ impl Tree {
     }
 }
 
-/// A node that can be changed: one that stands for a part of another one makes way for that part.
-fn settled(slot: &mut Option<Arc<Node>>) -> Option<&mut Arc<Node>> {
-    if let Some(Node::Own(part)) = slot.as_deref() {
-        *slot = part.node().cloned();
-    }
-    slot.as_mut()
-}
-
-impl Node {
-    fn empty(level: u32) -> Self {
-        if level == 0 { Self::Leaf(Leaf::default()) } else { Self::Inner(array::from_fn(|_| None)) }
-    }
-}
-
 fn digit(ordinal: ExtentOrdinal, level: u32) -> usize {
     (ordinal.0 >> (FANOUT_BITS * level)) as usize % FANOUT
 }
@@ -272,14 +246,6 @@ fn collect(node: &Node, prefix: u32, found: &mut Vec<ExtentOrdinal>) {
                 collect(node, prefix, found);
             }
         }
-    }
-}
-
-/// What a node stands for.
-fn seen(node: Option<&Arc<Node>>) -> Option<&Arc<Node>> {
-    match &**node? {
-        Node::Own(part) => part.node(),
-        Node::Inner(_) | Node::Leaf(_) => node,
     }
 }
 

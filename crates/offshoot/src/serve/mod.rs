@@ -5,6 +5,7 @@
 
 mod access;
 mod backend;
+mod content;
 mod copying;
 mod daemon;
 mod errno;

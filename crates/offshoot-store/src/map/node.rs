@@ -1,12 +1,47 @@
-//! What a blob holds itself of a map that shows its ancestors too, worked out where it is looked at.
+//! The nodes of a map: leaves, those above them, and those that are worked out where they are looked at.
 //!
 //! A clone that forgets its parent keeps what it wrote and nothing else. To pick that out of its map takes as long as the map
 //! is large; to say that it is to be picked out takes a moment. Each node does it for itself when it is first needed.
 
-use super::Tag;
-use super::tree::Node;
+use super::{Leaf, Tag};
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use core::array;
 use once_cell::race::OnceBox;
+
+pub(super) const FANOUT_BITS: u32 = 6;
+pub(super) const FANOUT: usize = 1 << FANOUT_BITS;
+
+/// A node of the tree that a map is.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "nodes are few and always behind a pointer")]
+pub(super) enum Node {
+    Inner([Option<Arc<Node>>; FANOUT]),
+    Leaf(Leaf),
+    /// A part of either of them, of the same level. Stands for it until it is changed.
+    Own(OwnPart),
+}
+
+impl Node {
+    pub(super) fn empty(level: u32) -> Self {
+        if level == 0 { Self::Leaf(Leaf::default()) } else { Self::Inner(array::from_fn(|_| None)) }
+    }
+}
+
+/// A node that can be changed: one that stands for a part of another one makes way for that part.
+pub(super) fn settled(slot: &mut Option<Arc<Node>>) -> Option<&mut Arc<Node>> {
+    if let Some(Node::Own(part)) = slot.as_deref() {
+        *slot = part.node().cloned();
+    }
+    slot.as_mut()
+}
+
+/// What a node stands for.
+pub(super) fn seen(node: Option<&Arc<Node>>) -> Option<&Arc<Node>> {
+    match &**node? {
+        Node::Own(part) => part.node(),
+        Node::Inner(_) | Node::Leaf(_) => node,
+    }
+}
 
 /// A node that stands for another one without the layers that other tags own.
 #[derive(Clone, Debug)]
@@ -43,7 +78,7 @@ impl OwnPart {
         match &*self.of {
             Node::Inner(children) => {
                 let part = |child: &Option<Arc<Node>>| Self::of(child.as_ref()?, &self.tags);
-                Some(Arc::new(Node::Inner(core::array::from_fn(|index| part(&children[index])))))
+                Some(Arc::new(Node::Inner(array::from_fn(|index| part(&children[index])))))
             }
             Node::Leaf(leaf) => {
                 let own = leaf.own_part(&|tag| self.tags.binary_search(&tag).is_ok());
