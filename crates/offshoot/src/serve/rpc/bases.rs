@@ -178,6 +178,13 @@ impl Base {
     }
 }
 
+/// A bdev over another one that is not there yet.
+pub(super) struct Deferred {
+    pub(super) name: String,
+    pub(super) uuid: Option<Uuid>,
+    pub(super) kind: Kind,
+}
+
 /// All of them, in the order in which they were made.
 #[derive(Default)]
 pub(super) struct Bases {

@@ -2,18 +2,19 @@
 
 use super::super::backend::StoreBackend;
 use super::super::qos::BURST_DEFAULT;
-use super::answers::{Answer, Asker, now};
+use super::answers::{Answer, Asker, Door, now};
 use super::bases::{Base, FileBdev, Kind};
 use super::bdevs::delay;
 use super::desk::Desk;
 use super::nbd::clients_of;
 use super::qos::rate_limits;
+use anyhow::{Result, anyhow};
 use offshoot_rpc::types::bdev::{BdevName, CreateAio, CreateMalloc, CreateUring};
 use offshoot_rpc::types::config::{Config, ConfigCall, GetConfig, Subsystem, SubsystemInfo};
 use offshoot_rpc::types::nbd::{AllowClients, Disk as DiskEntry, ExportLvol, StartDisk};
 use offshoot_rpc::types::qos::SetQosLimit;
 use offshoot_rpc::types::vbdev::{CreateDelay, CreateError};
-use offshoot_rpc::{Errno, RpcError};
+use offshoot_rpc::{Errno, Request, RequestId, ResultText, RpcError};
 use serde::Serialize;
 
 /// What is configured, and what has to be before.
@@ -85,6 +86,60 @@ impl Desk {
             }
             _ => None,
         }
+    }
+}
+
+/// A configuration that is being loaded.
+impl Desk {
+    /// Makes the calls that can be made.
+    pub(super) fn turn_replay(&mut self, stores: &mut StoreBackend) {
+        if self.replay.is_idle() {
+            return;
+        }
+        let asker = Asker { door: Door::Config, id: RequestId(0) };
+        let mut replies = Vec::new();
+        loop {
+            self.poll(stores, Door::Config, &mut replies);
+            replies.drain(..).for_each(|(_, reply)| self.replay.settle(reply));
+            match self.replay.next() {
+                Some(request) if self.holds_file(&request) => {
+                    self.replay.settle(ResultText::of(&true));
+                }
+                Some(request) => self.submit(stores, asker, &request),
+                None => break,
+            }
+        }
+        if let Some((asker, reply)) = self.replay.ended() {
+            self.answer(asker, reply);
+        }
+    }
+
+    /// Whether a request would make a bdev of a file that is one of that name already, as those of the command line are.
+    fn holds_file(&self, request: &Request) -> bool {
+        let params = request.params.as_ref().filter(|_| request.method == "bdev_aio_create");
+        let params = params.and_then(|params| params.decode::<CreateAio>().ok());
+        params.is_some_and(|params| {
+            let base = self.bases.find(&params.name);
+            base.is_some_and(
+                |base| matches!(&base.kind, Kind::File(file) if file.aio.filename == params.filename),
+            )
+        })
+    }
+
+    /// Leaves the rest of a configuration. Who waits for it is told.
+    pub(super) fn abandon_replay(&mut self) {
+        self.replay.waiting.clear();
+        if let Some(asker) = self.replay.asker.take() {
+            self.answer(asker, Err(RpcError::refused(Errno::Canceled)));
+        }
+    }
+
+    /// What went wrong with the configuration that was loaded last.
+    ///
+    /// # Errors
+    /// That.
+    pub(super) fn configured(&self) -> Result<()> {
+        self.replay.failed.first().map_or(Ok(()), |error| Err(anyhow!("{}", error.message)))
     }
 }
 

@@ -7,15 +7,14 @@ use super::super::notices::Notices;
 use super::super::openings::{Export, StoreId};
 use super::super::served::{Device, Finished, Served};
 use super::answers::{Answer, Asker, Awaited, Door, Then, now};
-use super::bases::{Bases, Ground, Holds, Kind, bare};
+use super::away::{Away, Retry};
+use super::bases::{Bases, Deferred, Ground, Holds, Kind, bare};
+use super::copies::Copies;
 use super::disks::Disks;
 use super::makings::Makings;
 use super::operations::{Operations, Zeroing};
-use super::reactor::Scheduling;
 use super::replay::Replay;
-use super::returns::{Away, Retry};
-use super::shallow_copy::Copies;
-use super::stacked::Deferred;
+use super::scheduling::Scheduling;
 use super::works::{Done, Outcome, Works};
 use offshoot_block::BlockDevice as _;
 use offshoot_format::BlobId;
@@ -369,7 +368,7 @@ impl Desk {
             Outcome::Disk(done) => return self.disk_done(stores, asker, done),
             Outcome::Probed(store, is_lost) => return self.probed(stores, store, is_lost),
         };
-        self.end_making(&base, reply.as_ref().err().map(ToString::to_string));
+        self.makings.end(&base, reply.as_ref().err().map(ToString::to_string));
         let geometry = match &ground {
             Ground::Gone | Ground::Deleted(_) => None,
             Ground::Nothing(bare) => Some(bare.device.geometry()),

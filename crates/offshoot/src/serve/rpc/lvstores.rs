@@ -58,7 +58,10 @@ impl Desk {
         };
         // The others take no time.
         let watched = match options.clear_method {
-            ClearMethod::WriteZeroes => self.add_making(&name, &options.name, options.cluster_size),
+            ClearMethod::WriteZeroes => {
+                let id = self.operations.next();
+                self.makings.add(id, &name, &options.name, options.cluster_size)
+            }
             _ => Arc::default(),
         };
         let kind = self.bases.find_mut(&name).map(|base| (base.kind.clone(), base.block));

@@ -1,6 +1,5 @@
 //! Lvstores that are being made: on threads, and for long where their clear method is to write zeros.
 
-use super::desk::Desk;
 use offshoot_rpc::types::operation::{Operation, OperationKind, OperationState};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -46,18 +45,17 @@ struct Making {
 #[derive(Debug, Default)]
 pub(super) struct Makings(Vec<Making>);
 
-impl Desk {
-    /// An lvstore is about to be made on a bdev.
-    pub(super) fn add_making(&mut self, bdev: &str, lvs_name: &str, cluster_bytes: u32) -> Arc<Watched> {
+impl Makings {
+    /// A store is about to be made on a bdev.
+    pub(super) fn add(&mut self, id: u32, bdev: &str, lvs_name: &str, cluster_bytes: u32) -> Arc<Watched> {
         let watched = Arc::<Watched>::default();
-        let id = self.operations.next();
-        let ended = self.makings.0.iter().filter(|making| making.ended.is_some()).count();
+        let ended = self.0.iter().filter(|making| making.ended.is_some()).count();
         if ended >= ENDED_MAX
-            && let Some(oldest) = self.makings.0.iter().position(|making| making.ended.is_some())
+            && let Some(oldest) = self.0.iter().position(|making| making.ended.is_some())
         {
-            self.makings.0.remove(oldest);
+            self.0.remove(oldest);
         }
-        self.makings.0.push(Making {
+        self.0.push(Making {
             id,
             bdev: bdev.to_owned(),
             lvs_name: lvs_name.to_owned(),
@@ -68,17 +66,17 @@ impl Desk {
         watched
     }
 
-    /// A thread is done with a bdev, on which an lvstore may have been made.
-    pub(super) fn end_making(&mut self, bdev: &str, error: Option<String>) {
-        let mut makings = self.makings.0.iter_mut();
+    /// A thread is done with a bdev, on which a store may have been made.
+    pub(super) fn end(&mut self, bdev: &str, error: Option<String>) {
+        let mut makings = self.0.iter_mut();
         if let Some(making) = makings.find(|making| making.bdev == bdev && making.ended.is_none()) {
             making.ended = Some(error);
         }
     }
 
     /// Breaks one off, or all. Says whether there was one.
-    pub(super) fn cancel_making(&self, id: Option<u32>) -> bool {
-        let running = self.makings.0.iter().filter(|making| making.ended.is_none());
+    pub(super) fn cancel(&self, id: Option<u32>) -> bool {
+        let running = self.0.iter().filter(|making| making.ended.is_none());
         let mut wanted = running.filter(|making| id.is_none_or(|id| making.id == id)).peekable();
         let is_any = wanted.peek().is_some();
         wanted.for_each(|making| making.watched.cancelled.store(true, Ordering::Relaxed));
@@ -86,8 +84,8 @@ impl Desk {
     }
 
     /// All of them, for those who list operations.
-    pub(super) fn list_makings(&self) -> impl Iterator<Item = Operation> + use<'_> {
-        self.makings.0.iter().map(Making::describe)
+    pub(super) fn list(&self) -> impl Iterator<Item = Operation> + use<'_> {
+        self.0.iter().map(Making::describe)
     }
 }
 

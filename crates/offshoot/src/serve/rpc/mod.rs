@@ -6,11 +6,13 @@
 //! opened or closed. The sockets have no thread: they take a turn between two turns of the NBD server.
 
 mod answers;
+mod away;
 mod base64;
 mod bases;
 mod bdevs;
 mod commands;
 mod config;
+mod copies;
 mod desk;
 mod disks;
 mod errors;
@@ -18,6 +20,7 @@ mod esnap;
 mod files;
 mod iostat;
 mod jobs;
+mod kernel_disks;
 mod lvols;
 mod lvstores;
 mod makings;
@@ -28,6 +31,7 @@ mod reactor;
 mod replay;
 mod resolve;
 mod returns;
+mod scheduling;
 mod server;
 mod shallow_copy;
 mod site;
@@ -204,7 +208,7 @@ impl Rpc {
         let Self { doors, mut desk, .. } = self;
         // Nobody waits for hours here: who asked for a job is told that it ended before it was done.
         desk.cancel_jobs(stores);
-        desk.cancel_making(None);
+        desk.makings.cancel(None);
         desk.abandon_replay();
         let drained = doors
             .into_iter()

@@ -4,6 +4,7 @@
 use super::answers::{Answer, now};
 use super::desk::Desk;
 use super::iostat::{TICK_RATE, ticks};
+use super::scheduling::{Monitor, Switches};
 use offshoot_rpc::types::framework::{
     ContextSwitchMonitor, Reactor, ReactorThread, Reactors, Scheduler, SetScheduler,
 };
@@ -19,46 +20,6 @@ const SCHEDULER: &str = "static";
 
 /// How often switches of context are told of.
 const MONITOR_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What is known of the scheduler, and whether switches of context are told of.
-#[derive(Debug, Default)]
-pub(super) struct Scheduling {
-    /// What a client has set, in microseconds. Nothing happens at these times, as with SPDK's static scheduler.
-    period: u64,
-    monitor: Option<Monitor>,
-}
-
-/// Switches of context, and when they were looked at.
-#[derive(Clone, Copy, Debug)]
-struct Monitor {
-    looked: Instant,
-    switches: Switches,
-}
-
-/// Of a thread, since it began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Switches {
-    voluntary: u64,
-    involuntary: u64,
-}
-
-impl Switches {
-    /// From the text of `/proc/thread-self/status`.
-    fn parse(status: &str) -> Self {
-        let number = |name: &str| {
-            let mut lines = status.lines();
-            lines.find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0)
-        };
-        Self {
-            voluntary: number("voluntary_ctxt_switches:"),
-            involuntary: number("nonvoluntary_ctxt_switches:"),
-        }
-    }
-
-    fn of_this_thread() -> Self {
-        Self::parse(&fs::read_to_string("/proc/thread-self/status").unwrap_or_default())
-    }
-}
 
 /// What a core did for the system and for interrupts, in ticks of `/proc/stat`.
 fn core_times(stat: &str, core: usize) -> (u64, u64) {
@@ -166,9 +127,6 @@ mod tests {
 
     #[test]
     fn what_the_kernel_tells_is_read() {
-        let status = "Name:\tx\nvoluntary_ctxt_switches:\t150\nnonvoluntary_ctxt_switches:\t545\n";
-        assert_eq!(Switches::parse(status), Switches { voluntary: 150, involuntary: 545 });
-        assert_eq!(Switches::parse("else"), Switches::default());
         let stat = "cpu  9 9 9 9 9 9 9\ncpu1 1 2 3 4 5 6 7\ncpu10 10 20 30 40 50 60 70\n";
         assert_eq!(
             (core_times(stat, 1), core_times(stat, 10), core_times(stat, 2)),

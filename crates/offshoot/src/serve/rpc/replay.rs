@@ -1,13 +1,9 @@
 //! `serve --config` and `load_config`: the calls of a configuration, one after the other, while everything else goes on.
 
-use super::super::backend::StoreBackend;
-use super::answers::{Asker, Door};
-use super::bases::Kind;
-use super::desk::Desk;
-use anyhow::{Context as _, Result, anyhow, bail};
-use offshoot_rpc::types::bdev::CreateAio;
+use super::answers::Asker;
+use anyhow::{Context as _, Result, bail};
 use offshoot_rpc::types::config::{Config, ConfigCall};
-use offshoot_rpc::{Document, Errno, Params, Reply, Request, RequestId, ResultText, RpcError};
+use offshoot_rpc::{Document, Params, Reply, Request, ResultText, RpcError};
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::fs;
@@ -20,14 +16,14 @@ const FILE_BYTES_MAX: u64 = 64 << 20;
 /// A configuration that is being loaded, and what has been.
 #[derive(Default)]
 pub(super) struct Replay {
-    waiting: VecDeque<ConfigCall>,
-    under_way: Option<ConfigCall>,
+    pub(super) waiting: VecDeque<ConfigCall>,
+    pub(super) under_way: Option<ConfigCall>,
     /// Calls that were done, of all configurations: they are not made again.
-    done: Vec<ConfigCall>,
+    pub(super) done: Vec<ConfigCall>,
     /// What went wrong, of this one.
-    failed: Vec<RpcError>,
+    pub(super) failed: Vec<RpcError>,
     /// Who waits for its end.
-    asker: Option<Asker>,
+    pub(super) asker: Option<Asker>,
 }
 
 impl Replay {
@@ -52,14 +48,14 @@ impl Replay {
     }
 
     /// What went wrong, and who is told, once the end is reached.
-    fn ended(&mut self) -> Option<(Asker, Reply)> {
+    pub(super) fn ended(&mut self) -> Option<(Asker, Reply)> {
         let has_ended = self.under_way.is_none() && self.waiting.is_empty();
         let asker = self.asker.take_if(|_| has_ended)?;
         let reply = self.failed.first().map_or_else(|| ResultText::of(&true), |error| Err(error.clone()));
         Some((asker, reply))
     }
 
-    fn next(&mut self) -> Option<Request> {
+    pub(super) fn next(&mut self) -> Option<Request> {
         if self.under_way.is_some() {
             return None;
         }
@@ -75,7 +71,7 @@ impl Replay {
         None
     }
 
-    fn settle(&mut self, reply: Reply) {
+    pub(super) fn settle(&mut self, reply: Reply) {
         let Some(call) = self.under_way.take() else { return };
         match reply {
             // Waiting is done anew each time.
@@ -102,59 +98,6 @@ impl Replay {
         let call = described(call);
         warn!(%call, cause = text, "not configured");
         self.failed.push(RpcError { message: format!("{call}: {text}").into(), ..error });
-    }
-}
-
-impl Desk {
-    /// Makes the calls that can be made.
-    pub(super) fn turn_replay(&mut self, stores: &mut StoreBackend) {
-        if self.replay.is_idle() {
-            return;
-        }
-        let asker = Asker { door: Door::Config, id: RequestId(0) };
-        let mut replies = Vec::new();
-        loop {
-            self.poll(stores, Door::Config, &mut replies);
-            replies.drain(..).for_each(|(_, reply)| self.replay.settle(reply));
-            match self.replay.next() {
-                Some(request) if self.holds_file(&request) => {
-                    self.replay.settle(ResultText::of(&true));
-                }
-                Some(request) => self.submit(stores, asker, &request),
-                None => break,
-            }
-        }
-        if let Some((asker, reply)) = self.replay.ended() {
-            self.answer(asker, reply);
-        }
-    }
-
-    /// Whether a request would make a bdev of a file that is one of that name already, as those of the command line are.
-    fn holds_file(&self, request: &Request) -> bool {
-        let params = request.params.as_ref().filter(|_| request.method == "bdev_aio_create");
-        let params = params.and_then(|params| params.decode::<CreateAio>().ok());
-        params.is_some_and(|params| {
-            let base = self.bases.find(&params.name);
-            base.is_some_and(
-                |base| matches!(&base.kind, Kind::File(file) if file.aio.filename == params.filename),
-            )
-        })
-    }
-
-    /// Leaves the rest of a configuration. Who waits for it is told.
-    pub(super) fn abandon_replay(&mut self) {
-        self.replay.waiting.clear();
-        if let Some(asker) = self.replay.asker.take() {
-            self.answer(asker, Err(RpcError::refused(Errno::Canceled)));
-        }
-    }
-
-    /// What went wrong with the configuration that was loaded last.
-    ///
-    /// # Errors
-    /// That.
-    pub(super) fn configured(&self) -> Result<()> {
-        self.replay.failed.first().map_or(Ok(()), |error| Err(anyhow!("{}", error.message)))
     }
 }
 
@@ -193,7 +136,9 @@ fn described(call: &ConfigCall) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::answers::Door;
     use super::*;
+    use offshoot_rpc::RequestId;
 
     fn config(calls: &[(&str, &str)]) -> Config {
         let calls = calls.iter().map(|(method, params)| {

@@ -7,7 +7,8 @@
 use super::super::backend::StoreBackend;
 use super::super::openings::{Export, StoreId};
 use super::super::qos::Limits;
-use super::bases::{FileBdev, Holds, Kind};
+use super::away::{Away, Retry};
+use super::bases::{Holds, Kind};
 use super::desk::Desk;
 use super::files;
 use super::server::LOOK_INTERVAL;
@@ -17,50 +18,12 @@ use offshoot_device::Presence;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-/// When to look for what is away, or whether it is: after that time at first, after twice as long each further time, at most
-/// after that.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-
 /// Bytes that are read to see whether anything can be.
 const PROBE_BYTES: usize = 4096;
-
-/// When to do something again.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Retry {
-    pause: Duration,
-    next: Instant,
-}
-
-impl Retry {
-    fn new(now: Instant) -> Self {
-        Self { pause: RETRY.0, next: now + RETRY.0 }
-    }
-
-    /// Whether it is time. If so the next time is later.
-    fn is_due(&mut self, now: Instant) -> bool {
-        let is_due = self.next <= now;
-        if is_due {
-            self.pause = (self.pause * 2).min(RETRY.1);
-            self.next = now + self.pause;
-        }
-        is_due
-    }
-}
-
-/// A bdev that is to come back with its store.
-pub(super) struct Away {
-    name: String,
-    uuid: Uuid,
-    file: FileBdev,
-    block: u32,
-    /// Its lvols, and their limits.
-    limits: Vec<(Uuid, Limits)>,
-    retry: Retry,
-}
 
 impl Desk {
     /// Lets go of stores that have lost their device, and looks for those that are away.

@@ -1,4 +1,4 @@
-//! Methods of shallow copies, and the copies that are under way.
+//! Methods of shallow copies.
 
 use super::super::backend::StoreBackend;
 use super::super::copying::Copying;
@@ -6,78 +6,21 @@ use super::super::openings::Export;
 use super::super::served::Device;
 use super::answers::{Answer, now};
 use super::bases::{Bare, Holds};
+use super::copies::{Running, ShallowCopy};
 use super::desk::Desk;
 use super::errors::errno;
 use super::resolve::{self, Found};
 use crate::pipeline::request_bytes;
-use offshoot_rpc::types::operation::{Operation, OperationKind, OperationState};
-use offshoot_rpc::types::selector::{LvolSelector, alias};
-use offshoot_rpc::types::shallow_copy::{
-    CheckShallowCopy, ShallowCopyProgress, ShallowCopyStarted, StartShallowCopy,
-};
+use offshoot_rpc::types::operation::{Operation, OperationState};
+use offshoot_rpc::types::selector::LvolSelector;
+use offshoot_rpc::types::shallow_copy::{CheckShallowCopy, ShallowCopyStarted, StartShallowCopy};
 use offshoot_rpc::{Errno, Method, RpcError};
-use offshoot_store::{Change, Error, Session, State};
-use uuid::Uuid;
-
-/// Copies that have ended and were not asked for, which SPDK keeps without a bound.
-const ENDED_MAX: usize = 64;
-
-/// All copies that nobody has asked the end of.
-#[derive(Default)]
-pub(super) struct Copies {
-    begun: u32,
-    list: Vec<ShallowCopy>,
-}
-
-struct ShallowCopy {
-    id: u32,
-    name: String,
-    uuid: Option<Uuid>,
-    lvs_name: String,
-    /// As SPDK counts them: what the lvol holds.
-    clusters: u64,
-    bytes_done: u64,
-    bytes: u64,
-    /// While it is under way.
-    running: Option<Running>,
-    error: Option<String>,
-}
-
-struct Running {
-    copying: Copying,
-    /// The bdev that it writes to, and under which power that runs.
-    base: Option<(String, Option<Session>)>,
-}
+use offshoot_store::{Change, Error, State};
 
 /// Where a copy may go to.
 enum Target {
     Base(String),
     Lvol(Export),
-}
-
-impl Copies {
-    /// The number of the next one.
-    fn next(&mut self) -> u32 {
-        self.begun += 1;
-        self.begun
-    }
-
-    /// Whether only polling tells how far one is.
-    pub(super) fn must_be_polled(&self) -> bool {
-        let mut running = self.list.iter().filter_map(|copy| copy.running.as_ref());
-        running.any(|running| running.copying.must_be_polled())
-    }
-
-    /// Forgets those that ended first, when there are many.
-    fn tidy(&mut self) {
-        let ended = self.list.iter().filter(|copy| copy.running.is_none()).count();
-        let mut surplus = ended.saturating_sub(ENDED_MAX);
-        self.list.retain(|copy| {
-            let goes = copy.running.is_none() && surplus > 0;
-            surplus -= usize::from(goes);
-            !goes
-        });
-    }
 }
 
 impl Desk {
@@ -224,53 +167,6 @@ impl Desk {
     /// All copies, for those who list operations.
     pub(super) fn list_copies(&self) -> impl Iterator<Item = Operation> + use<'_> {
         self.copies.list.iter().map(ShallowCopy::describe)
-    }
-}
-
-impl ShallowCopy {
-    fn state(&self) -> OperationState {
-        match (&self.running, &self.error) {
-            (Some(_), _) => OperationState::InProgress,
-            (None, None) => OperationState::Complete,
-            (None, Some(_)) => OperationState::Error,
-        }
-    }
-
-    /// Clusters done, as far as that can be told of what is copied by blocks.
-    fn clusters_done(&self) -> u64 {
-        match self.state() {
-            OperationState::Complete => self.clusters,
-            _ => {
-                let done =
-                    u128::from(self.bytes_done) * u128::from(self.clusters) / u128::from(self.bytes.max(1));
-                u64::try_from(done).unwrap_or(self.clusters)
-            }
-        }
-    }
-
-    fn progress(&self) -> ShallowCopyProgress {
-        ShallowCopyProgress {
-            copied_clusters: self.clusters_done(),
-            total_clusters: self.clusters,
-            state: self.state(),
-            error: self.error.clone(),
-        }
-    }
-
-    fn describe(&self) -> Operation {
-        Operation {
-            operation_id: self.id,
-            kind: OperationKind::ShallowCopy,
-            lvol_uuid: self.uuid,
-            lvol_name: Some(alias(&self.lvs_name, &self.name)),
-            lvs_name: self.lvs_name.clone(),
-            state: self.state(),
-            bytes_done: self.bytes_done,
-            total_bytes: self.bytes,
-            clusters_done: self.clusters_done(),
-            total_clusters: self.clusters,
-            error: self.error.clone(),
-        }
     }
 }
 

@@ -7,7 +7,7 @@
 use super::super::backend::StoreBackend;
 use super::super::served::Device;
 use super::answers::{Answer, Asker, now};
-use super::bases::{Bare, Base, Holds, Kind};
+use super::bases::{Bare, Base, Deferred, Holds, Kind};
 use super::desk::Desk;
 use super::site::{Place, Taken};
 use offshoot_block::OpKind;
@@ -19,13 +19,6 @@ use std::io;
 use std::sync::Arc;
 use tracing::warn;
 use uuid::Uuid;
-
-/// A bdev over another one that is not there yet.
-pub(super) struct Deferred {
-    name: String,
-    uuid: Option<Uuid>,
-    kind: Kind,
-}
 
 impl Desk {
     pub(super) fn create_error(
