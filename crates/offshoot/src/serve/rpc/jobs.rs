@@ -112,10 +112,6 @@ impl Desk {
         let job = stores.start_job(store, work, bytes_per_second).ok_or(RpcError::INTERNAL)?;
         let id = self.operations.next();
         self.operations.list.push(Operation {
-            id,
-            store,
-            job,
-            kind: kind_of(work),
             lvol: into,
             name,
             uuid,
@@ -123,7 +119,7 @@ impl Desk {
             progress,
             asker,
             then: Some(then),
-            outcome: None,
+            ..Operation::new(id, store, job, kind_of(work))
         });
         Ok(id)
     }
@@ -131,20 +127,7 @@ impl Desk {
     /// Takes note of a job that runs since the server was started.
     pub(super) fn adopt_job(&mut self, store: StoreId, job: Ticket, work: Work) {
         let id = self.operations.next();
-        self.operations.list.push(Operation {
-            id,
-            store,
-            job,
-            kind: kind_of(work),
-            lvol: None,
-            name: None,
-            uuid: None,
-            going: Vec::new(),
-            progress: Progress::default(),
-            asker: None,
-            then: None,
-            outcome: None,
-        });
+        self.operations.list.push(Operation::new(id, store, job, kind_of(work)));
     }
 
     /// A job has ended.

@@ -92,18 +92,10 @@ impl Operations {
         let Zeroing { kind, name, uuid, bytes } = zeroing;
         let id = self.next();
         self.list.push(Operation {
-            id,
-            store,
-            job: verb,
-            kind,
-            lvol: None,
             name: Some(name),
             uuid,
-            going: Vec::new(),
             progress: Progress { bytes, ..Progress::default() },
-            asker: None,
-            then: None,
-            outcome: None,
+            ..Operation::new(id, store, verb, kind)
         });
         id
     }
@@ -142,6 +134,24 @@ impl Operations {
 }
 
 impl Operation {
+    /// One that is about a store as a whole, and that nobody waits for.
+    pub(super) fn new(id: u32, store: StoreId, job: Ticket, kind: OperationKind) -> Self {
+        Self {
+            id,
+            store,
+            job,
+            kind,
+            lvol: None,
+            name: None,
+            uuid: None,
+            going: Vec::new(),
+            progress: Progress::default(),
+            asker: None,
+            then: None,
+            outcome: None,
+        }
+    }
+
     pub(super) fn describe(&self, stores: &StoreBackend) -> operation::Operation {
         let lvs_name = stores.state(self.store).map(State::name).unwrap_or_default();
         let error = self.outcome.as_ref().and_then(|outcome| outcome.error.clone());
