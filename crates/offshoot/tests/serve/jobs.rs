@@ -292,6 +292,7 @@ fn a_thick_lvol_is_an_operation_while_it_is_zeroed() {
     let made = &operations(&mut client)[1];
     assert_eq!((&made["state"], &made["lvol_uuid"]), (&json!("complete"), &uuid));
     assert_eq!(made["bytes_done"], made["total_bytes"]);
+    assert_eq!((&made["clusters_done"], &made["total_clusters"]), (&json!(50), &json!(50)));
     let size = |mib: u64| json!({"name": "lvs/vol", "size_in_mib": mib});
     client.call("bdev_lvol_resize", &size(240));
     client.call("bdev_lvol_resize", &size(220));

@@ -41,6 +41,7 @@ pub(super) struct Zeroing {
     name: String,
     uuid: Option<Uuid>,
     pub(super) bytes: u64,
+    clusters: u64,
 }
 
 impl Zeroing {
@@ -57,7 +58,7 @@ impl Zeroing {
             }
             _ => return None,
         };
-        Some(Self { kind, name, uuid, bytes })
+        Some(Self { kind, name, uuid, bytes, clusters: bytes / state.units.cluster })
     }
 }
 
@@ -89,12 +90,12 @@ impl Operations {
 
     /// A verb that zeroes is under way. Returns its number.
     pub(super) fn add_zeroing(&mut self, store: StoreId, verb: Ticket, zeroing: Zeroing) -> u32 {
-        let Zeroing { kind, name, uuid, bytes } = zeroing;
+        let Zeroing { kind, name, uuid, bytes, clusters } = zeroing;
         let id = self.next();
         self.list.push(Operation {
             name: Some(name),
             uuid,
-            progress: Progress { bytes, ..Progress::default() },
+            progress: Progress { bytes, clusters, ..Progress::default() },
             ..Operation::new(id, store, verb, kind)
         });
         id
