@@ -42,8 +42,11 @@ impl Desk {
 
     /// Looks whether the devices of stores that take no writes any more can be read, now and then.
     fn probe_failed(&mut self, stores: &StoreBackend, now: Instant) {
-        let has_failed =
-            |id: &StoreId| stores.store(*id).is_some_and(|store| store.engine().failure().is_some());
+        // What has no name cannot be probed by it, and is there only as long as it is open.
+        let has_failed = |id: &StoreId| {
+            let store = stores.store(*id).filter(|store| store.presence() == Presence::There);
+            store.is_some_and(|store| store.engine().failure().is_some())
+        };
         self.probes.retain(|id, _| has_failed(id));
         for (id, store) in stores.stores().filter(|(id, _)| has_failed(id)) {
             if self.probes.entry(id).or_insert_with(|| Retry::new(now)).is_due(now) {
